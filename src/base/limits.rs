@@ -1,0 +1,62 @@
+//! Every limit on what comes from outside, in one place, each with its reason.
+
+use super::time::Span;
+
+/// Bytes of a control frame, kind and body. A command or a batch of log entries fits many
+/// times over; a hostile length costs at most this much memory.
+pub const MAX_FRAME: usize = 64 * 1024;
+
+/// Bytes of a frame that carries a whole room state: 1,000 queue entries of at most 2 KiB
+/// each, and the members, twice over.
+pub const MAX_SNAPSHOT: usize = 4 * 1024 * 1024;
+
+/// Bytes of a datagram. QUIC guarantees about 1,160 at the start of a connection.
+pub const MAX_DATAGRAM: usize = 1100;
+
+/// Bytes of an operation's body: a folder of [`MAX_TRACKS_PER_ADD`] tracks is split into
+/// batches below this by its author.
+pub const MAX_OP_BODY: usize = 32 * 1024;
+
+/// Log entries in one append: with [`MAX_OP_BODY`] the frame limit may bind earlier.
+pub const MAX_ENTRIES_PER_APPEND: usize = 256;
+
+/// Characters of a name of a device, a person or a room.
+pub const MAX_NAME: usize = 64;
+
+/// Characters of a title, an artist or an album; longer tags are cut.
+pub const MAX_TAG: usize = 200;
+
+/// Artists named by one track; the others are cut.
+pub const MAX_ARTISTS: usize = 8;
+
+/// Tracks one `play` or `queue add` may bring: one folder, one event.
+pub const MAX_TRACKS_PER_ADD: usize = 500;
+
+/// Unplayed entries of a room's queue.
+pub const MAX_QUEUE: usize = 1000;
+
+/// Devices of a room.
+pub const MAX_MEMBERS: usize = 256;
+
+/// Played entries remembered for "previous".
+pub const MAX_PLAYED: usize = 50;
+
+/// Addresses kept of one peer: a laptop has Wi-Fi, a cable and a few IPv6 ones.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// Bytes of one audio file. Three hours of 24-bit stereo at 96 kHz are 6 GB; whoever has
+/// such a file has a folder of tracks instead.
+pub const MAX_BLOB: u64 = 2 * 1024 * 1024 * 1024;
+
+/// Sample rates that are played, in Hz.
+pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=192_000;
+
+/// Connections that have not yet said hello, in all: a stranger costs memory only up to here.
+pub const MAX_UNGREETED: usize = 32;
+
+/// How long a connection may take to say hello.
+pub const HELLO_TIMEOUT: Span = Span::from_secs(5);
+
+/// Items waiting for the event loop. Full means the machine is far too slow; the sender
+/// then waits, nothing is dropped.
+pub const EVENT_QUEUE: usize = 4096;

@@ -1,0 +1,13 @@
+//! The vocabulary everybody shares: identifiers, kinds of time, PCM units and every limit.
+//!
+//! Nothing here does I/O or reads a clock. A type stands here when two folders that may not
+//! use each other both need it.
+
+pub mod ids;
+pub mod limits;
+pub mod pcm;
+pub mod rng;
+pub mod time;
+
+pub use ids::{BlobHash, EntryId, NodeId, OpId, RoomId, SegmentId, Term, UserId};
+pub use time::{Clock, LocalTime, Ppm, RoomTime, Span};

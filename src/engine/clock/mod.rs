@@ -1,0 +1,5 @@
+//! Room time on this device.
+
+pub mod model;
+
+pub use model::ClockModel;

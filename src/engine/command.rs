@@ -1,0 +1,138 @@
+//! What a person or a program asks of a node, whichever front end it came through.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{EntryId, NodeId, OpId, RoomTime, Span};
+use crate::wire::message::Level;
+use crate::wire::{Refusal, Track};
+
+/// Ties a reply to its command.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId(pub u64);
+
+/// One request. Files have been read and hashed before; the engine sees tracks only.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Command {
+    /// Play these now.
+    Play {
+        /// In order.
+        tracks: Vec<Track>,
+    },
+    /// Put these at the end of the queue.
+    Add {
+        /// In order.
+        tracks: Vec<Track>,
+    },
+    /// Take entries out of the queue.
+    Remove {
+        /// Which.
+        entries: Vec<EntryId>,
+    },
+    /// Empty the queue.
+    Clear,
+    /// Pause.
+    Pause,
+    /// Go on, or begin with the queue.
+    Resume,
+    /// Pause if playing, else resume.
+    Toggle,
+    /// Stop.
+    Stop,
+    /// To a position of the current track.
+    Seek {
+        /// Whence.
+        to: SeekTo,
+    },
+    /// The next entry.
+    Next,
+    /// The previous entry, or the current one again.
+    Prev,
+    /// Volume of one member.
+    Volume {
+        /// Whose; none is this device.
+        member: Option<String>,
+        /// The new value.
+        change: VolumeChange,
+    },
+    /// Volume of the room.
+    RoomVolume {
+        /// The new value.
+        change: VolumeChange,
+    },
+    /// Mutes one member, or lets it sound.
+    Mute {
+        /// Whose; none is this device.
+        member: Option<String>,
+        /// On, off, or the other of both.
+        muted: Option<bool>,
+    },
+    /// Makes a room and moves there.
+    CreateRoom {
+        /// Its name; none lets the node make one up.
+        name: Option<String>,
+    },
+    /// Moves into another room.
+    JoinRoom {
+        /// A code, a name or an id, or `host:port` of a member.
+        room: String,
+    },
+    /// Leaves the room; the node then stays alone until told otherwise.
+    LeaveRoom,
+}
+
+/// A position to seek to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeekTo {
+    /// From the beginning.
+    Absolute(Span),
+    /// From where it is; negative goes back.
+    Relative(Span),
+}
+
+/// A new volume, 0 to 100.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeChange {
+    /// This one.
+    To(u8),
+    /// Louder, or softer when negative; stays within 0 to 100.
+    By(i8),
+}
+
+/// What became of a command.
+pub type CommandReply = Result<Done, Refusal>;
+
+/// A command that was accepted.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Done {
+    /// The operation that carries it; none if nothing had to be ordered.
+    pub op: Option<OpName>,
+    /// Its index in the log.
+    pub idx: Option<u64>,
+    /// How safe it is.
+    pub level: Level,
+    /// When it takes effect, in room time.
+    pub effective_at: Option<RoomTime>,
+    /// A sentence for a person, where there is more to say than "done".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// An operation's name as programs see it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct OpName {
+    /// Who made it.
+    pub author: String,
+    /// The author's start counter.
+    pub boot: u32,
+    /// Its number within that.
+    pub seq: u64,
+}
+
+impl From<OpId> for OpName {
+    fn from(id: OpId) -> OpName {
+        let NodeId(_) = id.author;
+        OpName { author: id.author.to_string(), boot: id.boot, seq: id.seq }
+    }
+}

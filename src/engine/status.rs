@@ -1,0 +1,238 @@
+//! What front ends see of a node: one immutable value, made anew when something changed, with
+//! the stable names of `status --json`. What does not exist yet is null or empty, never of
+//! another shape.
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::message::{OutputState, SyncState};
+use crate::wire::op::MemberKind;
+
+/// The whole of it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// This device.
+    pub node: NodeStatus,
+    /// The room it is in.
+    pub room: Option<RoomStatus>,
+    /// The room's devices, by name.
+    pub members: Vec<MemberStatus>,
+    /// What sounds.
+    pub playback: PlaybackStatus,
+    /// What comes next, in order.
+    pub queue: Vec<QueueStatus>,
+    /// Open votes.
+    pub votes: Vec<serde_json::Value>,
+    /// Other rooms in reach.
+    pub rooms: Vec<RoomInReach>,
+    /// Nodes known, connected or not.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// This device.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its identity, 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+    /// Since its start.
+    pub uptime_s: u64,
+}
+
+/// The room.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct RoomStatus {
+    /// Its identity, 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its code.
+    pub code: String,
+    /// Whether a password is asked for.
+    pub locked: bool,
+    /// The coordinator's node id, if there is one at the moment.
+    pub coordinator: Option<String>,
+    /// The coordinator's term.
+    pub term: TermStatus,
+    /// Who owns it.
+    pub owner: Option<String>,
+    /// Who is DJ.
+    pub dj: Option<String>,
+    /// Its settings.
+    pub settings: serde_json::Value,
+    /// Last entry of its log.
+    pub log_idx: u64,
+    /// Hash of the state there: equal on all members at equal `log_idx`.
+    pub state_hash: String,
+}
+
+/// A term as programs see it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TermStatus {
+    /// Its number.
+    pub n: u64,
+    /// Its owner.
+    pub node: String,
+    /// The owner's start counter.
+    pub boot: u32,
+}
+
+/// One device of the room.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its identity.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: MemberKind,
+    /// Whose it is.
+    pub user: Option<String>,
+    /// owner, dj, listener or guest.
+    pub role: String,
+    /// Whether it is here now.
+    pub online: bool,
+    /// Room time of its joining, ms.
+    pub joined_at: i64,
+    /// Room time at which it was last heard, ms.
+    pub last_active: Option<i64>,
+    /// 0 to 100.
+    pub volume: u8,
+    /// Whether it is muted.
+    pub muted: bool,
+    /// Its output.
+    pub output: OutputState,
+    /// good, weak or excluded.
+    pub quality: String,
+    /// How well it follows; null while nothing is known.
+    pub sync: Option<SyncStatus>,
+}
+
+/// How well a device follows the room's time.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// synced, syncing or `out_of_sync`.
+    pub state: SyncState,
+    /// Playout error against the room's timeline as the device sees it.
+    pub offset_us: f64,
+    /// Three standard deviations of the statistical error.
+    pub error_us: f64,
+    /// Bound of what no two-way exchange can see.
+    pub asymmetry_us: f64,
+    /// Smallest round trip.
+    pub rtt_us: f64,
+    /// Mean round trip.
+    pub rtt_avg_us: f64,
+    /// Standard deviation of the round trips.
+    pub jitter_us: f64,
+    /// Room against this device's clock.
+    pub drift_ppm: f64,
+    /// Converter against this device's clock.
+    pub dac_ppm: f64,
+    /// Correction beyond both.
+    pub correction_ppm: f64,
+    /// Decoded audio waiting.
+    pub buffer_ms: f64,
+    /// Times the output ran dry.
+    pub underruns: u32,
+}
+
+/// What sounds.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct PlaybackStatus {
+    /// stopped, buffering, playing or paused.
+    pub state: PlaybackState,
+    /// Position in the track.
+    pub position_ms: i64,
+    /// Length of the track.
+    pub duration_ms: i64,
+    /// Room time at which this stretch began, ms.
+    pub started_at: Option<i64>,
+    /// The track; null when stopped.
+    pub track: Option<TrackStatus>,
+    /// Room volume: the loudest member's, 0 to 100.
+    pub volume: u8,
+}
+
+/// stopped, buffering, playing or paused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlaybackState {
+    /// Nothing sounds and no position is remembered.
+    #[default]
+    Stopped,
+    /// Waiting until enough speakers have enough of the track.
+    Buffering,
+    /// It sounds.
+    Playing,
+    /// A position is remembered.
+    Paused,
+}
+
+/// A track.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TrackStatus {
+    /// Its content hash.
+    pub id: String,
+    /// Title.
+    pub title: String,
+    /// Who plays.
+    pub artists: Vec<String>,
+    /// Album.
+    pub album: String,
+    /// file for now.
+    pub source: String,
+    /// The device that brought it.
+    pub added_by: String,
+}
+
+/// An entry of the queue.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Its number, for `queue remove`.
+    pub id: u64,
+    /// What.
+    pub track: TrackStatus,
+    /// How long.
+    pub duration_ms: i64,
+}
+
+/// Another room.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RoomInReach {
+    /// Its identity.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its code.
+    pub code: String,
+    /// Whether a password is asked for.
+    pub locked: bool,
+    /// Devices present.
+    pub devices: u16,
+    /// Title of what plays.
+    pub playing: Option<String>,
+    /// Whether this device is in it.
+    pub joined: bool,
+}
+
+/// A node that is known.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its identity.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The address it is or was reached at.
+    pub address: Option<String>,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// The code of the room it is in.
+    pub room: Option<String>,
+    /// Bytes of audio sent to it over QUIC since the start.
+    pub sent_bytes: u64,
+    /// Bytes of audio received from it over QUIC since the start.
+    pub received_bytes: u64,
+}

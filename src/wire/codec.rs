@@ -1,0 +1,265 @@
+//! The only file that knows the serialiser (bincode 2, fixed-width integers, little endian).
+//!
+//! Every decoder here is given at most a capped number of bytes, allocates no more than a
+//! small multiple of them, refuses trailing bytes and never panics.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::datagram::Datagram;
+use super::message::Message;
+use super::op::{Entry, Genesis, Op, OpBody};
+use crate::base::limits::{MAX_DATAGRAM, MAX_FRAME, MAX_OP_BODY, MAX_SNAPSHOT};
+use crate::base::{OpId, RoomId, RoomTime, Term};
+
+/// Bytes that are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// More bytes than this kind may have.
+    #[error("{len} bytes, at most {max} are allowed")]
+    TooLong {
+        /// How many came.
+        len: usize,
+        /// How many may.
+        max: usize,
+    },
+    /// Not an encoding of the expected type.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// Bytes left over after a whole value.
+    #[error("{0} bytes too many")]
+    Trailing(usize),
+}
+
+/// Bytes of a probe and of its reply: both the same, so that both take the same time on the
+/// wire.
+const PROBE_LEN: usize = 108;
+
+/// Bytes of the length in front of a frame.
+pub const FRAME_HEADER: usize = 4;
+
+type Config<const MAX: usize> = Configuration<LittleEndian, Fixint, Limit<MAX>>;
+
+fn config<const MAX: usize>() -> Config<MAX> {
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<MAX>()
+}
+
+fn encode<const MAX: usize>(value: &impl Serialize) -> Result<Vec<u8>, WireError> {
+    let bytes = bincode::serde::encode_to_vec(value, config::<MAX>())
+        .map_err(|e| WireError::Malformed(e.to_string()))?;
+    // The limit binds decoding only.
+    check_len(bytes.len(), MAX)?;
+    Ok(bytes)
+}
+
+fn decode<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Result<(T, usize), WireError> {
+    check_len(bytes.len(), MAX)?;
+    bincode::serde::decode_from_slice(bytes, config::<MAX>())
+        .map_err(|e| WireError::Malformed(e.to_string()))
+}
+
+fn decode_whole<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Result<T, WireError> {
+    let (value, used) = decode::<T, MAX>(bytes)?;
+    if used < bytes.len() {
+        return Err(WireError::Trailing(bytes.len() - used));
+    }
+    Ok(value)
+}
+
+fn check_len(len: usize, max: usize) -> Result<(), WireError> {
+    if len > max { Err(WireError::TooLong { len, max }) } else { Ok(()) }
+}
+
+/// The length of the body that a frame's header announces.
+///
+/// # Errors
+///
+/// When it is longer than any frame may be.
+pub fn frame_len(header: [u8; FRAME_HEADER]) -> Result<usize, WireError> {
+    let len = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    check_len(len, MAX_SNAPSHOT)?;
+    Ok(len)
+}
+
+/// A message as a frame: four bytes of length, big endian, then the body.
+///
+/// # Errors
+///
+/// When the message is longer than its kind may be.
+pub fn encode_message(message: &Message) -> Result<Vec<u8>, WireError> {
+    let body = encode::<MAX_SNAPSHOT>(message)?;
+    check_message(message, body.len())?;
+    let len = u32::try_from(body.len()).expect("checked against the limit");
+    Ok([&len.to_be_bytes()[..], &body].concat())
+}
+
+/// The body of a frame as a message.
+///
+/// # Errors
+///
+/// When it is no message, or longer than its kind may be.
+pub fn decode_message(body: &[u8]) -> Result<Message, WireError> {
+    let message = decode_whole::<Message, MAX_SNAPSHOT>(body)?;
+    check_message(&message, body.len())?;
+    Ok(message)
+}
+
+/// Only a snapshot may be longer than an ordinary frame.
+fn check_message(message: &Message, len: usize) -> Result<(), WireError> {
+    let max = if matches!(message, Message::Snapshot(_)) { MAX_SNAPSHOT } else { MAX_FRAME };
+    check_len(len, max)
+}
+
+/// A datagram. Probes are padded to the length of their replies.
+///
+/// # Errors
+///
+/// When it is longer than a datagram may be.
+pub fn encode_datagram(datagram: &Datagram) -> Result<Vec<u8>, WireError> {
+    let mut bytes = encode::<MAX_DATAGRAM>(datagram)?;
+    if matches!(datagram, Datagram::Probe(_)) {
+        bytes.resize(PROBE_LEN, 0);
+    }
+    Ok(bytes)
+}
+
+/// Bytes of a datagram.
+///
+/// # Errors
+///
+/// When they are none of ours.
+pub fn decode_datagram(bytes: &[u8]) -> Result<Datagram, WireError> {
+    let (datagram, used) = decode::<Datagram, MAX_DATAGRAM>(bytes)?;
+    let padded = matches!(datagram, Datagram::Probe(_)) && bytes.len() == PROBE_LEN;
+    if used < bytes.len() && !padded {
+        return Err(WireError::Trailing(bytes.len() - used));
+    }
+    Ok(datagram)
+}
+
+/// The body of an operation.
+///
+/// # Errors
+///
+/// When it is longer than a body may be.
+pub fn encode_body(body: &OpBody) -> Result<Vec<u8>, WireError> {
+    encode::<MAX_OP_BODY>(body)
+}
+
+/// The body inside an operation.
+///
+/// # Errors
+///
+/// When it does not decode, or is of another kind than the operation says.
+pub fn decode_body(op: &Op) -> Result<OpBody, WireError> {
+    let body = decode_whole::<OpBody, MAX_OP_BODY>(&op.body)?;
+    if body.kind() != op.kind {
+        let text = format!("operation of kind {} with a body of kind {}", op.kind, body.kind());
+        return Err(WireError::Malformed(text));
+    }
+    Ok(body)
+}
+
+/// What an author signs: a name for this use of the key, the room, and everything but the
+/// signature.
+#[must_use]
+pub fn signed_bytes(
+    room: &RoomId,
+    id: &OpId,
+    created: RoomTime,
+    kind: u16,
+    body: &[u8],
+) -> Vec<u8> {
+    let head = ("groovebox op 1", room, id, created, kind, body);
+    bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
+}
+
+/// What a founder signs, and what a room's id is the hash of once the signature is appended.
+#[must_use]
+pub fn genesis_bytes(genesis: &Genesis) -> Vec<u8> {
+    let head = (
+        "groovebox room 1",
+        &genesis.founder,
+        &genesis.nonce,
+        &genesis.name,
+        &genesis.code,
+        genesis.unattended,
+    );
+    bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
+}
+
+/// The id of the room that a genesis makes.
+#[must_use]
+pub fn room_id(genesis: &Genesis) -> RoomId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&genesis_bytes(genesis));
+    hasher.update(&genesis.signature.0);
+    hasher.update(&genesis.signature.1);
+    RoomId(*hasher.finalize().as_bytes())
+}
+
+/// The chain value after an entry.
+#[must_use]
+pub fn chain(previous: &[u8; 16], term: &Term, at: RoomTime, op: &Op) -> [u8; 16] {
+    let link = (previous, term, at, op);
+    let bytes = bincode::serde::encode_to_vec(link, config::<MAX_FRAME>())
+        .expect("plain data always encodes");
+    let mut value = [0; 16];
+    value.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
+    value
+}
+
+/// An entry for the disk.
+///
+/// # Errors
+///
+/// When it is longer than a frame may be.
+pub fn encode_entry(entry: &Entry) -> Result<Vec<u8>, WireError> {
+    encode::<MAX_FRAME>(entry)
+}
+
+/// An entry from the disk.
+///
+/// # Errors
+///
+/// When the bytes are no entry.
+pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WireError> {
+    decode_whole::<Entry, MAX_FRAME>(bytes)
+}
+
+/// A genesis for the disk.
+///
+/// # Errors
+///
+/// When it is longer than a frame may be.
+pub fn encode_genesis(genesis: &Genesis) -> Result<Vec<u8>, WireError> {
+    encode::<MAX_FRAME>(genesis)
+}
+
+/// A genesis from the disk.
+///
+/// # Errors
+///
+/// When the bytes are no genesis.
+pub fn decode_genesis(bytes: &[u8]) -> Result<Genesis, WireError> {
+    decode_whole::<Genesis, MAX_FRAME>(bytes)
+}
+
+/// A whole room state, for snapshots and the disk.
+///
+/// # Errors
+///
+/// When it is longer than a snapshot may be.
+pub fn encode_state(state: &impl Serialize) -> Result<Vec<u8>, WireError> {
+    encode::<MAX_SNAPSHOT>(state)
+}
+
+/// A whole room state.
+///
+/// # Errors
+///
+/// When the bytes are no state.
+pub fn decode_state<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
+    decode_whole::<T, MAX_SNAPSHOT>(bytes)
+}

@@ -1,0 +1,261 @@
+//! What travels on the control stream of two nodes, in order and reliably.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::datagram::RoomLine;
+use super::op::{Entry, Genesis, Op, Refusal};
+use crate::base::{BlobHash, NodeId, OpId, RoomId, RoomTime, SegmentId, Term};
+
+/// One message. On the wire its number in this list comes first, so that the list only ever
+/// grows at its end; see [`super::codec`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// The first message, both ways. A peer counts as up once both have arrived.
+    Hello(Hello),
+    /// The sender's room changed.
+    Card(Option<RoomCard>),
+    /// Where other nodes were last reached.
+    Peers(Vec<PeerAddress>),
+    /// Let me in: a signed join operation, to any member of the room.
+    Join(Op),
+    /// An operation to be ordered, to the coordinator.
+    Propose(Op),
+    /// What became of it.
+    Proposed {
+        /// The operation.
+        id: OpId,
+        /// Its place, or why it has none.
+        outcome: Result<Accepted, Refusal>,
+    },
+    /// New entries of the log, coordinator to member.
+    Append {
+        /// The room.
+        room: RoomId,
+        /// The coordinator's reign.
+        term: Term,
+        /// Index before the first entry.
+        prev_idx: u64,
+        /// Chain value there.
+        prev_chain: [u8; 16],
+        /// In order, without holes.
+        entries: Vec<Entry>,
+    },
+    /// How far a member's log goes.
+    Appended {
+        /// The room.
+        room: RoomId,
+        /// The reign it follows.
+        term: Term,
+        /// Last entry written to its disk (to the write-ahead log, not yet synced).
+        written: u64,
+    },
+    /// The member's log does not continue the coordinator's: send the state.
+    NeedSnapshot {
+        /// The room.
+        room: RoomId,
+    },
+    /// The whole state at one index.
+    Snapshot(Snapshot),
+    /// A new reign begins.
+    Start(Start),
+    /// Your term is over; I know a higher one.
+    Stale {
+        /// The room.
+        room: RoomId,
+        /// The highest term that the sender knows.
+        term: Term,
+        /// Whether the sender hears its owner.
+        alive: bool,
+    },
+    /// Leaving on purpose; whoever follows the sender looks for another at once.
+    Bye,
+    /// What the sender holds of a blob.
+    Have {
+        /// The blob.
+        hash: BlobHash,
+        /// One bit per piece, lowest bit of the first byte first; empty means complete.
+        pieces: Vec<u8>,
+    },
+    /// The sender could sound this segment now.
+    Ready {
+        /// The room.
+        room: RoomId,
+        /// Which segment.
+        segment: SegmentId,
+    },
+    /// How the sender is doing, once a second.
+    Report(Report),
+}
+
+/// Who speaks.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// Must be the key that the connection proved.
+    pub node: NodeId,
+    /// The sender's start counter.
+    pub boot: u32,
+    /// The device's name.
+    pub name: String,
+    /// The program's version, for people.
+    pub version: String,
+    /// The port at which it can be dialled.
+    pub port: u16,
+    /// The room it is in.
+    pub room: Option<RoomCard>,
+}
+
+/// What a room shows of itself.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RoomCard {
+    /// The room.
+    pub id: RoomId,
+    /// Its name.
+    pub name: String,
+    /// Its code, to be read out loud.
+    pub code: String,
+    /// Whether a password is asked for.
+    pub locked: bool,
+    /// It made itself and no person has acted in it: it dissolves into another.
+    pub unclaimed: bool,
+    /// Devices present.
+    pub devices: u16,
+    /// Who coordinates, if known.
+    pub coordinator: Option<NodeId>,
+    /// The term followed.
+    pub term: Term,
+    /// Title of what plays.
+    pub playing: Option<String>,
+}
+
+/// Where a node was last reached.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerAddress {
+    /// Who.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Most recent first, at most 16.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// An operation's place in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Its index.
+    pub idx: u64,
+    /// How safe it is.
+    pub level: Level,
+    /// When it takes effect.
+    pub effective_at: RoomTime,
+}
+
+/// How safe an acknowledged operation is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Written here only: nobody else is present.
+    Local,
+    /// Written by the coordinator and two others, or all if there are fewer.
+    Replicated,
+    /// Their disks have synced it.
+    Durable,
+}
+
+/// A room's state at one index of its log.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// What the room is made of; hashes to its id.
+    pub genesis: Genesis,
+    /// The coordinator's reign.
+    pub term: Term,
+    /// Index of the last entry in it.
+    pub idx: u64,
+    /// Term of that entry.
+    pub last_term: Term,
+    /// Chain value there.
+    pub chain: [u8; 16],
+    /// The state, encoded by `engine::room`.
+    pub state: Vec<u8>,
+}
+
+/// A new coordinator introduces itself.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// The room.
+    pub room: RoomId,
+    /// Its reign.
+    pub term: Term,
+    /// Last entry of its log.
+    pub last_idx: u64,
+    /// Term of that entry.
+    pub last_term: Term,
+    /// Chain value there.
+    pub chain: [u8; 16],
+    /// The room's timeline on its raw clock.
+    pub line: RoomLine,
+}
+
+/// How a member is doing. Units as in `status --json`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether it follows the room's clock well enough to sound.
+    pub state: SyncState,
+    /// Playout error against the room's timeline as the device sees it, µs.
+    pub offset_us: f32,
+    /// Three standard deviations of the statistical error, µs.
+    pub error_us: f32,
+    /// Bound of the error that no two-way exchange can see: half the smallest round trip, µs.
+    pub asymmetry_us: f32,
+    /// Smallest round trip in the window, µs.
+    pub rtt_us: f32,
+    /// Mean round trip, µs.
+    pub rtt_avg_us: f32,
+    /// Spread of the round trips: their standard deviation, µs.
+    pub jitter_us: f32,
+    /// Frequency of the room against this device's clock, ppm.
+    pub drift_ppm: f32,
+    /// Frequency of this device's converter against its clock, ppm.
+    pub dac_ppm: f32,
+    /// Correction applied beyond both, ppm.
+    pub correction_ppm: f32,
+    /// Audio decoded and waiting, ms.
+    pub buffer_ms: f32,
+    /// Times the output ran dry since the start.
+    pub underruns: u32,
+    /// From a decision to sound at the converter, ms: what is already queued.
+    pub depth_ms: f32,
+    /// 99.9th percentile of the delay from the coordinator beyond its floor, ms.
+    pub late_ms: f32,
+    /// The output.
+    pub output: OutputState,
+}
+
+/// Whether a member follows the room's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncState {
+    /// Error bound known and small; the playout follows.
+    Synced,
+    /// Not enough answers yet, or being slewed.
+    #[default]
+    Syncing,
+    /// No answers for long, or further off than the servo can mend quietly.
+    OutOfSync,
+}
+
+/// The state of a member's output.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputState {
+    /// It sounds, or could.
+    Ok,
+    /// There is none.
+    #[default]
+    None,
+    /// Somebody else has it.
+    Busy,
+    /// It does not work, and why.
+    Failed(String),
+}

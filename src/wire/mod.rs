@@ -1,0 +1,30 @@
+//! What nodes say to each other, as types. [`codec`] is the only file that knows how they
+//! become bytes.
+//!
+//! | way | types | carried by |
+//! |---|---|---|
+//! | control stream | [`Message`] | one bidirectional QUIC stream per pair of nodes, framed |
+//! | datagrams | [`Datagram`] | QUIC datagrams of the same connection |
+//! | log | [`Op`] inside [`Entry`] | inside messages, signed by their author |
+//! | discovery | [`Announcement`] | mDNS TXT |
+
+pub mod announce;
+pub mod codec;
+pub mod datagram;
+pub mod message;
+pub mod op;
+pub mod track;
+
+pub use announce::Announcement;
+pub use codec::WireError;
+pub use datagram::{
+    ClockSource, Datagram, Heartbeat, HeartbeatAck, PreVote, PreVoteReply, Probe, ProbeReply,
+    RoomLine,
+};
+pub use message::{Hello, Message, Report, RoomCard};
+pub use op::{Entry, Genesis, MemberKind, Op, OpBody, Refusal, RefusalCode};
+pub use track::{Codec, Track};
+
+/// The version of everything here; part of the ALPN, so that versions that cannot talk to
+/// each other never get as far as a message.
+pub const ALPN: &[u8] = b"groovebox/1";

@@ -1,0 +1,244 @@
+//! Operations: what people and nodes do to a room, signed by their author, ordered by the
+//! coordinator, applied alike by everybody.
+//!
+//! ```text
+//! Op    { room, id (author, boot, seq), created, kind, body, signature }   as its author sent it
+//! Entry { idx, term, at, op, chain }                                       as the coordinator ordered it
+//! ```
+//!
+//! The bytes of an operation are stored and forwarded as they came and never encoded again, so
+//! that a signature stays valid under later versions of the program.
+
+use serde::{Deserialize, Serialize};
+
+use super::track::Track;
+use crate::base::{EntryId, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term, UserId};
+
+/// A signed operation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Op {
+    /// The room it is meant for; part of what is signed.
+    pub room: RoomId,
+    /// Its name for ever.
+    pub id: OpId,
+    /// When its author made it, by the author's idea of room time.
+    pub created: RoomTime,
+    /// Which body; see [`OpBody::kind`].
+    pub kind: u16,
+    /// The encoded [`OpBody`].
+    pub body: Vec<u8>,
+    /// Ed25519 over [`signed_bytes`](super::codec::signed_bytes), in two halves because serde
+    /// knows arrays up to 32.
+    pub signature: ([u8; 32], [u8; 32]),
+}
+
+/// An operation in its place.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// Counts from 1.
+    pub idx: u64,
+    /// The reign that ordered it.
+    pub term: Term,
+    /// When it takes effect. Never before that of the entry before it.
+    pub at: RoomTime,
+    /// What.
+    pub op: Op,
+    /// BLAKE3 of the previous chain value, term, `at` and operation, cut to 16 bytes.
+    pub chain: [u8; 16],
+}
+
+/// What a room is made of. Its BLAKE3 is the room's id, so nobody can make another room of
+/// the same id.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Genesis {
+    /// The founding node.
+    pub founder: NodeId,
+    /// Distinguishes rooms of one founder.
+    pub nonce: [u8; 16],
+    /// The room's first name.
+    pub name: String,
+    /// `GROOVE-` and four unambiguous characters.
+    pub code: String,
+    /// It made itself; nobody asked for it.
+    pub unattended: bool,
+    /// The founder's signature over the rest.
+    pub signature: ([u8; 32], [u8; 32]),
+}
+
+/// What a member is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberKind {
+    /// A device without a person.
+    Speaker,
+    /// A device with a person.
+    Person,
+    /// A person whose key is held by the daemon that served their page.
+    Guest,
+}
+
+/// What an operation does.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum OpBody {
+    /// The author joins, or tells its new name.
+    Join {
+        /// Its name.
+        name: String,
+        /// What it is.
+        kind: MemberKind,
+        /// Whose device it is.
+        user: Option<UserId>,
+    },
+    /// The author leaves the room for good.
+    Leave,
+    /// Tracks into the queue.
+    Add {
+        /// In order.
+        tracks: Vec<Track>,
+        /// Where, and whether to play.
+        mode: AddMode,
+    },
+    /// Entries out of the queue.
+    Remove {
+        /// Which.
+        entries: Vec<EntryId>,
+    },
+    /// All entries out of the queue.
+    Clear,
+    /// Stop the sound and remember the frame.
+    Pause,
+    /// Go on at that frame; with nothing paused, play the queue.
+    Resume,
+    /// Stop and forget the position.
+    Stop,
+    /// Play from another position of the current track.
+    Seek {
+        /// From its beginning.
+        position: Span,
+    },
+    /// The entry after the current one.
+    Next,
+    /// The current entry again, or the one before it when less than 3 s have been played.
+    Prev,
+    /// The coordinator: everybody who counts is ready, the pending segment begins.
+    Begin {
+        /// Which.
+        segment: SegmentId,
+    },
+    /// The coordinator: the pending segment cannot be played by anybody; on to the next.
+    Fail {
+        /// Which.
+        segment: SegmentId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The coordinator: takes note that the timeline has moved on, so that a snapshot is short.
+    Settle,
+    /// The volume of one member.
+    Volume {
+        /// Whose.
+        member: NodeId,
+        /// 0 to 100.
+        volume: u8,
+    },
+    /// Mutes one member.
+    Mute {
+        /// Whose.
+        member: NodeId,
+        /// On or off.
+        muted: bool,
+    },
+    /// The volume of all: every member moves by the same amount until it hits an end.
+    RoomVolume {
+        /// 0 to 100.
+        volume: u8,
+    },
+}
+
+/// Where added tracks go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AddMode {
+    /// At the end.
+    Append,
+    /// In front of the queue, and the first of them plays at once.
+    Play,
+}
+
+impl OpBody {
+    /// The number of this kind on the wire. Never reused.
+    #[must_use]
+    pub fn kind(&self) -> u16 {
+        match self {
+            OpBody::Join { .. } => 1,
+            OpBody::Leave => 2,
+            OpBody::Add { .. } => 10,
+            OpBody::Remove { .. } => 11,
+            OpBody::Clear => 12,
+            OpBody::Pause => 20,
+            OpBody::Resume => 21,
+            OpBody::Stop => 22,
+            OpBody::Seek { .. } => 23,
+            OpBody::Next => 24,
+            OpBody::Prev => 25,
+            OpBody::Begin { .. } => 26,
+            OpBody::Fail { .. } => 27,
+            OpBody::Settle => 28,
+            OpBody::Volume { .. } => 30,
+            OpBody::Mute { .. } => 31,
+            OpBody::RoomVolume { .. } => 32,
+        }
+    }
+}
+
+/// Why an operation or a command was not accepted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people: what happened.
+    pub message: String,
+    /// For people: what to do next.
+    pub hint: String,
+    /// When trying again may help, in ms.
+    pub retry_after_ms: Option<u32>,
+}
+
+impl Refusal {
+    /// A refusal that trying again does not change.
+    #[must_use]
+    pub fn new(code: RefusalCode, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal { code, message: message.into(), hint: hint.into(), retry_after_ms: None }
+    }
+}
+
+/// Codes that programs can rely on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RefusalCode {
+    /// The request makes no sense.
+    InvalidRequest,
+    /// Identity could not be established.
+    AuthRequired,
+    /// The room cannot be joined.
+    JoinFailed,
+    /// The change could not be made.
+    UpdateFailed,
+    /// This device is in no room.
+    NotInRoom,
+    /// What is named does not exist.
+    NotFound,
+    /// The room has its number of members.
+    RoomFull,
+    /// The queue has its number of entries.
+    QueueFull,
+    /// No coordinator within reach at the moment.
+    NoCoordinator,
+    /// The file is no audio that can be played.
+    UnsupportedMedia,
+    /// Too many requests.
+    RateLimited,
+    /// The program itself is at fault.
+    Internal,
+}
