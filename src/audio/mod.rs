@@ -1,1 +1,3 @@
-//! (stub)
+//! Sound out: devices, the playout thread, and sinks for machines without a card.
+
+pub mod sink;
