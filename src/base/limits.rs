@@ -2,9 +2,9 @@
 
 use super::time::Span;
 
-/// Bytes of a control frame, kind and body. A command or a batch of log entries fits many
-/// times over; a hostile length costs at most this much memory.
-pub const MAX_FRAME: usize = 64 * 1024;
+/// Bytes of a control frame: the largest operation and what surrounds it. A hostile length
+/// costs at most this much memory.
+pub const MAX_FRAME: usize = 320 * 1024;
 
 /// Bytes of a frame that carries a whole room state: 1,000 queue entries of at most 2 KiB
 /// each, and the members, twice over.
@@ -13,9 +13,9 @@ pub const MAX_SNAPSHOT: usize = 4 * 1024 * 1024;
 /// Bytes of a datagram. QUIC guarantees about 1,160 at the start of a connection.
 pub const MAX_DATAGRAM: usize = 1100;
 
-/// Bytes of an operation's body: a folder of [`MAX_TRACKS_PER_ADD`] tracks is split into
-/// batches below this by its author.
-pub const MAX_OP_BODY: usize = 32 * 1024;
+/// Bytes of an operation's body: a folder of [`MAX_TRACKS_PER_ADD`] tracks with ordinary tags
+/// (some 300 bytes each) is one operation.
+pub const MAX_OP_BODY: usize = 256 * 1024;
 
 /// Log entries in one append: with [`MAX_OP_BODY`] the frame limit may bind earlier.
 pub const MAX_ENTRIES_PER_APPEND: usize = 256;

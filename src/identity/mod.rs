@@ -3,9 +3,10 @@
 use ring::rand::SecureRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-use crate::base::{NodeId, OpId, RoomId, RoomTime};
-use crate::wire::codec::{self, WireError};
-use crate::wire::{Genesis, Op, OpBody};
+use crate::base::NodeId;
+
+/// An Ed25519 signature, in two halves because serde knows arrays up to 32.
+pub type Signature = ([u8; 32], [u8; 32]);
 
 /// Key material that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,31 +73,9 @@ impl NodeKey {
         NodeId(bytes.try_into().expect("an Ed25519 public key has 32 bytes"))
     }
 
-    /// Makes and signs an operation.
-    ///
-    /// # Errors
-    ///
-    /// When the body is longer than a body may be.
-    pub fn sign_op(
-        &self,
-        room: RoomId,
-        id: OpId,
-        created: RoomTime,
-        body: &OpBody,
-    ) -> Result<Op, WireError> {
-        let kind = body.kind();
-        let body = codec::encode_body(body)?;
-        let signature = self.sign(&codec::signed_bytes(&room, &id, created, kind, &body));
-        Ok(Op { room, id, created, kind, body, signature })
-    }
-
-    /// Signs a genesis in place.
-    pub fn sign_genesis(&self, genesis: &mut Genesis) {
-        genesis.founder = self.node_id();
-        genesis.signature = self.sign(&codec::genesis_bytes(genesis));
-    }
-
-    fn sign(&self, bytes: &[u8]) -> ([u8; 32], [u8; 32]) {
+    /// A signature over `bytes`, which must begin with a name for this use of the key.
+    #[must_use]
+    pub fn sign(&self, bytes: &[u8]) -> Signature {
         let signature = self.pair.sign(bytes);
         let (first, second) = signature.as_ref().split_at(32);
         let half = |bytes: &[u8]| bytes.try_into().expect("an Ed25519 signature has 64 bytes");
@@ -104,30 +83,12 @@ impl NodeKey {
     }
 }
 
-/// Whether an operation was signed by its author.
+/// Whether `author` made `signature` over `bytes`.
 ///
 /// # Errors
 ///
-/// When it was not.
-pub fn verify_op(op: &Op) -> Result<(), IdentityError> {
-    let bytes = codec::signed_bytes(&op.room, &op.id, op.created, op.kind, &op.body);
-    verify(op.id.author, &bytes, op.signature)
-}
-
-/// Whether a genesis was signed by its founder.
-///
-/// # Errors
-///
-/// When it was not.
-pub fn verify_genesis(genesis: &Genesis) -> Result<(), IdentityError> {
-    verify(genesis.founder, &codec::genesis_bytes(genesis), genesis.signature)
-}
-
-fn verify(
-    author: NodeId,
-    bytes: &[u8],
-    signature: ([u8; 32], [u8; 32]),
-) -> Result<(), IdentityError> {
+/// When it did not.
+pub fn verify(author: NodeId, bytes: &[u8], signature: &Signature) -> Result<(), IdentityError> {
     UnparsedPublicKey::new(&ED25519, author.0)
         .verify(bytes, &[signature.0, signature.1].concat())
         .map_err(|_| IdentityError::BadSignature { author: author.short() })
@@ -142,17 +103,12 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_operation_is_noticed() {
+    fn only_the_signed_bytes_and_their_author_verify() {
         let key = key();
-        let id = OpId { author: key.node_id(), boot: 1, seq: 1 };
-        let op = key.sign_op(RoomId([1; 32]), id, RoomTime(5), &OpBody::Pause).expect("short");
-        assert_eq!(verify_op(&op), Ok(()));
-        let elsewhere = Op { room: RoomId([2; 32]), ..op.clone() };
-        let later = Op { created: RoomTime(6), ..op.clone() };
-        let forged = Op { id: OpId { author: self::key().node_id(), ..id }, ..op };
-        for changed in [elsewhere, later, forged] {
-            assert!(verify_op(&changed).is_err());
-        }
+        let signature = key.sign(b"bytes");
+        assert_eq!(verify(key.node_id(), b"bytes", &signature), Ok(()));
+        assert!(verify(key.node_id(), b"other", &signature).is_err());
+        assert!(verify(self::key().node_id(), b"bytes", &signature).is_err());
     }
 
     #[test]

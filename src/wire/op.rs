@@ -11,8 +11,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::codec::{self, WireError};
 use super::track::Track;
 use crate::base::{EntryId, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term, UserId};
+use crate::identity::{IdentityError, NodeKey, Signature, verify};
 
 /// A signed operation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,9 +29,38 @@ pub struct Op {
     pub kind: u16,
     /// The encoded [`OpBody`].
     pub body: Vec<u8>,
-    /// Ed25519 over [`signed_bytes`](super::codec::signed_bytes), in two halves because serde
-    /// knows arrays up to 32.
-    pub signature: ([u8; 32], [u8; 32]),
+    /// Ed25519 over [`signed_bytes`](super::codec::signed_bytes).
+    pub signature: Signature,
+}
+
+impl Op {
+    /// Makes and signs an operation.
+    ///
+    /// # Errors
+    ///
+    /// When the body is longer than a body may be.
+    pub fn signed(
+        key: &NodeKey,
+        room: RoomId,
+        id: OpId,
+        created: RoomTime,
+        body: &OpBody,
+    ) -> Result<Op, WireError> {
+        let kind = body.kind();
+        let body = codec::encode_body(body)?;
+        let signature = key.sign(&codec::signed_bytes(&room, &id, created, kind, &body));
+        Ok(Op { room, id, created, kind, body, signature })
+    }
+
+    /// Whether its author signed it.
+    ///
+    /// # Errors
+    ///
+    /// When the author did not.
+    pub fn verify(&self) -> Result<(), IdentityError> {
+        let bytes = codec::signed_bytes(&self.room, &self.id, self.created, self.kind, &self.body);
+        verify(self.id.author, &bytes, &self.signature)
+    }
 }
 
 /// An operation in its place.
@@ -62,7 +93,26 @@ pub struct Genesis {
     /// It made itself; nobody asked for it.
     pub unattended: bool,
     /// The founder's signature over the rest.
-    pub signature: ([u8; 32], [u8; 32]),
+    pub signature: Signature,
+}
+
+impl Genesis {
+    /// Puts the founder's name and signature in.
+    #[must_use]
+    pub fn signed(mut self, key: &NodeKey) -> Genesis {
+        self.founder = key.node_id();
+        self.signature = key.sign(&codec::genesis_bytes(&self));
+        self
+    }
+
+    /// Whether its founder signed it.
+    ///
+    /// # Errors
+    ///
+    /// When the founder did not.
+    pub fn verify(&self) -> Result<(), IdentityError> {
+        verify(self.founder, &codec::genesis_bytes(self), &self.signature)
+    }
 }
 
 /// What a member is.
@@ -241,4 +291,25 @@ pub enum RefusalCode {
     RateLimited,
     /// The program itself is at fault.
     Internal,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_operation_is_noticed() {
+        let key = || NodeKey::generate(&ring::rand::SystemRandom::new()).expect("random numbers");
+        let (author, other) = (key(), key());
+        let id = OpId { author: author.node_id(), boot: 1, seq: 1 };
+        let op =
+            Op::signed(&author, RoomId([1; 32]), id, RoomTime(5), &OpBody::Pause).expect("short");
+        assert_eq!(op.verify(), Ok(()));
+        let elsewhere = Op { room: RoomId([2; 32]), ..op.clone() };
+        let later = Op { created: RoomTime(6), ..op.clone() };
+        let forged = Op { id: OpId { author: other.node_id(), ..id }, ..op };
+        for changed in [elsewhere, later, forged] {
+            assert!(changed.verify().is_err());
+        }
+    }
 }
