@@ -1,5 +1,24 @@
 //! Room time on this device.
+//!
+//! ```text
+//!  ProbeReply ──► RoomClock ──► Estimator ──► envelope   raw clock of the coordinator
+//!                     │             └───────► holdover   against ours
+//!                     │         PathStats                 what the answers took
+//!                     │         Schedule                  when to ask
+//!                     └── composes with the coordinator's RoomLine ──► ClockModel
+//! ```
+//!
+//! [`RoomClock`] is all that a node uses. The rest knows nothing of rooms: two raw clocks are
+//! compared, so that a takeover re-anchors nothing.
 
+pub mod envelope;
+pub mod estimator;
+pub mod holdover;
 pub mod model;
+pub mod path_stats;
+pub mod room_clock;
+pub mod schedule;
 
+pub use estimator::{Estimator, Exchange};
 pub use model::ClockModel;
+pub use room_clock::{ClockStats, RoomClock};

@@ -1,0 +1,308 @@
+//! The lower envelope of a two-way exchange: the one offset and frequency that leave the
+//! smallest delays on both legs non-negative and as small as the samples allow.
+//!
+//! Delay noise only ever adds, so a leg's floor is its information and everything above it is
+//! not. The floors of the two legs need not come from one packet.
+//!
+//! ```text
+//!   forward   a = t2 - t1 =  theta + delay        backward   b = t4 - t3 = -theta + delay
+//!        .   .      .                                   .        .
+//!      .  .    . .     .  .                          .     .   .     .
+//!   ___._____.___________.___  U(f)               _____._____________.__  V(f)
+//!
+//!   offset = (U - V) / 2        smallest round trip = U + V       f: where U + V is largest
+//! ```
+//!
+//! What this file does not do: keep samples, or judge how good a fit is.
+
+/// Of the samples of a leg, this share is its floor. More is biased by the noise, a bare
+/// minimum hangs on one packet.
+const FLOOR_SHARE: f64 = 0.02;
+
+/// Added to the mean spacing of the lowest samples, seconds: the resolution of a time stamp
+/// in user space. Keeps the scale finite when stamps coincide.
+const SPACING_FLOOR_S: f64 = 0.3e-6;
+
+/// Half the range of frequencies looked at while the samples span less than
+/// [`LONG_SPAN_S`]: two crystals of ±100 ppm and a badly calibrated counter.
+const WIDE_SEARCH: f64 = 300e-6;
+
+/// Half the range around the last frequency once they span more.
+const NARROW_SEARCH: f64 = 12e-6;
+
+/// Seconds of samples that pin the frequency to well within [`NARROW_SEARCH`].
+const LONG_SPAN_S: f64 = 16.0;
+
+/// The inverse golden ratio.
+const GOLDEN: f64 = 0.618_033_988_7;
+
+/// As many of the lowest samples as any step asks for: twice the floor's share of a full
+/// ring, and one.
+const MAX_LOWEST: usize = 64;
+
+/// What is known of the frequency before any sample.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct FrequencyPrior {
+    /// Where it is expected; a ratio minus one.
+    pub centre: f64,
+    /// How far it may be from there; one standard deviation. The penalty turns linear beyond
+    /// two of them, so samples always win in the end.
+    pub spread: f64,
+}
+
+impl FrequencyPrior {
+    /// Two crystals nobody has compared before.
+    pub const UNKNOWN: FrequencyPrior = FrequencyPrior { centre: 0.0, spread: 80e-6 };
+
+    /// A pair whose frequency was measured earlier. Wide on purpose: a tighter prior once
+    /// held an estimate 100 µs off for a minute while it claimed 2 µs.
+    #[must_use]
+    pub fn remembered(frequency: f64) -> FrequencyPrior {
+        FrequencyPrior { centre: frequency, spread: 5e-6 }
+    }
+
+    fn penalty(&self, frequency: f64) -> f64 {
+        huber((frequency - self.centre) / self.spread)
+    }
+}
+
+/// Offset and frequency at the time that the legs' times count from.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Fit {
+    /// Answerer's clock minus ours, seconds.
+    pub offset: f64,
+    /// Its change per second of ours.
+    pub frequency: f64,
+    /// Smallest round trip, seconds.
+    pub rtt: f64,
+    /// From the first question to the last answer, seconds.
+    pub span: f64,
+}
+
+/// One direction: when, and the raw difference of the two stamps; both in seconds, the times
+/// relative to the present.
+#[derive(Clone, Copy, Debug)]
+struct Leg<'a> {
+    at: &'a [f64],
+    diff: &'a [f64],
+    /// The sign with which the frequency enters.
+    sign: f64,
+    first: usize,
+    step: usize,
+}
+
+/// Both directions of the same exchanges.
+#[derive(Clone, Copy, Debug)]
+pub struct Legs<'a> {
+    forward: Leg<'a>,
+    backward: Leg<'a>,
+    n: usize,
+}
+
+impl<'a> Legs<'a> {
+    /// Four columns of equal length: question sent and `t2 - t1`, answer received and
+    /// `t4 - t3`.
+    #[must_use]
+    pub fn new(ta: &'a [f64], a: &'a [f64], tb: &'a [f64], b: &'a [f64]) -> Legs<'a> {
+        let leg = |at, diff, sign| Leg { at, diff, sign, first: 0, step: 1 };
+        Legs { forward: leg(ta, a, -1.0), backward: leg(tb, b, 1.0), n: ta.len() }
+    }
+
+    /// Every other exchange, from the first or from the second on.
+    #[must_use]
+    pub fn half(&self, first: usize) -> Legs<'a> {
+        let pick = |leg: Leg<'a>| Leg { first, step: 2, ..leg };
+        Legs {
+            forward: pick(self.forward),
+            backward: pick(self.backward),
+            n: (self.n + 1 - first) / 2,
+        }
+    }
+
+    /// How much wider the lowest tenth of one leg lies above its floor than that of the
+    /// other, halved: what skewed queues may hide in the offset, seconds.
+    pub fn skew(&self, frequency: f64, scratch: &mut Vec<f64>) -> f64 {
+        let tenth = self.n / 10;
+        let width = |leg: &Leg<'_>, scratch: &mut Vec<f64>| {
+            leg.residuals(frequency, scratch);
+            let (below, &mut tenth, _) = scratch.select_nth_unstable_by(tenth, f64::total_cmp);
+            tenth - below.iter().copied().fold(tenth, f64::min)
+        };
+        0.5 * (width(&self.forward, scratch) - width(&self.backward, scratch)).abs()
+    }
+
+    /// Maximises the margin over the frequency, near `last` once the samples span enough.
+    #[must_use]
+    pub fn fit(&self, prior: FrequencyPrior, last: f64, steps: u32) -> Fit {
+        let span = self.backward.last_at(self.n) - self.forward.first_at();
+        if self.n < 3 {
+            return self.at_frequency(prior.centre, span);
+        }
+        let scale = self.spacing(last);
+        let (centre, half) =
+            if span < LONG_SPAN_S { (prior.centre, WIDE_SEARCH) } else { (last, NARROW_SEARCH) };
+        let gain = |f: f64| {
+            let (u, v) = self.floors(f);
+            (u + v) / (2.0 * scale) - prior.penalty(f)
+        };
+        self.at_frequency(golden_section(centre - half, centre + half, steps, gain), span)
+    }
+
+    fn at_frequency(&self, frequency: f64, span: f64) -> Fit {
+        let (u, v) = self.floors(frequency);
+        Fit { offset: (u - v) / 2.0, frequency, rtt: u + v, span }
+    }
+
+    fn floors(&self, frequency: f64) -> (f64, f64) {
+        let k = floor_count(self.n);
+        (self.forward.floor(frequency, k, self.n), self.backward.floor(frequency, k, self.n))
+    }
+
+    /// Mean distance between neighbours among the lowest samples of both legs: how sharply
+    /// the floor is drawn.
+    fn spacing(&self, frequency: f64) -> f64 {
+        let m = (4.max(2 * floor_count(self.n)) + 1).min(self.n);
+        let width =
+            self.forward.lowest(frequency, m).width() + self.backward.lowest(frequency, m).width();
+        0.5 * width / count(m - 1) + SPACING_FLOOR_S
+    }
+}
+
+impl Leg<'_> {
+    fn first_at(&self) -> f64 {
+        self.at[self.first]
+    }
+
+    fn last_at(&self, n: usize) -> f64 {
+        self.at[self.first + (n - 1) * self.step]
+    }
+
+    /// The floor with its end-point bias removed: the mean of the `k` lowest lies above the
+    /// true floor by about one spacing.
+    fn floor(&self, frequency: f64, k: usize, n: usize) -> f64 {
+        let lowest = self.lowest(frequency, k.max(3).min(n));
+        let spacing = if lowest.len > 1 { lowest.width() / count(lowest.len - 1) } else { 0.0 };
+        lowest.values[..k].iter().sum::<f64>() / count(k) - spacing
+    }
+
+    /// The `m` smallest residuals at this frequency, in order.
+    fn lowest(&self, frequency: f64, m: usize) -> Lowest {
+        let slope = self.sign * frequency;
+        let mut lowest = Lowest { values: [0.0; MAX_LOWEST], len: 0, room: m.min(MAX_LOWEST) };
+        let mut i = self.first;
+        while i < self.at.len() {
+            lowest.offer(self.diff[i] + slope * self.at[i]);
+            i += self.step;
+        }
+        lowest
+    }
+
+    fn residuals(&self, frequency: f64, out: &mut Vec<f64>) {
+        let slope = self.sign * frequency;
+        out.clear();
+        out.extend(self.at.iter().zip(self.diff).map(|(at, diff)| diff + slope * at));
+    }
+}
+
+/// The smallest of what was offered, ascending. A ring of samples offers few that get in, so
+/// this beats any selection that first writes them all down.
+struct Lowest {
+    values: [f64; MAX_LOWEST],
+    len: usize,
+    room: usize,
+}
+
+impl Lowest {
+    fn offer(&mut self, x: f64) {
+        if self.len < self.room {
+            self.len += 1;
+        } else if x >= self.values[self.len - 1] {
+            return;
+        }
+        let mut i = self.len - 1;
+        while i > 0 && self.values[i - 1] > x {
+            self.values[i] = self.values[i - 1];
+            i -= 1;
+        }
+        self.values[i] = x;
+    }
+
+    fn width(&self) -> f64 {
+        self.values[self.len - 1] - self.values[0]
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a ring's length times 2 % is a small non-negative number"
+)]
+fn floor_count(n: usize) -> usize {
+    ((count(n) * FLOOR_SHARE) as usize).max(1)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rings are far below 2^52 long")]
+fn count(n: usize) -> f64 {
+    n as f64
+}
+
+/// Quadratic near zero, linear beyond two (Huber 1964): far-off data pulls, but does not tear.
+fn huber(x: f64) -> f64 {
+    let x = x.abs();
+    if x < 2.0 { 0.5 * x * x } else { 2.0 * x - 2.0 }
+}
+
+/// Where a function with one hump is largest (Kiefer 1953).
+fn golden_section(mut lo: f64, mut hi: f64, steps: u32, gain: impl Fn(f64) -> f64) -> f64 {
+    let (mut x1, mut x2) = (hi - GOLDEN * (hi - lo), lo + GOLDEN * (hi - lo));
+    let (mut g1, mut g2) = (gain(x1), gain(x2));
+    for _ in 0..steps {
+        if g1 < g2 {
+            lo = x1;
+            (x1, g1) = (x2, g2);
+            x2 = lo + GOLDEN * (hi - lo);
+            g2 = gain(x2);
+        } else {
+            hi = x2;
+            (x2, g2) = (x1, g1);
+            x1 = hi - GOLDEN * (hi - lo);
+            g1 = gain(x1);
+        }
+    }
+    0.5 * (lo + hi)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hump_is_found() {
+        let top = golden_section(-1.0, 3.0, 40, |x| -(x - 0.7) * (x - 0.7));
+        assert!((top - 0.7).abs() < 1e-6, "{top}");
+    }
+
+    #[test]
+    fn floors_of_different_packets_are_joined() {
+        let ta: Vec<f64> = (0..400).map(|i| f64::from(i) * 0.1 - 40.0).collect();
+        let tb: Vec<f64> = ta.iter().map(|t| t + 0.003).collect();
+        // Every packet is slow on one of its legs, so no single packet shows the floor.
+        let slow = |i: usize, odd: usize| if i % 2 == odd { 0.004 } else { 0.0 };
+        let a: Vec<f64> = (0..400).map(|i| 0.001 + 50e-6 * ta[i] + slow(i, 0)).collect();
+        let b: Vec<f64> = (0..400).map(|i| 0.001 - 50e-6 * tb[i] + slow(i, 1)).collect();
+        let fit = Legs::new(&ta, &a, &tb, &b).fit(FrequencyPrior::UNKNOWN, 45e-6, 24);
+        assert!(fit.offset.abs() < 1e-6, "{fit:?}");
+        assert!((fit.frequency - 50e-6).abs() < 0.1e-6, "{fit:?}");
+        assert!((fit.rtt - 0.002).abs() < 2e-6, "{fit:?}");
+    }
+
+    #[test]
+    fn one_slow_leg_shows_as_skew() {
+        let at: Vec<f64> = (0..100).map(|i| f64::from(i) * 0.1).collect();
+        let tight = vec![0.001; 100];
+        let wide: Vec<f64> = (0..100).map(|i| 0.001 + 1e-5 * f64::from(i)).collect();
+        let mut scratch = Vec::new();
+        let skew = Legs::new(&at, &tight, &at, &wide).skew(0.0, &mut scratch);
+        assert!((skew - 50e-6).abs() < 1e-9, "{skew}");
+    }
+}

@@ -1,0 +1,465 @@
+//! Another device's clock against ours, from answered probes: offset, frequency, and how far
+//! both may be wrong.
+//!
+//! Keeps a bounded ring of exchanges and fits their lower envelope (see
+//! [`envelope`](super::envelope)) four times a second at most. It compares raw clocks only:
+//! of rooms, lines and coordinators it knows nothing. After construction it allocates nothing.
+
+use std::collections::VecDeque;
+
+use crate::base::{LocalTime, Span};
+
+use super::envelope::{Fit, FrequencyPrior, Legs};
+use super::holdover::{BLOCK, Block, Holdover};
+
+/// Exchanges kept at most: 64 s of 20 a second, and the burst at the start.
+const RING: usize = 1536;
+
+/// Window while the statistical error is small: shorter follows the crystals better.
+const QUIET_WINDOW: Span = Span::from_secs(32);
+
+/// Window while it is not: more samples find a deeper floor.
+const NOISY_WINDOW: Span = Span::from_secs(64);
+
+/// Below this statistical error, seconds, the short window serves.
+const QUIET_S: f64 = 6e-6;
+
+/// Between two fits once there are [`EAGER`] samples.
+const SOLVE_EVERY: Span = Span::from_millis(250);
+
+/// So many samples are fitted one by one, so that a joining device sounds soon.
+const EAGER: u64 = 30;
+
+/// Samples below which the window's two halves say nothing of each other.
+const SPLIT_FROM: usize = 8;
+
+/// From so many samples on, the mean of what the halves say turns slow.
+const SETTLED: u64 = 60;
+
+/// Share of the legs' skew that counts as error: what skewed queues cost in simulation.
+const SKEW_WEIGHT: f64 = 0.35;
+
+/// Statistical error never claimed smaller, seconds.
+const SIGMA_FLOOR_S: f64 = 0.5e-6;
+
+/// Golden-section steps of the fit and of its two halves: 24 narrow ±12 ppm to 0.2 ppb.
+const STEPS: u32 = 24;
+const HALF_STEPS: u32 = 16;
+
+/// A clock jump must exceed so many standard deviations …
+const JUMP_SIGMAS: f64 = 6.0;
+
+/// … and this, seconds: less is mended by the window within half a minute.
+const JUMP_FLOOR_S: f64 = 50e-6;
+
+/// … in so many fits in a row.
+const JUMP_FITS: u32 = 3;
+
+/// What is kept of the ring after a jump, at most.
+const KEPT_AFTER_JUMP: Span = Span::from_secs(4);
+
+/// The four stamps of one answered probe: `t1` and `t4` on our raw clock, `t2` and `t3` on
+/// the other's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exchange {
+    /// Question sent.
+    pub t1: LocalTime,
+    /// Question received, there.
+    pub t2: LocalTime,
+    /// Answer sent, there.
+    pub t3: LocalTime,
+    /// Answer received.
+    pub t4: LocalTime,
+}
+
+impl Exchange {
+    /// Time on the way, both legs together.
+    #[must_use]
+    pub fn rtt(&self) -> Span {
+        (self.t4 - self.t1) - (self.t3 - self.t2)
+    }
+}
+
+/// What an exchange did to the estimate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Outcome {
+    /// Kept for the next fit.
+    Kept,
+    /// The estimate is new.
+    Solved,
+    /// One of the clocks seems to have jumped; the estimate stays until that is certain.
+    Suspected,
+    /// One of the clocks jumped: the past is dropped and the estimate new.
+    Jumped,
+}
+
+/// An exchange as kept: times of ours, and raw differences.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    t1: LocalTime,
+    forward: Span,
+    t4: LocalTime,
+    backward: Span,
+}
+
+/// The last fit, and when it was made.
+#[derive(Clone, Copy, Debug)]
+struct Solution {
+    at: LocalTime,
+    fit: Fit,
+}
+
+/// Estimates one other clock.
+#[derive(Clone, Debug)]
+pub struct Estimator {
+    ring: VecDeque<Sample>,
+    /// Subtracted from every raw difference, so that floats keep their nanoseconds.
+    base: Span,
+    columns: Columns,
+    prior: FrequencyPrior,
+    /// Exchanges since the start or the last jump.
+    n: u64,
+    /// Of these, so many since the last fit.
+    fresh: usize,
+    solution: Option<Solution>,
+    /// Mean square of the difference between the offsets of the two halves, s².
+    split: Option<f64>,
+    skew: f64,
+    window: Span,
+    holdover: Holdover,
+    next_block: Option<LocalTime>,
+    /// Fits that suspected a jump in a row, and when the first did.
+    suspicion: Option<(u32, LocalTime)>,
+}
+
+impl Estimator {
+    /// Knows nothing but the prior.
+    #[must_use]
+    pub fn new(prior: FrequencyPrior) -> Estimator {
+        Estimator::with_buffers(VecDeque::with_capacity(RING), Columns::with_capacity(RING), prior)
+    }
+
+    /// Forgets everything and keeps its memory.
+    pub fn reset(&mut self, prior: FrequencyPrior) {
+        let mut ring = std::mem::take(&mut self.ring);
+        ring.clear();
+        *self = Estimator::with_buffers(ring, std::mem::take(&mut self.columns), prior);
+    }
+
+    fn with_buffers(ring: VecDeque<Sample>, columns: Columns, prior: FrequencyPrior) -> Estimator {
+        Estimator {
+            ring,
+            base: Span::ZERO,
+            columns,
+            prior,
+            n: 0,
+            fresh: 0,
+            solution: None,
+            split: None,
+            skew: 0.0,
+            window: QUIET_WINDOW,
+            holdover: Holdover::new(prior),
+            next_block: None,
+            suspicion: None,
+        }
+    }
+
+    /// Takes an exchange in, in the order of arrival. The caller has discarded what cannot be.
+    pub fn add(&mut self, exchange: Exchange) -> Outcome {
+        let Exchange { t1, t2, t3, t4 } = exchange;
+        let (forward, backward) = (stamp_difference(t2, t1), stamp_difference(t4, t3));
+        if self.next_block.is_none() {
+            self.base = forward;
+            self.next_block = Some(t4 + BLOCK);
+        }
+        if self.ring.len() == RING {
+            self.ring.pop_front();
+        }
+        let (forward, backward) = (forward - self.base, backward + self.base);
+        self.ring.push_back(Sample { t1, forward, t4, backward });
+        self.n += 1;
+        self.fresh += 1;
+        let outcome = if self.is_due(t4) { self.step(t4) } else { Outcome::Kept };
+        self.feed_holdover(t4);
+        outcome
+    }
+
+    /// Exchanges taken in since the start or the last jump.
+    #[must_use]
+    pub fn n_samples(&self) -> u64 {
+        self.n
+    }
+
+    /// Exchanges in the ring.
+    #[must_use]
+    pub fn n_kept(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// When the last fit was made.
+    #[must_use]
+    pub fn solved_at(&self) -> Option<LocalTime> {
+        self.solution.map(|solution| solution.at)
+    }
+
+    /// The other clock minus ours at an instant of ours.
+    #[must_use]
+    pub fn offset(&self, at: LocalTime) -> Option<Span> {
+        let Solution { at: solved, fit } = self.solution?;
+        let age = (at - solved).as_secs_f64();
+        Some(self.base + Span::from_secs_f64(fit.offset + fit.frequency * age))
+    }
+
+    /// How that changes per second of ours, by the window alone.
+    #[must_use]
+    pub fn frequency(&self) -> f64 {
+        self.solution.map_or(self.prior.centre, |solution| solution.fit.frequency)
+    }
+
+    /// What is remembered for coasting.
+    #[must_use]
+    pub fn holdover(&self) -> &Holdover {
+        &self.holdover
+    }
+
+    /// Offset and frequency by the hold-over: from the last fit on with what is remembered of
+    /// the frequency, where there is something.
+    #[must_use]
+    pub fn coasted(&self, at: LocalTime) -> Option<(Span, f64)> {
+        let Solution { at: solved, fit } = self.solution?;
+        let primed = self.holdover.is_primed();
+        let frequency = if primed { self.holdover.frequency() } else { fit.frequency };
+        let age = (at - solved).as_secs_f64();
+        Some((self.base + Span::from_secs_f64(fit.offset + frequency * age), frequency))
+    }
+
+    /// Variance of the frequency to coast with.
+    #[must_use]
+    pub fn frequency_variance(&self) -> f64 {
+        let prior = self.prior.spread.powi(2);
+        match (self.split, self.solution) {
+            _ if self.holdover.is_primed() => self.holdover.frequency_variance(),
+            (Some(split), Some(Solution { fit, .. })) => {
+                prior.min(9.0 * split / fit.span.max(0.01).powi(2) + 1e-12)
+            }
+            _ => prior,
+        }
+    }
+
+    /// One standard deviation of the offset at an instant of ours, seconds: statistics, skew
+    /// and age. A constant asymmetry of the path cannot be seen and is not in it.
+    #[must_use]
+    pub fn sigma(&self, at: LocalTime) -> f64 {
+        let Some(solution) = self.solution else { return 0.5 };
+        let Some(statistics) = self.sigma_statistics() else { return solution.fit.rtt / 2.0 };
+        let age = (at - solution.at).as_secs_f64().max(0.0);
+        let squares = statistics.powi(2) + self.sigma_skew().powi(2) + self.holdover.growth(age);
+        squares.sqrt()
+    }
+
+    /// The part that more or better probes would lower, seconds.
+    #[must_use]
+    pub fn sigma_statistics(&self) -> Option<f64> {
+        self.split.map(|split| 0.5 * split.sqrt() + SIGMA_FLOOR_S)
+    }
+
+    /// The part that comes of unequal queues, seconds.
+    #[must_use]
+    pub fn sigma_skew(&self) -> f64 {
+        SKEW_WEIGHT * self.skew
+    }
+
+    /// The smallest round trip of the window, seconds.
+    #[must_use]
+    pub fn rtt_min(&self) -> Option<f64> {
+        self.solution.map(|solution| solution.fit.rtt.max(0.0))
+    }
+
+    /// By how much an exchange's answer came later than the path's floor, seconds.
+    #[must_use]
+    pub fn lateness(&self, exchange: &Exchange) -> Option<f64> {
+        let solution = self.solution.filter(|_| self.split.is_some())?;
+        let backward = stamp_difference(exchange.t4, exchange.t3) + self.base;
+        let sample = Sample { t1: exchange.t1, forward: Span::ZERO, t4: exchange.t4, backward };
+        Some(solution.excess(&sample).1.max(0.0))
+    }
+
+    fn is_due(&self, now: LocalTime) -> bool {
+        let waited = |solution: Solution| now - solution.at >= SOLVE_EVERY;
+        self.n < EAGER || self.solution.is_none_or(waited)
+    }
+
+    fn step(&mut self, now: LocalTime) -> Outcome {
+        let outcome = match self.suspect(now) {
+            Some((fits, _)) if fits < JUMP_FITS => {
+                self.fresh = 0;
+                return Outcome::Suspected;
+            }
+            Some((_, since)) => {
+                self.drop_before(since.later(now - KEPT_AFTER_JUMP));
+                Outcome::Jumped
+            }
+            None => Outcome::Solved,
+        };
+        self.fresh = 0;
+        self.solve(now);
+        outcome
+    }
+
+    /// Judges the samples since the last fit against it. Noise and a longer path only add to
+    /// a leg. A leg *below* its floor while the other is above its own by as much is a clock
+    /// that jumped: the round trip is what it was.
+    fn suspect(&mut self, now: LocalTime) -> Option<(u32, LocalTime)> {
+        let solution = self.solution.filter(|_| self.n >= EAGER && self.split.is_some())?;
+        let lowest = |legs: (f64, f64), sample: &Sample| {
+            let (u, v) = solution.excess(sample);
+            (legs.0.min(u), legs.1.min(v))
+        };
+        let recent = self.ring.iter().rev().take(self.fresh);
+        let (u, v) = recent.fold((f64::MAX, f64::MAX), lowest);
+        let limit = JUMP_SIGMAS * self.sigma(now) + JUMP_FLOOR_S;
+        let jumped = (u < -limit && v > limit) || (u > limit && v < -limit);
+        let (fits, since) = self.suspicion.unwrap_or((0, now));
+        self.suspicion = jumped.then_some((fits + 1, since));
+        self.suspicion
+    }
+
+    /// Starts anew with what came after the jump. The frequency did not jump.
+    fn drop_before(&mut self, kept_from: LocalTime) {
+        self.ring.retain(|sample| sample.t1 >= kept_from);
+        if self.holdover.is_primed() {
+            self.prior = FrequencyPrior::remembered(self.holdover.frequency());
+        }
+        self.holdover.jumped();
+        self.n = self.ring.len() as u64;
+        self.split = None;
+        self.skew = 0.0;
+        self.window = QUIET_WINDOW;
+        self.suspicion = None;
+    }
+
+    fn solve(&mut self, now: LocalTime) {
+        self.forget_old(now);
+        let since =
+            if self.ring.len() > SPLIT_FROM { now - self.window } else { LocalTime(i64::MIN) };
+        self.columns.fill(self.ring.iter().filter(|sample| sample.t1 >= since), now);
+        let n = self.columns.len();
+        if n == 0 {
+            return;
+        }
+        let mut fit = self.columns.legs().fit(self.prior, self.frequency(), STEPS);
+        if n >= SPLIT_FROM && self.n.is_multiple_of(2) {
+            self.judge(&fit);
+        }
+        fit.offset += self.columns.shift;
+        self.solution = Some(Solution { at: now, fit });
+    }
+
+    /// Compares the window's two halves, and its two legs.
+    fn judge(&mut self, fit: &Fit) {
+        let Columns { ta, a, tb, b, scratch, .. } = &mut self.columns;
+        let legs = Legs::new(ta, a, tb, b);
+        let half = |first| legs.half(first).fit(self.prior, fit.frequency, HALF_STEPS).offset;
+        let split = (half(0) - half(1)).powi(2);
+        let skew = legs.skew(fit.frequency, scratch);
+        let gain = if self.n > SETTLED { 0.05 } else { 0.3 };
+        let mean = self.split.map_or(split, |mean| mean + gain * (split - mean));
+        self.split = Some(mean);
+        let weight = if self.skew == 0.0 { 1.0 } else { 0.1 };
+        self.skew += weight * (skew - self.skew);
+        self.window = if 0.5 * mean.sqrt() < QUIET_S { QUIET_WINDOW } else { NOISY_WINDOW };
+    }
+
+    fn forget_old(&mut self, now: LocalTime) {
+        while self.ring.front().is_some_and(|sample| sample.t1 < now - NOISY_WINDOW) {
+            self.ring.pop_front();
+        }
+    }
+
+    fn feed_holdover(&mut self, now: LocalTime) {
+        let due = self.next_block.is_some_and(|at| now >= at);
+        let (Some(split), Some(solution), true) = (self.split, self.solution, due) else { return };
+        self.next_block = Some(now + BLOCK);
+        let Solution { at: solved, fit } = solution;
+        let window = self.window.as_secs_f64();
+        if fit.span < BLOCK.as_secs_f64() {
+            return;
+        }
+        let at = now - Span::from_secs_f64(fit.span.min(window) / 2.0);
+        self.holdover.observe(&Block {
+            at,
+            offset: fit.offset + fit.frequency * (at - solved).as_secs_f64(),
+            frequency: fit.frequency,
+            split: split.sqrt(),
+            span: fit.span,
+            window,
+        });
+    }
+}
+
+impl Solution {
+    /// How far a sample lies above the floors of the forward and the backward leg, seconds.
+    fn excess(&self, sample: &Sample) -> (f64, f64) {
+        let Fit { offset, frequency, rtt, .. } = self.fit;
+        let theta = |at: LocalTime| offset + frequency * (at - self.at).as_secs_f64();
+        let forward = sample.forward.as_secs_f64() - theta(sample.t1) - rtt / 2.0;
+        let backward = sample.backward.as_secs_f64() + theta(sample.t4) - rtt / 2.0;
+        (forward, backward)
+    }
+}
+
+/// The window as floats, seconds relative to now; and room to sort in.
+#[derive(Clone, Debug, Default)]
+struct Columns {
+    ta: Vec<f64>,
+    a: Vec<f64>,
+    tb: Vec<f64>,
+    b: Vec<f64>,
+    /// What was subtracted from `a` and added to `b`.
+    shift: f64,
+    scratch: Vec<f64>,
+}
+
+impl Columns {
+    fn with_capacity(n: usize) -> Columns {
+        let column = || Vec::with_capacity(n);
+        Columns {
+            ta: column(),
+            a: column(),
+            tb: column(),
+            b: column(),
+            shift: 0.0,
+            scratch: column(),
+        }
+    }
+
+    fn fill<'a>(&mut self, samples: impl Iterator<Item = &'a Sample>, now: LocalTime) {
+        for column in [&mut self.ta, &mut self.a, &mut self.tb, &mut self.b] {
+            column.clear();
+        }
+        for sample in samples {
+            let forward = sample.forward.as_secs_f64();
+            if self.a.is_empty() {
+                self.shift = forward;
+            }
+            self.ta.push((sample.t1 - now).as_secs_f64());
+            self.a.push(forward - self.shift);
+            self.tb.push((sample.t4 - now).as_secs_f64());
+            self.b.push(sample.backward.as_secs_f64() + self.shift);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.ta.len()
+    }
+
+    fn legs(&self) -> Legs<'_> {
+        Legs::new(&self.ta, &self.a, &self.tb, &self.b)
+    }
+}
+
+/// One clock's stamp minus the other's: not a time that passed.
+fn stamp_difference(one: LocalTime, other: LocalTime) -> Span {
+    one - other
+}

@@ -1,0 +1,676 @@
+//! The room's clock as one node has it: leading it, following another's, or coasting.
+//!
+//! | role | model | probes |
+//! |---|---|---|
+//! | leading | its own line, exact by definition | answers them |
+//! | following | estimator composed with the coordinator's line, blended with the coast | asks |
+//! | coasting | the last model, carried on with the hold-over frequency | none |
+//!
+//! Nobody steps at a takeover. The successor freezes what it believes as the room's line;
+//! the others coast until they know the successor's clock, then go over by inverse variance.
+//! A node that suspects a change only tells [`follow`](RoomClock::follow) and
+//! [`leaderless`](RoomClock::leaderless); who coordinates is not decided here, nor is when a
+//! packet really leaves: the driver restamps `t1` and `t3` just before sending.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::base::rng::Rng;
+use crate::base::{LocalTime, NodeId, Ppm, RoomTime, Span};
+use crate::wire::datagram::{ClockSource, Probe, ProbeReply, RoomLine};
+use crate::wire::message::SyncState;
+
+use super::envelope::FrequencyPrior;
+use super::estimator::{Estimator, Exchange, Outcome};
+use super::holdover::WANDER;
+use super::model::ClockModel;
+use super::path_stats::PathStats;
+use super::schedule::{Schedule, TRAIN};
+
+/// A larger step of the model is a discontinuity: the playout jumps rather than slews, and
+/// two timelines so far apart are not blended.
+const STEP: Span = Span::from_millis(5);
+
+/// Answers older than this say nothing any more.
+const MAX_RTT: Span = Span::from_secs(2);
+
+/// The steepest line that is believed, a ratio minus one: ten times two bad crystals.
+const MAX_LINE_RATE: f64 = 1e-3;
+
+/// Questions remembered as asked: [`MAX_RTT`] of the fastest schedule.
+const MAX_ASKED: usize = 256;
+
+/// Clocks whose frequency is remembered.
+const MAX_REMEMBERED: usize = 32;
+
+/// Answers of a new coordinator before it has a say beside the coast.
+const ANSWERS_TO_BLEND: u64 = 16;
+
+/// Until a first model is used: below so much error (seconds) at once, below so much after
+/// so long, whatever it is after that. Late joiners want sound soon, but a stalled first
+/// exchange can lie by hundreds of milliseconds.
+const GOOD_S: f64 = 0.5e-3;
+const FAIR_S: f64 = 10e-3;
+const FAIR_AFTER: Span = Span::from_millis(300);
+const ANY_AFTER: Span = Span::from_secs(3);
+
+/// With no answers for so long, the hold-over frequency serves instead of the window's.
+const SILENCE: Span = Span::from_secs(3);
+
+/// A model without fresh answers is drawn anew this often: its error grows.
+const REFRESH: Span = Span::from_secs(1);
+
+/// Weight below which the coast is let go.
+const NEGLIGIBLE: f64 = 0.01;
+
+/// What a former coordinator's line is worth after it lost the lead: its successor's error,
+/// seconds, and how well the successor knew its frequency.
+const SUCCESSOR_SIGMA_S: f64 = 20e-6;
+const SUCCESSOR_FREQUENCY: f64 = 0.3e-6;
+
+/// Beyond this error a device is out of sync, below that one it is synced (three standard
+/// deviations).
+const LOST_ERROR: Span = Span::from_millis(20);
+const SYNCED_ERROR: Span = Span::from_millis(5);
+
+/// Coasting is trusted for five minutes: about half a millisecond on Wi-Fi.
+const COAST_TRUSTED: Span = Span::from_secs(300);
+
+/// A clock that can be recognised: a node between two of its starts.
+type Peer = (NodeId, u32);
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub struct RoomClock {
+    rng: Rng,
+    next_seq: u64,
+    role: Role,
+    /// Whose raw clock the estimator measures, and the line that it sent.
+    peer: Option<Peer>,
+    peer_line: Option<RoomLine>,
+    estimator: Estimator,
+    paths: PathStats,
+    coast: Option<Coast>,
+    asked: VecDeque<Asked>,
+    /// Frequencies of clocks measured earlier.
+    remembered: BTreeMap<Peer, f64>,
+    first_heard: Option<LocalTime>,
+    last_heard: Option<LocalTime>,
+    model: Option<ClockModel>,
+    model_drawn: LocalTime,
+    model_is_news: bool,
+    generation: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Role {
+    Alone,
+    Leading { source: ClockSource, line: RoomLine },
+    Following { source: ClockSource, schedule: Schedule },
+}
+
+/// A question on its way.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    seq: u64,
+    at: LocalTime,
+}
+
+/// A model carried on without answers.
+#[derive(Clone, Copy, Debug)]
+struct Coast {
+    line: RoomModel,
+    /// Variance of its rate.
+    rate_variance: f64,
+    since: LocalTime,
+}
+
+/// A model, and the timeline it is of.
+#[derive(Clone, Copy, Debug)]
+struct RoomModel {
+    epoch: u32,
+    model: ClockModel,
+}
+
+/// Which slope carries an estimate from its last fit to now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Slope {
+    Window,
+    Holdover,
+}
+
+/// How well this device knows the room's time.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct ClockStats {
+    /// By the clock alone; the playout may know worse.
+    pub state: SyncState,
+    /// Smallest round trip in the window.
+    pub rtt_min: Span,
+    /// Mean round trip.
+    pub rtt_avg: Span,
+    /// Standard deviation of the round trips.
+    pub jitter: Span,
+    /// The room against this device's clock.
+    pub drift: Ppm,
+    /// One standard deviation: what more probes would lower.
+    pub sigma_statistics: Span,
+    /// One standard deviation: what unequal queues may hide.
+    pub sigma_skew: Span,
+    /// Three standard deviations of all that can be known of the error.
+    pub error: Span,
+    /// Bound of what no two-way exchange can see; 0 when leading.
+    pub asymmetry: Span,
+    /// 99.9th percentile of the delay from the coordinator beyond its floor.
+    pub lateness_q999: Span,
+    /// Exchanges in the window.
+    pub samples: usize,
+    /// Since the last answer; nothing before the first and when leading.
+    pub silence: Option<Span>,
+}
+
+impl RoomClock {
+    /// Knows no room. The seed spreads the probes of devices over time.
+    #[must_use]
+    pub fn new(seed: u64) -> RoomClock {
+        let mut rng = Rng::new(seed);
+        RoomClock {
+            next_seq: rng.next_u64() >> 1,
+            rng,
+            role: Role::Alone,
+            peer: None,
+            peer_line: None,
+            estimator: Estimator::new(FrequencyPrior::UNKNOWN),
+            paths: PathStats::default(),
+            coast: None,
+            asked: VecDeque::with_capacity(MAX_ASKED),
+            remembered: BTreeMap::new(),
+            first_heard: None,
+            last_heard: None,
+            model: None,
+            model_drawn: LocalTime::default(),
+            model_is_news: false,
+            generation: 0,
+        }
+    }
+
+    /// This node founded the room, or nobody alive carries its clock on: room time is this
+    /// device's time, under a new epoch.
+    pub fn found(&mut self, now: LocalTime, source: ClockSource, epoch: u32) {
+        self.forget();
+        let line = RoomLine { epoch, local0: now, room0: RoomTime(now.0), rate: 0.0 };
+        self.role = Role::Leading { source, line };
+        self.redraw(now);
+    }
+
+    /// This node coordinates from now on: what it believes becomes the room's line, with the
+    /// hold-over frequency. Nothing steps. False when it believes nothing; the caller then
+    /// founds a new epoch.
+    #[must_use]
+    pub fn lead(&mut self, now: LocalTime, source: ClockSource) -> bool {
+        if let Role::Leading { source: present, .. } = &mut self.role {
+            *present = source;
+            return true;
+        }
+        if self.model.is_none() {
+            return false;
+        }
+        let Some(RoomModel { epoch, model }) = self.estimate(now, Slope::Holdover) else {
+            return false;
+        };
+        self.leave_peer();
+        self.coast = None;
+        let line = RoomLine { epoch, local0: now, room0: model.room(now), rate: model.rate };
+        self.role = Role::Leading { source, line };
+        self.redraw(now);
+        true
+    }
+
+    /// Another node coordinates. The present model is carried on until that node's clock is
+    /// known, and then given up in proportion to how much better the new one is.
+    pub fn follow(&mut self, now: LocalTime, source: ClockSource) {
+        if self.source() == Some(source) && !self.is_leading() {
+            return;
+        }
+        self.freeze(now);
+        let peer = (source.node, source.boot);
+        if self.peer != Some(peer) {
+            self.leave_peer();
+            self.meet(peer);
+        }
+        self.asked.clear();
+        self.role = Role::Following { source, schedule: Schedule::start(now) };
+        self.redraw(now);
+    }
+
+    /// There is no coordinator: stop asking, carry the model on.
+    pub fn leaderless(&mut self, now: LocalTime) {
+        self.freeze(now);
+        self.asked.clear();
+        self.role = Role::Alone;
+        self.redraw(now);
+    }
+
+    /// The room was left: there is no room time any more.
+    pub fn forget(&mut self) {
+        self.leave_peer();
+        self.asked.clear();
+        self.coast = None;
+        self.role = Role::Alone;
+        self.lose_model();
+    }
+
+    /// This device slept for `gap` beyond what its clock counted. What it measured before is
+    /// void, except how fast the other clock runs. A coordinator shifts its line by the gap,
+    /// which is where the others have carried the room.
+    pub fn resumed(&mut self, now: LocalTime, gap: Span) {
+        self.coast = None;
+        self.asked.clear();
+        match &mut self.role {
+            Role::Leading { line, .. } => line.room0 += gap,
+            Role::Following { schedule, .. } => *schedule = Schedule::start(now),
+            Role::Alone => {}
+        }
+        if let Some(peer) = self.peer {
+            self.remember();
+            self.meet(peer);
+        }
+        if self.is_leading() {
+            self.redraw(now);
+        } else {
+            self.lose_model();
+        }
+    }
+
+    /// An answer arrived, at `now` (its `t4`). Whatever is not an answer of the present
+    /// coordinator to a recent question, or cannot be true, is dropped.
+    pub fn handle_reply(&mut self, now: LocalTime, reply: &ProbeReply) {
+        let Some(exchange) = self.accept(now, reply) else { return };
+        self.hear_line(now, exchange.t3, reply.line);
+        let lateness = self.estimator.lateness(&exchange);
+        self.paths.add(now, exchange.rtt(), lateness);
+        self.first_heard = self.first_heard.or(Some(now));
+        self.last_heard = Some(now);
+        if matches!(self.estimator.add(exchange), Outcome::Solved | Outcome::Jumped) {
+            self.redraw(now);
+        }
+    }
+
+    /// The answer to a question that came at `t2`; none unless this node leads under the
+    /// asked name. `t3` is restamped by the driver.
+    #[must_use]
+    pub fn answer(&self, probe: &Probe, t2: LocalTime) -> Option<ProbeReply> {
+        let Role::Leading { source, line } = self.role else { return None };
+        let Probe { seq, t1, .. } = *probe;
+        (probe.source == source).then_some(ProbeReply { seq, source, t1, t2, t3: t2, line })
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: LocalTime) {
+        if self.redraw_due().is_some_and(|due| now >= due) {
+            self.redraw(now);
+        }
+    }
+
+    /// When [`handle_timeout`](RoomClock::handle_timeout) and
+    /// [`poll_probe`](RoomClock::poll_probe) want to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<LocalTime> {
+        let probe = match &self.role {
+            Role::Following { schedule, .. } => Some(schedule.due()),
+            _ => None,
+        };
+        [probe, self.redraw_due()].into_iter().flatten().min()
+    }
+
+    /// The probe to send now, if one is due. `t1` is restamped by the driver.
+    pub fn poll_probe(&mut self, now: LocalTime) -> Option<Probe> {
+        let Role::Following { source, schedule } = &mut self.role else { return None };
+        if now < schedule.due() {
+            return None;
+        }
+        schedule.sent(now, self.estimator.sigma_statistics(), &mut self.rng);
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        if self.asked.len() == MAX_ASKED {
+            self.asked.pop_front();
+        }
+        self.asked.push_back(Asked { seq, at: now });
+        Some(Probe { seq, source: *source, t1: now })
+    }
+
+    /// The room's time by this device's clock; nothing until it is fit for use.
+    #[must_use]
+    pub fn model(&self) -> Option<ClockModel> {
+        self.model
+    }
+
+    /// The model if it is another one than when last asked.
+    pub fn poll_model(&mut self) -> Option<ClockModel> {
+        std::mem::take(&mut self.model_is_news).then_some(self.model).flatten()
+    }
+
+    /// Whether this node's line is the room's.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        matches!(self.role, Role::Leading { .. })
+    }
+
+    /// The room's line on this node's clock, when leading.
+    #[must_use]
+    pub fn line(&self) -> Option<RoomLine> {
+        match self.role {
+            Role::Leading { line, .. } => Some(line),
+            _ => None,
+        }
+    }
+
+    /// Whose clock is the room's; nothing while there is no coordinator.
+    #[must_use]
+    pub fn source(&self) -> Option<ClockSource> {
+        match self.role {
+            Role::Alone => None,
+            Role::Leading { source, .. } | Role::Following { source, .. } => Some(source),
+        }
+    }
+
+    /// The timeline that the model is of.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u32> {
+        match self.role {
+            Role::Leading { line, .. } => Some(line.epoch),
+            _ => self
+                .model
+                .and_then(|model| self.estimate(model.local0, Slope::Window))
+                .map(|room| room.epoch),
+        }
+    }
+
+    /// How well it is known at the moment.
+    #[must_use]
+    pub fn stats(&self, now: LocalTime) -> ClockStats {
+        let model = match self.model {
+            Some(_) => self.estimate(now, self.slope(now)).map(|room| room.model),
+            None => None,
+        };
+        let seconds = Span::from_secs_f64;
+        let error = model.map_or(Span::ZERO, |model| seconds(3.0 * model.sigma));
+        let mut stats = ClockStats {
+            state: self.state(now, model.is_some(), error),
+            drift: Ppm::from_ratio(model.map_or(0.0, |model| model.rate)),
+            error,
+            asymmetry: seconds(model.map_or(0.0, |model| model.asymmetry)),
+            ..ClockStats::default()
+        };
+        if !self.is_leading() && self.peer.is_some() {
+            stats.rtt_min = seconds(self.estimator.rtt_min().unwrap_or(0.0));
+            stats.rtt_avg = self.paths.rtt_mean();
+            stats.jitter = self.paths.jitter();
+            stats.sigma_statistics = seconds(self.estimator.sigma_statistics().unwrap_or(0.0));
+            stats.sigma_skew = seconds(self.estimator.sigma_skew());
+            stats.lateness_q999 = self.paths.lateness_q999();
+            stats.samples = self.estimator.n_kept();
+            stats.silence = self.last_heard.map(|heard| now - heard);
+        }
+        stats
+    }
+
+    fn state(&self, now: LocalTime, usable: bool, error: Span) -> SyncState {
+        let coasting = match (&self.role, self.last_heard) {
+            (Role::Leading { .. }, _) => return SyncState::Synced,
+            (_, Some(heard)) => now - heard,
+            (_, None) => self.coast.map_or(Span::ZERO, |coast| now - coast.since),
+        };
+        match usable {
+            false => SyncState::Syncing,
+            true if error > LOST_ERROR || coasting > COAST_TRUSTED => SyncState::OutOfSync,
+            true if error > SYNCED_ERROR => SyncState::Syncing,
+            true => SyncState::Synced,
+        }
+    }
+
+    /// Checks an answer and crosses its question off.
+    fn accept(&mut self, now: LocalTime, reply: &ProbeReply) -> Option<Exchange> {
+        let Role::Following { source, .. } = &self.role else { return None };
+        let ProbeReply { seq, source: answered, t1, t2, t3, line } = *reply;
+        if answered != *source {
+            return None;
+        }
+        let place = self.asked.iter().position(|asked| asked.seq == seq)?;
+        let asked = self.asked.remove(place)?;
+        let exchange = Exchange { t1, t2, t3, t4: now };
+        let in_order = asked.at <= t1 && t1 <= now && t2 <= t3;
+        let possible = (Span::ZERO..=MAX_RTT).contains(&exchange.rtt()) && now - t1 <= MAX_RTT;
+        let sound = line.rate.abs() <= MAX_LINE_RATE;
+        (in_order && possible && sound).then_some(exchange)
+    }
+
+    /// The line of a coordinator never changes, unless its own clock broke or it led before.
+    fn hear_line(&mut self, now: LocalTime, theirs: LocalTime, line: RoomLine) {
+        let Some(old) = self.peer_line.replace(line) else { return };
+        if old == line {
+            return;
+        }
+        self.peer_line = Some(old);
+        self.freeze(now);
+        self.peer_line = Some(line);
+        let apart = (room_at(&line, theirs) - room_at(&old, theirs)).abs();
+        if let (Some(peer), true) = (self.peer, apart > STEP || old.epoch != line.epoch) {
+            self.remember();
+            self.meet(peer);
+            self.peer_line = Some(line);
+        }
+    }
+
+    /// Begins to measure a clock, with what is remembered of it.
+    fn meet(&mut self, peer: Peer) {
+        let known = self.remembered.get(&peer).copied();
+        let prior = known.map_or(FrequencyPrior::UNKNOWN, FrequencyPrior::remembered);
+        self.estimator.reset(prior);
+        self.paths = PathStats::default();
+        self.peer = Some(peer);
+        self.peer_line = None;
+        self.first_heard = None;
+        self.last_heard = None;
+        if let Some(coast) = &mut self.coast {
+            coast.doubt();
+        }
+    }
+
+    fn leave_peer(&mut self) {
+        self.remember();
+        self.peer = None;
+        self.peer_line = None;
+        self.first_heard = None;
+        self.last_heard = None;
+    }
+
+    fn remember(&mut self) {
+        let Some(peer) = self.peer else { return };
+        if !self.estimator.holdover().is_primed() {
+            return;
+        }
+        if self.remembered.len() >= MAX_REMEMBERED {
+            self.remembered.pop_first();
+        }
+        self.remembered.insert(peer, self.estimator.holdover().frequency());
+    }
+
+    /// Makes the present belief one that needs no answers.
+    fn freeze(&mut self, now: LocalTime) {
+        if self.model.is_none() {
+            return;
+        }
+        let rate_variance = self.rate_variance(now);
+        let Some(mut line) = self.estimate(now, Slope::Holdover) else { return };
+        if self.is_leading() {
+            line.model.sigma = SUCCESSOR_SIGMA_S;
+        }
+        let since = self.coast.map_or(now, |coast| coast.since);
+        self.coast = Some(Coast { line, rate_variance, since });
+    }
+
+    fn rate_variance(&self, now: LocalTime) -> f64 {
+        if self.is_leading() {
+            return SUCCESSOR_FREQUENCY * SUCCESSOR_FREQUENCY;
+        }
+        let coast = self.coast.map(|coast| coast.rate_variance + WANDER * coast.age(now));
+        match self.measure(now, Slope::Holdover) {
+            Some(_) => {
+                let measured = self.estimator.frequency_variance();
+                coast.map_or(measured, |coast| coast.min(measured))
+            }
+            None => coast.unwrap_or(FrequencyPrior::UNKNOWN.spread.powi(2)),
+        }
+    }
+
+    /// The slope to go by at the moment.
+    fn slope(&self, now: LocalTime) -> Slope {
+        let silent = |solved| now - solved > SILENCE;
+        if self.estimator.solved_at().is_some_and(silent) { Slope::Holdover } else { Slope::Window }
+    }
+
+    /// What this node believes of room time.
+    fn estimate(&self, at: LocalTime, slope: Slope) -> Option<RoomModel> {
+        if let Role::Leading { line, .. } = &self.role {
+            return Some(RoomModel { epoch: line.epoch, model: leading(line) });
+        }
+        let coast = self.coast.map(|coast| coast.at(at));
+        match (coast, self.measure(at, slope)) {
+            (None, measured) => measured,
+            (coast, None) => coast,
+            (Some(coast), Some(measured)) => Some(blend(&coast, &measured)),
+        }
+    }
+
+    /// Room time by the coordinator's answers alone, once there are enough of them.
+    fn measure(&self, at: LocalTime, slope: Slope) -> Option<RoomModel> {
+        let line = self.peer_line.filter(|_| self.is_measured(at))?;
+        let estimator = &self.estimator;
+        let (offset, frequency) = match slope {
+            Slope::Window => (estimator.offset(at)?, estimator.frequency()),
+            Slope::Holdover => estimator.coasted(at)?,
+        };
+        let model = ClockModel {
+            local0: at,
+            room0: room_at(&line, at + offset),
+            rate: (1.0 + frequency) * (1.0 + line.rate) - 1.0,
+            sigma: estimator.sigma(at),
+            asymmetry: estimator.rtt_min()? / 2.0,
+            generation: 0,
+        };
+        Some(RoomModel { epoch: line.epoch, model })
+    }
+
+    fn is_measured(&self, at: LocalTime) -> bool {
+        let n = self.estimator.n_samples();
+        if self.coast.is_some() {
+            return n >= ANSWERS_TO_BLEND;
+        }
+        let Some(first) = self.first_heard.filter(|_| n >= u64::from(TRAIN)) else { return false };
+        if self.model.is_some() {
+            return true;
+        }
+        let allowed = match at - first {
+            waited if waited < FAIR_AFTER => GOOD_S,
+            waited if waited < ANY_AFTER => FAIR_S,
+            _ => f64::MAX,
+        };
+        self.estimator.sigma(at) < allowed
+    }
+
+    fn redraw_due(&self) -> Option<LocalTime> {
+        let drawn = self.model.is_some() && !self.is_leading();
+        drawn.then_some(self.model_drawn + REFRESH)
+    }
+
+    /// Draws the model anew and counts discontinuities.
+    fn redraw(&mut self, now: LocalTime) {
+        self.let_coast_go(now);
+        let Some(RoomModel { mut model, .. }) = self.estimate(now, self.slope(now)) else { return };
+        let stepped = |old: ClockModel| (model.room(now) - old.room(now)).abs() > STEP;
+        if self.model.is_none_or(stepped) {
+            self.generation += 1;
+        }
+        model.generation = self.generation;
+        self.model = Some(model);
+        self.model_drawn = now;
+        self.model_is_news = true;
+    }
+
+    /// Drops the coast once the measurement is far better, or contradicts it beyond what a
+    /// servo mends.
+    fn let_coast_go(&mut self, now: LocalTime) {
+        let Some(coast) = self.coast.map(|coast| coast.at(now)) else { return };
+        let Some(measured) = self.measure(now, Slope::Window) else { return };
+        let apart = (measured.model.room0 - coast.model.room0).abs();
+        let other_timeline = measured.epoch != coast.epoch || apart > STEP;
+        if other_timeline || coast_weight(&coast.model, &measured.model) < NEGLIGIBLE {
+            self.coast = None;
+        }
+    }
+
+    fn lose_model(&mut self) {
+        self.model = None;
+        self.model_is_news = false;
+    }
+}
+
+impl Coast {
+    fn age(&self, at: LocalTime) -> f64 {
+        (at - self.line.model.local0).as_secs_f64().max(0.0)
+    }
+
+    /// Carried on to an instant; its variance grows with the rate's and the crystals' wander.
+    fn at(&self, at: LocalTime) -> RoomModel {
+        let RoomModel { epoch, model } = self.line;
+        let age = self.age(at);
+        let growth = self.rate_variance * age * age + WANDER * age.powi(3) / 3.0;
+        let sigma = (model.sigma.powi(2) + growth).sqrt();
+        let model = ClockModel { local0: at, room0: model.room(at), sigma, ..model };
+        RoomModel { epoch, model }
+    }
+
+    /// Another node's belief becomes the room's. It was about as wrong as ours.
+    fn doubt(&mut self) {
+        self.line.model.sigma *= std::f64::consts::SQRT_2;
+    }
+}
+
+fn leading(line: &RoomLine) -> ClockModel {
+    ClockModel {
+        local0: line.local0,
+        room0: line.room0,
+        rate: line.rate,
+        sigma: 0.0,
+        asymmetry: 0.0,
+        generation: 0,
+    }
+}
+
+fn room_at(line: &RoomLine, at: LocalTime) -> RoomTime {
+    leading(line).room(at)
+}
+
+/// The coast's share in the inverse-variance mean.
+fn coast_weight(coast: &ClockModel, measured: &ClockModel) -> f64 {
+    let (coast, measured) = (coast.sigma.powi(2), measured.sigma.powi(2));
+    measured / (coast + measured).max(f64::MIN_POSITIVE)
+}
+
+/// The inverse-variance mean of two models of one instant. Where they differ by more than
+/// their errors allow, the error of the mean grows in proportion.
+fn blend(coast: &RoomModel, measured: &RoomModel) -> RoomModel {
+    let (old, new) = (&coast.model, &measured.model);
+    let weight = coast_weight(old, new);
+    let apart = (old.room0 - new.room0).as_secs_f64();
+    let variance = old.sigma.powi(2) + new.sigma.powi(2);
+    let surprise = (apart * apart / variance.max(f64::MIN_POSITIVE)).max(1.0);
+    let model = ClockModel {
+        local0: new.local0,
+        room0: new.room0 + Span::from_secs_f64(weight * apart),
+        rate: new.rate + weight * (old.rate - new.rate),
+        sigma: (weight * old.sigma.powi(2) * surprise).sqrt(),
+        asymmetry: old.asymmetry.max(new.asymmetry),
+        generation: 0,
+    };
+    RoomModel { epoch: measured.epoch, model }
+}
