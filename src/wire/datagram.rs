@@ -111,6 +111,9 @@ pub struct PreVoteReply {
     pub alive: bool,
     /// The highest term that the answerer knows.
     pub term: Term,
+    /// "My log goes further than yours": the asker must let the answerer stand, or what was
+    /// acknowledged to people would be lost although somebody holds it.
+    pub ahead: bool,
 }
 
 /// Asks for the answerer's clock. Padded by the codec to the size of a [`ProbeReply`], so that

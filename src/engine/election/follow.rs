@@ -1,0 +1,251 @@
+//! Hearing a coordinator, and no longer hearing it.
+
+use crate::base::{LocalTime, NodeId, Term};
+use crate::wire::message::Start;
+use crate::wire::{Heartbeat, PreVote};
+
+use super::state::{Promise, Silence, State};
+use super::timing::{self, MAX_LATE, PROMISE, RANK_SPREAD, RANK_STEP};
+use super::{Election, ElectionOutput};
+use crate::base::Span;
+
+impl Election {
+    /// A heartbeat arrived. `sent` is [`Heartbeat::sent`] on this device's clock if that is
+    /// known to 5 ms, else the time of arrival; it is never later than `now`.
+    ///
+    /// A heartbeat vouches for its sender at the instant it was sent: those freed after a
+    /// Wi-Fi stall would otherwise veto an election long after their sender died.
+    pub fn heartbeat_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        heartbeat: &Heartbeat,
+        sent: LocalTime,
+    ) {
+        let term = heartbeat.term;
+        if heartbeat.room != self.config.room || !self.may_own(from, term) {
+            return;
+        }
+        let sent = sent.clamp(now - MAX_LATE, now);
+        match (&self.state, term.cmp(&self.term)) {
+            (State::Coordinator(_), _) => self.rival_heard(now, heartbeat, sent),
+            (_, std::cmp::Ordering::Less) => self.refuse(now, from),
+            (_, std::cmp::Ordering::Equal) => self.own_coordinator_heard(now, heartbeat, sent),
+            (_, std::cmp::Ordering::Greater) => {
+                if self.follow_if_free(now, from, term, sent) {
+                    self.own_coordinator_heard(now, heartbeat, sent);
+                }
+            }
+        }
+    }
+
+    /// Somebody begins a term. Between two coordinators the heartbeats decide, since only
+    /// they say how many devices stand behind each.
+    pub fn start_received(&mut self, now: LocalTime, from: NodeId, start: &Start) {
+        if start.room != self.config.room || !self.may_own(from, start.term) {
+            return;
+        }
+        match &self.state {
+            State::Coordinator(_) if self.is_credible(start.term) => self.note(start.term),
+            State::Coordinator(_) => {}
+            _ if start.term < self.term => self.refuse(now, from),
+            _ if start.term > self.term => {
+                self.follow_if_free(now, from, start.term, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// A member says goodbye.
+    pub fn bye_received(&mut self, now: LocalTime, from: NodeId) {
+        if from == self.term.node {
+            self.is_over = true;
+        }
+        self.peer_lost(now, from);
+    }
+
+    /// The connection to a member is closed. Only a hint, but one that is acted upon at once:
+    /// if others still hear the coordinator, they say so.
+    pub fn peer_lost(&mut self, now: LocalTime, from: NodeId) {
+        if let Some(facts) = self.others.get_mut(&from) {
+            facts.connected = false;
+        }
+        match &mut self.state {
+            State::Follower { .. } if from == self.term.node => self.suspect(now),
+            State::Coordinator(reign) => {
+                reign.heard.remove(&from);
+                self.live.remove(&from);
+            }
+            State::Candidate { round, .. } => {
+                round.asked.remove(&from);
+                self.close_round_if_complete(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// A member knows a higher term than ours.
+    pub fn stale_received(&mut self, now: LocalTime, from: NodeId, term: Term, alive: bool) {
+        if !self.is_member(from) || !self.is_credible(term) || term <= self.term {
+            return;
+        }
+        self.note(term);
+        let fresh = self.timing().fresh();
+        match &mut self.state {
+            State::Coordinator(_) => self.deserted(now, from, alive),
+            // My coordinator itself has yielded: whoever it yielded to may be followed.
+            State::Follower { heard } if from == self.term.node => {
+                *heard = (*heard).min(now - fresh);
+            }
+            _ => {}
+        }
+    }
+
+    /// A member asks whether this node would follow it.
+    pub fn pre_vote_received(&mut self, now: LocalTime, from: NodeId, ask: &PreVote) {
+        let silent = matches!(self.state, State::Lame { .. });
+        if ask.room != self.config.room || !self.is_member(from) || silent {
+            return;
+        }
+        let alive = self.hears(now) && self.term.node != from;
+        let ahead = self.log.position() > (ask.last_term, ask.last_idx);
+        let granted = !alive && !ahead && ask.n > self.term.n && self.is_free_for(now, from);
+        if granted {
+            self.promise = Some(Promise { to: from, until: now + PROMISE });
+        }
+        self.output(ElectionOutput::SendPreVoteReply {
+            to: from,
+            round: ask.round,
+            granted,
+            alive,
+            ahead,
+            term: self.highest.max(self.term),
+        });
+        if ahead && !alive && self.may_stand() {
+            self.stand_soon(now);
+        }
+    }
+
+    /// Whether this node can vouch for a coordinator: it is it, or heard it just now.
+    pub(super) fn hears(&self, now: LocalTime) -> bool {
+        match self.state {
+            State::Coordinator(_) => true,
+            State::Follower { heard } => now - heard < self.timing().fresh(),
+            _ => false,
+        }
+    }
+
+    /// The coordinator is gone, or silent for too long: this node stands when its turn comes.
+    pub(super) fn suspect(&mut self, now: LocalTime) {
+        let stand_at = now + self.rank_delay();
+        self.lose();
+        self.state = State::Suspect { silence: Silence::new(now), stand_at };
+    }
+
+    /// Sender and term of a heartbeat or a start fit together, and the sender may lead here.
+    /// An observer may not know the members yet: it takes whom it was told to follow.
+    fn may_own(&self, from: NodeId, term: Term) -> bool {
+        let told = matches!(self.state, State::Observer { .. }) && from == self.term.node;
+        let me = self.config.me;
+        term.node == from && from != me && (self.is_member(from) || told)
+    }
+
+    fn own_coordinator_heard(&mut self, now: LocalTime, heartbeat: &Heartbeat, sent: LocalTime) {
+        if self.is_over || heartbeat.seq <= self.heard_seq {
+            return;
+        }
+        self.heard_seq = heartbeat.seq;
+        self.successors.clear();
+        self.successors.extend(heartbeat.successors.iter().take(3));
+        let pace = self.timing();
+        match &mut self.state {
+            State::Follower { heard } => *heard = (*heard).max(sent),
+            _ if now - sent < pace.silence => self.follow(heartbeat.term, sent),
+            _ => return,
+        }
+        if heartbeat.seq.is_multiple_of(pace.ack_every) {
+            let to = heartbeat.term.node;
+            self.output(ElectionOutput::SendAck { to, seq: heartbeat.seq });
+        }
+    }
+
+    /// Follows the owner of a higher term, unless the present coordinator is heard or what
+    /// was heard is too old to show that the new one lives.
+    fn follow_if_free(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        term: Term,
+        sent: LocalTime,
+    ) -> bool {
+        if !self.is_credible(term) {
+            return false;
+        }
+        self.note(term);
+        let bound = self.hears(now) && self.term.node != from;
+        if bound || now - sent >= self.timing().silence {
+            return false;
+        }
+        self.follow(term, sent);
+        true
+    }
+
+    pub(super) fn follow(&mut self, term: Term, heard: LocalTime) {
+        debug_assert!(term >= self.term, "terms never fall");
+        let news = term != self.term || !matches!(self.state, State::Follower { .. });
+        if term != self.term {
+            self.heard_seq = 0;
+            self.is_over = false;
+        }
+        self.term = term;
+        self.live.clear();
+        self.state = State::Follower { heard };
+        if news {
+            self.output(ElectionOutput::Follow { term });
+        }
+    }
+
+    /// Tells the owner of a lower term that it is over.
+    fn refuse(&mut self, now: LocalTime, to: NodeId) {
+        if to != self.term.node {
+            let (term, alive) = (self.term, self.hears(now));
+            self.output(ElectionOutput::SendStale { to, term, alive });
+        }
+    }
+
+    fn is_free_for(&self, now: LocalTime, node: NodeId) -> bool {
+        self.promise.is_none_or(|promise| promise.to == node || promise.until <= now)
+    }
+
+    /// The first successor stands at once, the others a step apart, all beyond at random.
+    fn rank_delay(&mut self) -> Span {
+        let gone = self.term.node;
+        let mut ranked = self.successors.iter().filter(|&&node| node != gone);
+        match ranked.position(|&node| node == self.config.me) {
+            Some(rank) => Span(RANK_STEP.0 * i64::try_from(rank).expect("at most three")),
+            None => Span(RANK_STEP.0 * 3) + self.draw(RANK_SPREAD),
+        }
+    }
+
+    /// This node refused somebody because its own log goes further, so it must stand itself:
+    /// as soon as the promises that the other was given have run out.
+    fn stand_soon(&mut self, now: LocalTime) {
+        let soon = now + PROMISE + timing::HANDOVER + self.draw(timing::HANDOVER);
+        match &mut self.state {
+            State::Follower { .. } | State::Observer { .. } => {
+                self.suspect(now);
+                if let State::Suspect { stand_at, .. } = &mut self.state {
+                    *stand_at = soon;
+                }
+            }
+            State::Suspect { stand_at, .. } => *stand_at = (*stand_at).min(soon),
+            _ => {}
+        }
+    }
+
+    /// Uniform between nothing and `span`.
+    pub(super) fn draw(&mut self, span: Span) -> Span {
+        let below = u64::try_from(span.0).unwrap_or(0);
+        Span(i64::try_from(self.rng.below(below)).unwrap_or(0))
+    }
+}

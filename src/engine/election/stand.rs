@@ -1,0 +1,158 @@
+//! Asking the others, and counting what they say.
+
+use std::collections::BTreeMap;
+
+use crate::base::{LocalTime, NodeId, Span};
+use crate::wire::PreVoteReply;
+
+use super::state::{Answer, Heard, Promise, Round, Silence, State, Verdict};
+use super::timing::{
+    ALIVE_BACKOFF, BEHIND_BACKOFF, ISOLATION, ISOLATION_DISCONNECTED, ISOLATION_OF_TWO, PROMISE,
+    RETRY_SPREAD, ROUND,
+};
+use super::{Election, ElectionOutput};
+
+impl Election {
+    /// An answer to this node's pre-vote. Answers of earlier rounds, second answers and those
+    /// of strangers do not count.
+    pub fn pre_vote_reply_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        reply: &PreVoteReply,
+    ) {
+        if reply.room != self.config.room || !self.is_member(from) {
+            return;
+        }
+        if self.is_credible(reply.term) {
+            self.note(reply.term);
+        }
+        let State::Candidate { round, .. } = &mut self.state else { return };
+        if round.number != reply.round || !round.asked.contains(&from) {
+            return;
+        }
+        round.answers.entry(from).or_insert(answer_of(reply));
+        self.close_round_if_complete(now);
+    }
+
+    /// This node's turn has come: ask everybody who is connected.
+    pub(super) fn stand(&mut self, now: LocalTime) {
+        let State::Suspect { silence, .. } = self.state else { return };
+        let me = self.config.me;
+        let promised = self.promise.filter(|promise| promise.to != me && promise.until > now);
+        if let Some(promise) = promised {
+            let stand_at = promise.until + self.draw(RETRY_SPREAD);
+            self.state = State::Suspect { silence, stand_at };
+        } else if !self.may_stand() {
+            self.state = State::Suspect { silence, stand_at: now + ISOLATION };
+        } else if self.connected().next().is_none() {
+            self.unanswered(now, silence);
+        } else {
+            self.ask(now, silence);
+        }
+    }
+
+    fn ask(&mut self, now: LocalTime, silence: Silence) {
+        self.rounds = self.rounds.wrapping_add(1);
+        self.promise = Some(Promise { to: self.config.me, until: now + PROMISE });
+        let round = Round {
+            number: self.rounds,
+            ends: now + ROUND,
+            asked: self.connected().collect(),
+            answers: BTreeMap::new(),
+        };
+        let n = self.highest.max(self.term).n + 1;
+        for &to in &round.asked {
+            self.outputs.push_back(ElectionOutput::SendPreVote { to, n, round: round.number });
+        }
+        self.state = State::Candidate { silence, round };
+    }
+
+    pub(super) fn close_round_if_complete(&mut self, now: LocalTime) {
+        let silent = self.term.node;
+        if matches!(&self.state, State::Candidate { round, .. } if round.is_complete(silent)) {
+            self.close_round(now);
+        }
+    }
+
+    pub(super) fn close_round(&mut self, now: LocalTime) {
+        let State::Candidate { silence, round } = &self.state else { return };
+        let mut silence = *silence;
+        let mut verdict = round.verdict();
+        // Whoever is ahead had four seconds to stand itself and did not: the room goes on.
+        if verdict == Verdict::Behind && now - silence.since >= ISOLATION {
+            verdict = round.majority();
+        }
+        let won = (verdict == Verdict::Won).then(|| round.grants().collect::<Vec<NodeId>>());
+        if verdict != Verdict::Unanswered {
+            silence.unanswered_since = now;
+        }
+        match (verdict, won) {
+            (_, Some(grants)) => self.win(now, &grants),
+            (Verdict::Unanswered, _) => self.unanswered(now, silence),
+            (Verdict::Alive, _) => self.retry(now + ALIVE_BACKOFF, silence),
+            (Verdict::Behind, _) => self.retry_after_draw(BEHIND_BACKOFF, silence),
+            _ => self.retry_after_draw(Span::ZERO, silence),
+        }
+    }
+
+    /// Whoever granted is about to follow, so it counts as heard until it says otherwise.
+    fn win(&mut self, now: LocalTime, grants: &[NodeId]) {
+        let heard = |&node: &NodeId| (node, Heard { at: now, score: None });
+        self.lead(now, grants.iter().map(heard).collect());
+    }
+
+    /// Nobody answers. That this node alone is left, and not merely cut off, is believed only
+    /// after a while.
+    fn unanswered(&mut self, now: LocalTime, silence: Silence) {
+        let alone_at = silence.unanswered_since + self.isolation();
+        if now >= alone_at {
+            self.lead(now, BTreeMap::new());
+            return;
+        }
+        // The last round ends just when this node may believe it is alone.
+        let next = self.after_promise(now) + self.draw(RETRY_SPREAD);
+        let last = (alone_at - ROUND).max(self.after_promise(now));
+        let last = if self.connected().next().is_none() { alone_at } else { last };
+        self.retry(next.min(last), silence);
+    }
+
+    fn isolation(&self) -> Span {
+        let coordinator = self.term.node;
+        if self.others.is_empty() {
+            Span::ZERO
+        } else if self.connected().next().is_none() {
+            ISOLATION_DISCONNECTED
+        } else if self.connected().all(|node| node == coordinator) {
+            ISOLATION_OF_TWO
+        } else {
+            ISOLATION
+        }
+    }
+
+    fn after_promise(&self, now: LocalTime) -> LocalTime {
+        self.promise.map_or(now, |promise| promise.until.max(now))
+    }
+
+    fn retry_after_draw(&mut self, extra: Span, silence: Silence) {
+        let State::Candidate { round, .. } = &self.state else { return };
+        let stand_at = self.after_promise(round.ends - ROUND) + extra + self.draw(RETRY_SPREAD);
+        self.retry(stand_at, silence);
+    }
+
+    fn retry(&mut self, stand_at: LocalTime, silence: Silence) {
+        self.state = State::Suspect { silence, stand_at };
+    }
+}
+
+fn answer_of(reply: &PreVoteReply) -> Answer {
+    if reply.alive {
+        Answer::Alive
+    } else if reply.ahead {
+        Answer::Ahead
+    } else if reply.granted {
+        Answer::Granted
+    } else {
+        Answer::Refused
+    }
+}

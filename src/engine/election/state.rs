@@ -1,0 +1,178 @@
+//! What a node is in the election, and what it must remember to be that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::{LocalTime, NodeId, Span, Term};
+
+/// What this node is in the room, for status and logs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Has not heard a coordinator since it came.
+    Observer,
+    /// Hears its coordinator.
+    Follower,
+    /// Its coordinator is silent; waits for its turn to stand.
+    Suspect,
+    /// Has asked the others.
+    Candidate,
+    /// Coordinates.
+    Coordinator,
+    /// Was asleep: keeps still and listens.
+    Lame,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Observer {
+        /// When it stands itself, if it has the room's log and heard nobody.
+        stand_at: LocalTime,
+    },
+    Follower {
+        /// When the latest heartbeat was sent.
+        heard: LocalTime,
+    },
+    Suspect {
+        silence: Silence,
+        /// When it stands.
+        stand_at: LocalTime,
+    },
+    Candidate {
+        silence: Silence,
+        round: Round,
+    },
+    Coordinator(Reign),
+    Lame {
+        until: LocalTime,
+    },
+}
+
+/// How long nobody has led, and how long nobody has even answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silence {
+    pub since: LocalTime,
+    pub unanswered_since: LocalTime,
+}
+
+impl Silence {
+    pub fn new(now: LocalTime) -> Silence {
+        Silence { since: now, unanswered_since: now }
+    }
+}
+
+/// One question to everybody: would you follow me?
+#[derive(Debug)]
+pub(super) struct Round {
+    pub number: u32,
+    pub ends: LocalTime,
+    pub asked: BTreeSet<NodeId>,
+    pub answers: BTreeMap<NodeId, Answer>,
+}
+
+/// What one member said, the reason that weighs most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Answer {
+    Granted,
+    Refused,
+    /// It hears the coordinator.
+    Alive,
+    /// Its log goes further.
+    Ahead,
+}
+
+/// What the answers of a round amount to. Only who answered counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    Won,
+    Lost,
+    Alive,
+    Behind,
+    Unanswered,
+}
+
+impl Round {
+    pub fn verdict(&self) -> Verdict {
+        let given = |answer| self.answers.values().filter(|&&a| a == answer).count();
+        if self.answers.is_empty() {
+            Verdict::Unanswered
+        } else if given(Answer::Alive) > 0 {
+            Verdict::Alive
+        } else if given(Answer::Ahead) > 0 {
+            Verdict::Behind
+        } else {
+            self.majority()
+        }
+    }
+
+    /// Grants and this node against all who answered and this node.
+    pub fn majority(&self) -> Verdict {
+        let for_me = self.grants().count() + 1;
+        if 2 * for_me > self.answers.len() + 1 { Verdict::Won } else { Verdict::Lost }
+    }
+
+    pub fn grants(&self) -> impl Iterator<Item = NodeId> {
+        self.answers.iter().filter(|&(_, &a)| a == Answer::Granted).map(|(&node, _)| node)
+    }
+
+    /// Whether everybody has answered who can be expected to: the silent coordinator cannot.
+    pub fn is_complete(&self, silent: NodeId) -> bool {
+        !self.answers.is_empty()
+            && self.asked.iter().all(|node| *node == silent || self.answers.contains_key(node))
+    }
+}
+
+/// A grant binds until it runs out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Promise {
+    pub to: NodeId,
+    pub until: LocalTime,
+}
+
+/// What a coordinator remembers of its term.
+#[derive(Debug)]
+pub(super) struct Reign {
+    pub since: LocalTime,
+    /// Heartbeats sent.
+    pub seq: u32,
+    pub next_beat: LocalTime,
+    /// Per member: when the latest heartbeat that it answered was sent, and its score.
+    pub heard: BTreeMap<NodeId, Heard>,
+    /// When to start a term above a higher one that nobody leads; none is planned at the end
+    /// of time.
+    pub reterm_at: LocalTime,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    pub at: LocalTime,
+    pub score: Option<u16>,
+}
+
+impl Reign {
+    pub fn new(now: LocalTime, heard: BTreeMap<NodeId, Heard>) -> Reign {
+        Reign { since: now, seq: 0, next_beat: now, heard, reterm_at: LocalTime::FAR }
+    }
+
+    /// When the heartbeat of that number was sent, as far as a steady pace tells.
+    pub fn sent(&self, seq: u32, now: LocalTime, pace: Span) -> LocalTime {
+        let back = i64::from(self.seq.saturating_sub(seq).min(1000));
+        let last = self.next_beat - pace;
+        (last - Span(pace.0.saturating_mul(back))).min(now)
+    }
+}
+
+/// Where a node's log ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LogEnd {
+    pub idx: u64,
+    pub term: Term,
+    pub chain: [u8; 16],
+}
+
+impl LogEnd {
+    pub const EMPTY: LogEnd = LogEnd { idx: 0, term: Term::ZERO, chain: [0; 16] };
+
+    /// Logs are compared by the term of their last entry, then by length.
+    pub fn position(&self) -> (Term, u64) {
+        (self.term, self.idx)
+    }
+}

@@ -1,0 +1,131 @@
+//! How often, how long: every number of the election in one place, with its why.
+//!
+//! A room's size sets its pace: few devices can afford ten heartbeats a second on the air,
+//! two hundred cannot. The sizes are steps, so that two nodes which count one device more or
+//! less still agree in nearly every room.
+
+use crate::base::Span;
+
+/// How long others are given to answer a pre-vote: a round trip on busy Wi-Fi is below it.
+pub(super) const ROUND: Span = Span::from_millis(150);
+
+/// How long a grant binds its giver, own candidacy included.
+pub(super) const PROMISE: Span = Span::from_millis(300);
+
+/// Upper end of the draw that keeps two losers of a round from meeting again. The draw starts
+/// where the promise ends: a shorter wait would let three nodes refuse each other for ever.
+pub(super) const RETRY_SPREAD: Span = Span::from_millis(250);
+
+/// After somebody said that the coordinator lives.
+pub(super) const ALIVE_BACKOFF: Span = Span::from_millis(400);
+
+/// Behind somebody's log: that one is given its turn, which comes [`PROMISE`] and twice
+/// [`HANDOVER`] later at most.
+pub(super) const BEHIND_BACKOFF: Span = Span::from_millis(450);
+
+/// How much later than the promises run out a node stands whose log goes further than the
+/// asker's; again as much is drawn.
+pub(super) const HANDOVER: Span = Span::from_millis(40);
+
+/// Between the candidacies of the first, second and third successor.
+pub(super) const RANK_STEP: Span = Span::from_millis(150);
+
+/// Beyond the third successor: a draw, since nobody has ordered them.
+pub(super) const RANK_SPREAD: Span = Span::from_millis(300);
+
+/// Nobody answers, though several should: a Wi-Fi roam takes up to two seconds, and it is
+/// then this node that is away.
+pub(super) const ISOLATION: Span = Span::from_secs(4);
+
+/// As [`ISOLATION`], when the coordinator is the only other device here: waiting longer
+/// would not find out more.
+pub(super) const ISOLATION_OF_TWO: Span = Span::from_millis(1500);
+
+/// As [`ISOLATION`], when every connection is known to be closed. Long enough for one that
+/// is merely being replaced.
+pub(super) const ISOLATION_DISCONNECTED: Span = Span::from_millis(300);
+
+/// How long a node that has the room's log but hears nobody looks before it stands.
+pub(super) const LOOK: Span = Span::from_secs(3);
+
+/// How long a node keeps still after a suspend: whoever leads now is heard within that.
+pub(super) const LAME: Span = Span::from_millis(600);
+
+/// How late a heartbeat may claim to have been sent. A lying coordinator gains nothing by it
+/// and a wrong clock loses at most this.
+pub(super) const MAX_LATE: Span = Span::from_secs(2);
+
+/// How far above the highest known number a term may be: a member cannot exhaust the numbers.
+pub(super) const MAX_LEAP: u64 = 1000;
+
+/// The highest number of any term. At a term a second it lasts for millions of years, and
+/// adding to it never wraps.
+pub(super) const MAX_N: u64 = 1 << 48;
+
+/// Between hearing of a higher term whose owner nobody hears and starting one above it: its
+/// owner, if it lives, is heard within that.
+pub(super) const RETERM_DELAY: Span = Span::from_millis(300);
+
+/// Shortest reign before a coordinator starts another term of its own.
+pub(super) const RETERM_PAUSE: Span = Span::from_secs(1);
+
+/// The pace of a room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Timing {
+    /// Between two heartbeats.
+    pub heartbeat: Span,
+    /// Silence after which the coordinator is suspected.
+    pub silence: Span,
+    /// Every how many heartbeats a member answers.
+    pub ack_every: u32,
+}
+
+impl Timing {
+    /// By how many devices are here, this one included.
+    pub fn of(devices: usize) -> Timing {
+        let (heartbeat, silence, ack_every) = match devices {
+            0..=8 => (100, 600, 1),
+            9..=16 => (150, 600, 1),
+            17..=64 => (200, 800, 2),
+            _ => (400, 1200, 2),
+        };
+        Timing {
+            heartbeat: Span::from_millis(heartbeat),
+            silence: Span::from_millis(silence),
+            ack_every,
+        }
+    }
+
+    /// Up to this age a heartbeat vouches for the coordinator.
+    pub fn fresh(self) -> Span {
+        Span(self.silence.0 / 5 * 3)
+    }
+
+    /// How long an answered heartbeat keeps a member among the live. No longer than the
+    /// silence, so that a coordinator that stalled no longer counts those who left it.
+    pub fn live(self) -> Span {
+        let answers = Span(self.heartbeat.0 * i64::from(self.ack_every) * 3 / 2);
+        (self.fresh() + self.heartbeat).max(answers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_slows_with_the_size_and_never_quickens() {
+        let paces: Vec<Timing> = (1..300).map(Timing::of).collect();
+        assert!(paces.windows(2).all(|p| p[0].heartbeat <= p[1].heartbeat));
+        assert!(paces.windows(2).all(|p| p[0].silence <= p[1].silence));
+    }
+
+    #[test]
+    fn some_heartbeats_may_be_lost_before_anybody_is_suspected() {
+        for devices in 1..300 {
+            let pace = Timing::of(devices);
+            assert!(pace.silence.0 >= 3 * pace.heartbeat.0, "{devices}");
+            assert!(pace.live() <= pace.silence, "{devices}");
+        }
+    }
+}
