@@ -29,6 +29,13 @@ pub const MAX_TAG: usize = 200;
 /// Artists named by one track; the others are cut.
 pub const MAX_ARTISTS: usize = 8;
 
+/// Bytes of all text of one track together. With it a queue entry stays below the 2 KiB and a
+/// little that [`MAX_SNAPSHOT`] counts on, even where every letter takes four bytes.
+pub const MAX_TRACK_TEXT: usize = 2048;
+
+/// Characters of a reason that is shown to people.
+pub const MAX_REASON: usize = 300;
+
 /// Tracks one `play` or `queue add` may bring: one folder, one event.
 pub const MAX_TRACKS_PER_ADD: usize = 500;
 
@@ -41,12 +48,36 @@ pub const MAX_MEMBERS: usize = 256;
 /// Played entries remembered for "previous".
 pub const MAX_PLAYED: usize = 50;
 
+/// Operations remembered by name in the room's state, so that one that is offered again after
+/// a change of coordinator is answered and not applied twice. Offers are repeated for seconds;
+/// 60 people at 60 operations a minute fill it in 8 s.
+pub const MAX_RECENT_OPS: usize = 512;
+
+/// Log entries kept in memory for members that lag; who lags more gets a snapshot.
+pub const LOG_TAIL: usize = 4096;
+
+/// Bytes of operation bodies kept in that tail: folders are large, everything else is small.
+pub const LOG_TAIL_BYTES: usize = 8 * 1024 * 1024;
+
+/// Peers remembered on disk: a full room's worth.
+pub const MAX_KNOWN_PEERS: usize = 256;
+
+/// Writes waiting for the disk. At a few a second this is minutes of a stalled SD card.
+pub const STORE_QUEUE: usize = 1024;
+
+/// Bytes waiting for the disk: a few of the largest snapshots.
+pub const STORE_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+
 /// Addresses kept of one peer: a laptop has Wi-Fi, a cable and a few IPv6 ones.
 pub const MAX_ADDRESSES: usize = 16;
 
 /// Bytes of one audio file. Three hours of 24-bit stereo at 96 kHz are 6 GB; whoever has
 /// such a file has a folder of tracks instead.
 pub const MAX_BLOB: u64 = 2 * 1024 * 1024 * 1024;
+
+/// Frames of one track: a day at the highest rate. Keeps the arithmetic of time away from the
+/// ends of its range.
+pub const MAX_TRACK_FRAMES: u64 = 24 * 3600 * 192_000;
 
 /// Sample rates that are played, in Hz.
 pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=192_000;

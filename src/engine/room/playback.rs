@@ -1,0 +1,562 @@
+//! Queue and playback: which stretch of which track sounds from when to when.
+//!
+//! ```text
+//!            Play, Resume, Next, Seek …            Begin(at)
+//!  Stopped ───────────────────────► Buffering ─────────────► Playing ──┐ end of a track:
+//!     ▲                             (pending; the old   ◄──── Next …   │ the next one of
+//!     │ Stop, end of the queue       one may sound on)          ▲      │ the queue, gapless
+//!     └──────────────────────────────────────────────────────── └──────┘
+//!                    Pause ──► Paused (a segment with its exact frame) ── Resume ──► Buffering
+//! ```
+//!
+//! What follows the current segment is not stored: the next two entries of the queue, each
+//! starting where the one before ends, with ids derived from it. A change of the queue is thus
+//! a change of the plan, and what sounds is never touched by it.
+//!
+//! Every method takes an instant to which the playback is already settled.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::limits::{MAX_PLAYED, MAX_QUEUE};
+use crate::base::{EntryId, NodeId, OpId, RoomTime, SegmentId, Span};
+use crate::engine::playout::PlannedSpan;
+use crate::engine::playout::plan::PLAN_SPANS;
+use crate::wire::Track;
+use crate::wire::op::AddMode;
+use crate::wire::track::{frames_to_span, span_to_frames};
+
+/// Segments planned behind the current one.
+const PLANNED: usize = 2;
+
+/// Up to here "previous" goes back one entry, beyond it restarts the track.
+const RESTART_AFTER: Span = Span::from_secs(3);
+
+/// How long an ended span stays in the plan: a fade-out, and the time by which a device's
+/// queue lags behind.
+const FADE: Span = Span::from_secs(1);
+
+/// How long an ended segment stays in the state. Longer than [`FADE`], because an operation
+/// is applied some lead time before the instant at which it takes effect.
+const KEEP_ENDED: Span = Span::from_secs(5);
+
+/// Ended segments kept: more than a plan can show.
+const MAX_ENDED: usize = 4;
+
+/// A track in the queue.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct QueueEntry {
+    /// Its number, counted by the room.
+    pub id: EntryId,
+    /// What.
+    pub track: Track,
+    /// Which device brought it.
+    pub added_by: NodeId,
+}
+
+/// One uninterrupted stretch of one track.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Segment {
+    /// Its name; no other stretch has it, on any branch of the log.
+    pub id: SegmentId,
+    /// Of what.
+    pub entry: QueueEntry,
+    /// Its first frame, counted in the track's own rate.
+    pub from: u64,
+    /// When that frame sounds; none until it is known.
+    pub start: Option<RoomTime>,
+    /// When it stopped before the end of its track.
+    pub cut: Option<RoomTime>,
+}
+
+impl Segment {
+    fn of_op(op: &OpId, entry: QueueEntry, from: u64) -> Segment {
+        let id = segment_id(|hasher| {
+            hasher.update(b"op").update(&op.author.0).update(&op.boot.to_le_bytes());
+            hasher.update(&op.seq.to_le_bytes()).update(&entry.id.0.to_le_bytes());
+            hasher.update(&from.to_le_bytes());
+        });
+        Segment { id, entry, from, start: None, cut: None }
+    }
+
+    /// Its place on the timeline, once it has one.
+    #[must_use]
+    pub fn span(&self) -> Option<PlannedSpan> {
+        let span = planned(self.id, &self.entry.track, self.from, self.start?);
+        Some(PlannedSpan { cut: self.cut, ..span })
+    }
+
+    /// When it stops, once it has a start.
+    #[must_use]
+    pub fn end(&self) -> Option<RoomTime> {
+        self.span().map(|span| span.end())
+    }
+
+    /// The frame that sounds at `at`: its first before the start, one behind the track's last
+    /// at the end.
+    #[must_use]
+    pub fn frame_at(&self, at: RoomTime) -> u64 {
+        let begun = self.start.map_or(0, |start| frame_at(at - start, self.entry.track.rate));
+        self.from.saturating_add(begun).min(self.entry.track.frames)
+    }
+
+    /// The position in the track at `at`.
+    #[must_use]
+    pub fn position(&self, at: RoomTime) -> Span {
+        frames_to_span(self.frame_at(at), self.entry.track.rate)
+    }
+
+    fn has_ended(&self, at: RoomTime) -> bool {
+        self.end().is_some_and(|end| end <= at)
+    }
+}
+
+/// What the room is doing.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Phase {
+    /// Nothing, and no position is remembered.
+    #[default]
+    Stopped,
+    /// A segment waits for its beginning.
+    Buffering {
+        /// Which.
+        pending: Segment,
+        /// What sounds until then.
+        sounding: Option<Box<Segment>>,
+    },
+    /// It sounds.
+    Playing {
+        /// What. Always has a start.
+        current: Segment,
+    },
+    /// Silent, with a position.
+    Paused {
+        /// Where to go on; already named, so that everybody can prepare it.
+        held: Segment,
+    },
+}
+
+/// Something a person should know, replicated like everything else.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Notice {
+    /// When.
+    pub at: RoomTime,
+    /// What, as a sentence.
+    pub message: String,
+}
+
+/// Queue, phase and what has been.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Playback {
+    pub phase: Phase,
+    /// Unplayed, in order; what the phase holds is not in it.
+    pub queue: VecDeque<QueueEntry>,
+    /// Most recent last.
+    pub played: VecDeque<QueueEntry>,
+    /// Ended not long ago, most recent last. All have a start.
+    pub ended: VecDeque<Segment>,
+    /// The last failure.
+    pub notice: Option<Notice>,
+    /// The number that the next entry gets.
+    pub next_entry: u64,
+}
+
+impl Playback {
+    /// Moves on by the passing of time alone.
+    pub fn settle(&mut self, at: RoomTime) {
+        // At most once per entry of the queue: every step takes one out.
+        while self.step(at) {}
+        while self.ended.front().is_some_and(|old| is_forgotten(old, at)) {
+            self.ended.pop_front();
+        }
+    }
+
+    /// Whether [`settle`](Self::settle) would change anything.
+    pub fn is_settled(&self, at: RoomTime) -> bool {
+        let moves = self.sounding().is_some_and(|sounding| sounding.has_ended(at));
+        !moves && !self.ended.front().is_some_and(|old| is_forgotten(old, at))
+    }
+
+    fn step(&mut self, at: RoomTime) -> bool {
+        match std::mem::take(&mut self.phase) {
+            Phase::Playing { current } if current.has_ended(at) => {
+                self.remember(current.entry.clone());
+                self.phase = self.successor(&current);
+                self.retire(current);
+                true
+            }
+            Phase::Buffering { pending, sounding: Some(old) } if old.has_ended(at) => {
+                self.retire(*old);
+                self.phase = Phase::Buffering { pending, sounding: None };
+                false
+            }
+            other => {
+                self.phase = other;
+                false
+            }
+        }
+    }
+
+    fn successor(&mut self, current: &Segment) -> Phase {
+        let upcoming = self.upcoming_after(current).next().map(|(id, _, start)| (id, start));
+        let Some(((id, start), entry)) = upcoming.zip(self.queue.pop_front()) else {
+            return Phase::Stopped;
+        };
+        Phase::Playing { current: Segment { id, entry, from: 0, start: Some(start), cut: None } }
+    }
+
+    fn retire(&mut self, segment: Segment) {
+        self.ended.push_back(segment);
+        while self.ended.len() > MAX_ENDED {
+            self.ended.pop_front();
+        }
+    }
+
+    fn remember(&mut self, entry: QueueEntry) {
+        self.played.push_back(entry);
+        while self.played.len() > MAX_PLAYED {
+            self.played.pop_front();
+        }
+    }
+}
+
+/// What operations do. Each expects that the rules have let it through.
+impl Playback {
+    pub fn add(&mut self, op: &OpId, tracks: &[Track], mode: AddMode) {
+        let first_id = self.next_entry;
+        self.next_entry += tracks.len() as u64;
+        let entries = (first_id..).zip(tracks).map(|(id, track)| QueueEntry {
+            id: EntryId(id),
+            track: track.clone(),
+            added_by: op.author,
+        });
+        match mode {
+            AddMode::Append => self.queue.extend(entries),
+            AddMode::Play => self.play(op, entries.collect()),
+        }
+    }
+
+    fn play(&mut self, op: &OpId, mut entries: VecDeque<QueueEntry>) {
+        let Some(first) = entries.pop_front() else { return };
+        self.leave();
+        entries.append(&mut self.queue);
+        self.queue = entries;
+        if let Phase::Paused { .. } = self.phase {
+            self.phase = Phase::Stopped;
+        }
+        self.turn_to(op, first, 0);
+    }
+
+    pub fn remove(&mut self, entries: &[EntryId]) {
+        self.queue.retain(|entry| !entries.contains(&entry.id));
+    }
+
+    pub fn clear(&mut self) {
+        self.queue.clear();
+    }
+
+    pub fn pause(&mut self, op: &OpId, at: RoomTime) {
+        self.phase = match std::mem::take(&mut self.phase) {
+            Phase::Playing { current } => {
+                let held = Segment::of_op(op, current.entry.clone(), current.frame_at(at));
+                self.cut(current, at);
+                Phase::Paused { held }
+            }
+            Phase::Buffering { pending, sounding } => {
+                if let Some(sounding) = sounding {
+                    self.cut(*sounding, at);
+                }
+                Phase::Paused { held: pending }
+            }
+            other => other,
+        };
+    }
+
+    pub fn resume(&mut self, op: &OpId) {
+        match std::mem::take(&mut self.phase) {
+            Phase::Paused { held } => {
+                self.phase = Phase::Buffering { pending: held, sounding: None };
+            }
+            Phase::Stopped => {
+                if let Some(entry) = self.queue.pop_front() {
+                    self.turn_to(op, entry, 0);
+                }
+            }
+            other => self.phase = other,
+        }
+    }
+
+    pub fn stop(&mut self, at: RoomTime) {
+        self.leave();
+        self.halt(at);
+    }
+
+    pub fn seek(&mut self, op: &OpId, position: Span) {
+        let Some(focus) = self.focus() else { return };
+        let entry = focus.entry.clone();
+        let last = entry.track.frames.saturating_sub(1);
+        let from = span_to_frames(position, entry.track.rate).min(last);
+        self.turn_to(op, entry, from);
+    }
+
+    pub fn next(&mut self, op: &OpId, at: RoomTime) {
+        self.leave();
+        match self.queue.pop_front() {
+            Some(entry) => self.turn_to(op, entry, 0),
+            None => self.halt(at),
+        }
+    }
+
+    pub fn prev(&mut self, op: &OpId, at: RoomTime) {
+        let focus = self.focus().map(|focus| (focus.entry.clone(), focus.position(at)));
+        match (focus, self.played.is_empty()) {
+            (Some((entry, position)), none_before) if none_before || position >= RESTART_AFTER => {
+                self.turn_to(op, entry, 0);
+            }
+            (focus, _) => {
+                if let Some((entry, _)) = focus {
+                    self.queue.push_front(entry);
+                }
+                if let Some(entry) = self.played.pop_back() {
+                    self.turn_to(op, entry, 0);
+                }
+            }
+        }
+    }
+
+    pub fn begin(&mut self, at: RoomTime) {
+        self.phase = match std::mem::take(&mut self.phase) {
+            Phase::Buffering { pending, sounding } => {
+                if let Some(sounding) = sounding {
+                    self.cut(*sounding, at);
+                }
+                Phase::Playing { current: Segment { start: Some(at), ..pending } }
+            }
+            other => other,
+        };
+    }
+
+    /// The pending entry is dropped. The next of the queue takes its turn; where there is
+    /// none, or only a seek has failed, what still sounds goes on as if nothing had been asked.
+    pub fn fail(&mut self, op: &OpId, at: RoomTime, reason: &str) {
+        let (pending, sounding) = match std::mem::take(&mut self.phase) {
+            Phase::Buffering { pending, sounding } => (pending, sounding),
+            other => {
+                self.phase = other;
+                return;
+            }
+        };
+        let title = &pending.entry.track.title;
+        let message = format!("\"{title}\" could not be played and was left out: {reason}");
+        self.notice = Some(Notice { at, message });
+        let only_sought = sounding.as_ref().is_some_and(|old| old.entry.id == pending.entry.id);
+        let next = if only_sought { None } else { self.queue.pop_front() };
+        self.phase = match (next, sounding) {
+            (Some(entry), sounding) => {
+                Phase::Buffering { pending: Segment::of_op(op, entry, 0), sounding }
+            }
+            (None, Some(old)) => {
+                self.played.retain(|entry| entry.id != old.entry.id);
+                Phase::Playing { current: *old }
+            }
+            (None, None) => Phase::Stopped,
+        };
+    }
+
+    /// Another place becomes what the room is about. Paused stays paused; else it waits for
+    /// its beginning while the old one sounds on.
+    fn turn_to(&mut self, op: &OpId, entry: QueueEntry, from: u64) {
+        let pending = Segment::of_op(op, entry, from);
+        self.phase = match std::mem::take(&mut self.phase) {
+            Phase::Paused { .. } => Phase::Paused { held: pending },
+            Phase::Stopped => Phase::Buffering { pending, sounding: None },
+            Phase::Buffering { sounding, .. } => Phase::Buffering { pending, sounding },
+            Phase::Playing { current } => {
+                Phase::Buffering { pending, sounding: Some(Box::new(current)) }
+            }
+        };
+    }
+
+    /// The entry that the room is about counts as played from now on.
+    fn leave(&mut self) {
+        if let Some(entry) = self.focus().map(|focus| focus.entry.clone()) {
+            self.remember(entry);
+        }
+    }
+
+    fn halt(&mut self, at: RoomTime) {
+        match std::mem::take(&mut self.phase) {
+            Phase::Playing { current } => self.cut(current, at),
+            Phase::Buffering { sounding: Some(old), .. } => self.cut(*old, at),
+            _ => {}
+        }
+    }
+
+    fn cut(&mut self, segment: Segment, at: RoomTime) {
+        // What would end before it begins was never heard.
+        if segment.start.is_some_and(|start| start < at) {
+            self.retire(Segment { cut: Some(at), ..segment });
+        }
+    }
+}
+
+/// What can be read.
+impl Playback {
+    /// The segment that the room is about: pending before current.
+    pub fn focus(&self) -> Option<&Segment> {
+        match &self.phase {
+            Phase::Stopped => None,
+            Phase::Buffering { pending, .. } => Some(pending),
+            Phase::Playing { current } => Some(current),
+            Phase::Paused { held } => Some(held),
+        }
+    }
+
+    /// What has begun and has not been cut.
+    pub fn sounding(&self) -> Option<&Segment> {
+        match &self.phase {
+            Phase::Playing { current } => Some(current),
+            Phase::Buffering { sounding, .. } => sounding.as_deref(),
+            Phase::Stopped | Phase::Paused { .. } => None,
+        }
+    }
+
+    /// What the timeline says for `at`, which may lie before the last operation's effect.
+    pub fn heard(&self, at: RoomTime) -> Option<&Segment> {
+        let covers = |segment: &&Segment| segment.span().is_some_and(|span| span.covers(at));
+        self.sounding().filter(covers).or_else(|| self.ended.iter().rev().find(covers))
+    }
+
+    pub fn can_go_back(&self) -> bool {
+        self.focus().is_some() || !self.played.is_empty()
+    }
+
+    pub fn spans(&self, at: RoomTime) -> [Option<PlannedSpan>; PLAN_SPANS] {
+        let planned_next = self
+            .upcoming()
+            .map(|(id, entry, start)| planned(id, &entry.track, 0, start))
+            .take(PLANNED);
+        let mut spans = self
+            .ended
+            .iter()
+            .chain(self.sounding())
+            .filter_map(Segment::span)
+            .chain(planned_next)
+            .filter(|span| span.start < span.end() && span.end() > at - FADE);
+        std::array::from_fn(|_| spans.next())
+    }
+
+    pub fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
+        // What sounds on while another one waits must be kept as well; in `Playing` it is the
+        // focus itself.
+        let old = match &self.phase {
+            Phase::Buffering { sounding, .. } => sounding.as_deref(),
+            _ => None,
+        };
+        let next = self.upcoming().take(PLANNED).map(|(id, entry, start)| Segment {
+            id,
+            entry: entry.clone(),
+            from: 0,
+            start: Some(start),
+            cut: None,
+        });
+        old.into_iter().chain(self.focus()).cloned().chain(next)
+    }
+
+    /// What follows by itself, without end: id, entry and start.
+    fn upcoming(&self) -> impl Iterator<Item = (SegmentId, &QueueEntry, RoomTime)> {
+        let current = match &self.phase {
+            Phase::Playing { current } => Some(current),
+            _ => None,
+        };
+        current.into_iter().flat_map(|current| self.upcoming_after(current))
+    }
+
+    fn upcoming_after(
+        &self,
+        current: &Segment,
+    ) -> impl Iterator<Item = (SegmentId, &QueueEntry, RoomTime)> + use<'_> {
+        let first = (current.id, current.end().unwrap_or(RoomTime::FAR));
+        self.queue.iter().scan(first, |(previous, end), entry| {
+            let id = id_after(*previous, entry.id);
+            let start = *end;
+            *previous = id;
+            *end = start + entry.track.duration();
+            Some((id, entry, start))
+        })
+    }
+
+    /// What every reachable playback obeys; for snapshots from elsewhere.
+    pub fn check(&self, sane: impl Fn(&Track) -> bool) -> Result<(), &'static str> {
+        let in_phase = self.focus().into_iter().chain(self.sounding());
+        let all_sane = in_phase
+            .clone()
+            .chain(&self.ended)
+            .map(|segment| &segment.entry)
+            .chain(&self.queue)
+            .chain(&self.played)
+            .all(|entry| sane(&entry.track) && entry.id.0 < self.next_entry);
+        if !all_sane {
+            return Err("an entry that no rule lets in");
+        }
+        // "Previous" may put entries back into a full queue.
+        let too_many = self.queue.len() > MAX_QUEUE + MAX_PLAYED
+            || self.played.len() > MAX_PLAYED
+            || self.ended.len() > MAX_ENDED;
+        if too_many || self.next_entry > u64::MAX / 2 {
+            return Err("more entries than a room holds");
+        }
+        if in_phase.chain(&self.ended).any(|segment| segment.from >= segment.entry.track.frames) {
+            return Err("a segment behind the end of its track");
+        }
+        self.check_timeline()
+    }
+
+    fn check_timeline(&self) -> Result<(), &'static str> {
+        let mut last = RoomTime(i64::MIN);
+        for segment in self.ended.iter().chain(self.sounding()) {
+            let Some(span) = segment.span() else { return Err("a segment without its start") };
+            if span.start < last {
+                return Err("segments that overlap");
+            }
+            last = span.end();
+        }
+        Ok(())
+    }
+}
+
+/// The frame that sounds when `elapsed` has passed: the last one whose start has come.
+///
+/// The exact inverse of [`frames_to_span`], which rounds down to a nanosecond: frame `k` starts
+/// at `floor(k * 1e9 / rate)`, so the largest `k` at or before `elapsed` is the largest with
+/// `k * 1e9 < (elapsed + 1) * rate`.
+fn frame_at(elapsed: Span, rate: u32) -> u64 {
+    let Ok(nanos) = u128::try_from(elapsed.0) else { return 0 };
+    let frames = ((nanos + 1) * u128::from(rate.max(1)) - 1) / 1_000_000_000;
+    u64::try_from(frames).unwrap_or(u64::MAX)
+}
+
+fn is_forgotten(segment: &Segment, at: RoomTime) -> bool {
+    segment.end().is_none_or(|end| end <= at - KEEP_ENDED)
+}
+
+fn planned(segment: SegmentId, track: &Track, from: u64, start: RoomTime) -> PlannedSpan {
+    let frames = track.frames.saturating_sub(from);
+    PlannedSpan { segment, start, from, frames, rate: track.rate, cut: None }
+}
+
+fn id_after(previous: SegmentId, entry: EntryId) -> SegmentId {
+    segment_id(|hasher| {
+        hasher.update(b"after").update(&previous.0.to_le_bytes()).update(&entry.0.to_le_bytes());
+    })
+}
+
+fn segment_id(fill: impl FnOnce(&mut blake3::Hasher)) -> SegmentId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"groovebox segment 1");
+    fill(&mut hasher);
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    SegmentId(u64::from_le_bytes(first))
+}

@@ -1,0 +1,298 @@
+//! Which operation is let through. The same rules hold where an operation is ordered and again
+//! where it is applied; they look at nothing but the settled state, the operation, the owner
+//! of the term and the instant.
+
+use crate::base::limits::{
+    MAX_ARTISTS, MAX_BLOB, MAX_MEMBERS, MAX_NAME, MAX_QUEUE, MAX_REASON, MAX_TAG, MAX_TRACK_FRAMES,
+    MAX_TRACK_TEXT, MAX_TRACKS_PER_ADD, SAMPLE_RATES,
+};
+use crate::base::{EntryId, NodeId, SegmentId, Span};
+use crate::wire::Track;
+use crate::wire::op::{Op, OpBody, Refusal, RefusalCode};
+
+use super::members::{MAX_VOLUME, is_name};
+use super::playback::{Phase, Playback};
+use super::state::RoomState;
+
+/// Whether a settled `state` lets `op` through.
+pub(super) fn check(
+    state: &RoomState,
+    op: &Op,
+    body: &OpBody,
+    term_owner: NodeId,
+) -> Result<(), Refusal> {
+    check_envelope(state, op, body, term_owner)?;
+    match body {
+        OpBody::Join { name, .. } => check_join(state, op.id.author, name),
+        OpBody::Add { tracks, .. } => check_add(&state.playback, tracks),
+        OpBody::Remove { entries } => check_remove(&state.playback, entries),
+        OpBody::Pause | OpBody::Next => check_something(&state.playback),
+        OpBody::Resume => check_resume(&state.playback),
+        OpBody::Seek { position } => check_seek(&state.playback, *position),
+        OpBody::Prev => check_prev(&state.playback),
+        OpBody::Begin { segment } => check_pending(&state.playback, *segment),
+        OpBody::Fail { segment, reason } => {
+            check_pending(&state.playback, *segment)?;
+            check_reason(reason)
+        }
+        OpBody::Volume { member, volume } => {
+            check_member(state, member)?;
+            check_volume(*volume)
+        }
+        OpBody::Mute { member, .. } => check_member(state, member),
+        OpBody::RoomVolume { volume } => check_volume(*volume),
+        OpBody::Leave | OpBody::Clear | OpBody::Stop | OpBody::Settle => Ok(()),
+    }
+}
+
+fn check_envelope(
+    state: &RoomState,
+    op: &Op,
+    body: &OpBody,
+    term_owner: NodeId,
+) -> Result<(), Refusal> {
+    if op.room != state.id() {
+        return Err(Refusal::new(
+            RefusalCode::InvalidRequest,
+            "this was meant for another room",
+            "look at `groovebox room show` and try again",
+        ));
+    }
+    if op.kind != body.kind() {
+        return Err(Refusal::new(
+            RefusalCode::InvalidRequest,
+            "the operation is not of the kind it says it is",
+            "update GrooveBox on the device that sent it",
+        ));
+    }
+    if state.known(&op.id).is_some() {
+        return Err(Refusal::new(
+            RefusalCode::UpdateFailed,
+            "this has been done already",
+            "nothing needs to be done",
+        ));
+    }
+    let joins = matches!(body, OpBody::Join { .. });
+    if !joins && state.member(&op.id.author).is_none() {
+        return Err(Refusal::new(
+            RefusalCode::NotInRoom,
+            "the device that asked is not in this room",
+            "join the room first: `groovebox room join`",
+        ));
+    }
+    if is_coordinators(body) && op.id.author != term_owner {
+        return Err(Refusal::new(
+            RefusalCode::AuthRequired,
+            "only the coordinator may say so",
+            "nothing needs to be done: the room has another coordinator now",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether only the coordinator may author it.
+pub(super) fn is_coordinators(body: &OpBody) -> bool {
+    matches!(body, OpBody::Begin { .. } | OpBody::Fail { .. } | OpBody::Settle)
+}
+
+/// Whether it shows that a person cares for the room.
+pub(super) fn is_a_persons(body: &OpBody) -> bool {
+    !is_coordinators(body) && !matches!(body, OpBody::Join { .. } | OpBody::Leave)
+}
+
+fn check_join(state: &RoomState, author: NodeId, name: &str) -> Result<(), Refusal> {
+    if !is_name(name) {
+        return Err(Refusal::new(
+            RefusalCode::JoinFailed,
+            format!("a device's name has 1 to {MAX_NAME} printable characters"),
+            "choose another with `--name`",
+        ));
+    }
+    let known = state.member(&author).is_some();
+    if !known && state.members().len() >= MAX_MEMBERS {
+        return Err(Refusal::new(
+            RefusalCode::RoomFull,
+            format!("the room has {MAX_MEMBERS} devices, which is all it can hold"),
+            "let a device that is not needed leave, or make another room",
+        ));
+    }
+    Ok(())
+}
+
+fn check_add(playback: &Playback, tracks: &[Track]) -> Result<(), Refusal> {
+    if tracks.is_empty() || tracks.len() > MAX_TRACKS_PER_ADD {
+        return Err(Refusal::new(
+            RefusalCode::InvalidRequest,
+            format!("{} tracks at once; 1 to {MAX_TRACKS_PER_ADD} can be added", tracks.len()),
+            "add fewer at a time",
+        ));
+    }
+    let queued = playback.queue.len();
+    if queued + tracks.len() > MAX_QUEUE {
+        return Err(Refusal::new(
+            RefusalCode::QueueFull,
+            format!("the queue holds {queued} of at most {MAX_QUEUE} tracks; nothing was added"),
+            "wait until some have been played, or `groovebox queue clear`",
+        ));
+    }
+    match tracks.iter().find_map(|track| check_track(track).err().map(|why| (track, why))) {
+        None => Ok(()),
+        Some((track, why)) => Err(Refusal::new(
+            RefusalCode::UnsupportedMedia,
+            format!("\"{}\" cannot be played: {why}", shown(&track.title)),
+            "leave this file out, or convert it",
+        )),
+    }
+}
+
+/// Whether every node could place and play it.
+pub(super) fn check_track(track: &Track) -> Result<(), &'static str> {
+    let texts = || track.artists.iter().chain([&track.title, &track.album]);
+    if !SAMPLE_RATES.contains(&track.rate) {
+        return Err("its sample rate is not between 8 and 192 kHz");
+    }
+    if !(1..=2).contains(&track.channels) {
+        return Err("it is neither mono nor stereo");
+    }
+    if track.frames == 0 || track.size == 0 {
+        return Err("it is empty");
+    }
+    if track.size > MAX_BLOB {
+        return Err("the file is larger than 2 GiB");
+    }
+    if track.frames > MAX_TRACK_FRAMES {
+        return Err("it is longer than a day");
+    }
+    if track.artists.len() > MAX_ARTISTS
+        || texts().any(|text| text.chars().count() > MAX_TAG)
+        || texts().map(String::len).sum::<usize>() > MAX_TRACK_TEXT
+    {
+        return Err("its tags are too long");
+    }
+    Ok(())
+}
+
+fn check_remove(playback: &Playback, entries: &[EntryId]) -> Result<(), Refusal> {
+    if entries.is_empty() || entries.len() > MAX_QUEUE {
+        return Err(Refusal::new(
+            RefusalCode::InvalidRequest,
+            "name the entries to take out of the queue",
+            "`groovebox queue` lists them with their numbers",
+        ));
+    }
+    let queued = |id: &EntryId| playback.queue.iter().any(|entry| entry.id == *id);
+    let Some(missing) = entries.iter().find(|id| !queued(id)) else { return Ok(()) };
+    if playback.focus().is_some_and(|focus| focus.entry.id == *missing) {
+        return Err(Refusal::new(
+            RefusalCode::NotFound,
+            format!("entry {} is no longer waiting: it is its turn", missing.0),
+            "`groovebox next` skips it; nothing was removed",
+        ));
+    }
+    Err(Refusal::new(
+        RefusalCode::NotFound,
+        format!("the queue has no entry {}; nothing was removed", missing.0),
+        "`groovebox queue` lists the entries with their numbers",
+    ))
+}
+
+fn check_something(playback: &Playback) -> Result<(), Refusal> {
+    if playback.focus().is_some() {
+        return Ok(());
+    }
+    let hint = if playback.queue.is_empty() {
+        "play something first: `groovebox play FILE`"
+    } else {
+        "`groovebox resume` plays the queue"
+    };
+    Err(Refusal::new(RefusalCode::UpdateFailed, "nothing is playing", hint))
+}
+
+fn check_resume(playback: &Playback) -> Result<(), Refusal> {
+    if playback.focus().is_some() || !playback.queue.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::NotFound,
+        "nothing is paused and the queue is empty",
+        "play something first: `groovebox play FILE`",
+    ))
+}
+
+fn check_prev(playback: &Playback) -> Result<(), Refusal> {
+    if playback.can_go_back() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::NotFound,
+        "nothing has been played yet",
+        "play something first: `groovebox play FILE`",
+    ))
+}
+
+fn check_seek(playback: &Playback, position: Span) -> Result<(), Refusal> {
+    check_something(playback)?;
+    let Some(focus) = playback.focus() else { return Ok(()) };
+    let length = focus.entry.track.duration();
+    if position >= Span::ZERO && position < length {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::InvalidRequest,
+        format!("the track has no such position: it is {} long", clock_face(length)),
+        "name a position between its beginning and its end",
+    ))
+}
+
+fn clock_face(length: Span) -> String {
+    let seconds = length.as_millis() / 1000;
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+fn check_pending(playback: &Playback, segment: SegmentId) -> Result<(), Refusal> {
+    match &playback.phase {
+        Phase::Buffering { pending, .. } if pending.id == segment => Ok(()),
+        _ => Err(Refusal::new(
+            RefusalCode::UpdateFailed,
+            "this stretch of music is no longer waiting to begin",
+            "nothing needs to be done: something else was asked for meanwhile",
+        )),
+    }
+}
+
+fn check_reason(reason: &str) -> Result<(), Refusal> {
+    if reason.chars().count() <= MAX_REASON && !reason.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::InvalidRequest,
+        format!("a reason has at most {MAX_REASON} printable characters"),
+        "update GrooveBox on the coordinator",
+    ))
+}
+
+fn check_member(state: &RoomState, member: &NodeId) -> Result<(), Refusal> {
+    if state.member(member).is_some() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::NotFound,
+        format!("device {} is not in this room", member.short()),
+        "`groovebox room show` lists the devices",
+    ))
+}
+
+fn check_volume(volume: u8) -> Result<(), Refusal> {
+    if volume <= MAX_VOLUME {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::InvalidRequest,
+        format!("a volume goes from 0 to {MAX_VOLUME}, not to {volume}"),
+        "choose one in that range",
+    ))
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(MAX_TAG).collect()
+}
