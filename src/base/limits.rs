@@ -78,6 +78,20 @@ pub const MAX_BLOB: u64 = 2 * 1024 * 1024 * 1024;
 /// Frames of one track: a day at the highest rate. Keeps the arithmetic of time away from the
 /// ends of its range.
 pub const MAX_TRACK_FRAMES: u64 = 24 * 3600 * 192_000;
+/// Bytes of a piece: what one request fetches and what one bit of a have-map stands for. Two
+/// seconds of a typical FLAC; large enough that requests are rare, small enough that a late
+/// joiner hears something after the first.
+pub const PIECE: u64 = 256 * 1024;
+
+/// Bytes of an encoded piece: its data and the hash pairs that prove it. A piece holds 15 pairs
+/// of its own and, in a file of [`MAX_BLOB`], 13 lie above it; 64 bytes each.
+pub const MAX_ENCODED_PIECE: usize = 256 * 1024 + 28 * 64;
+
+/// Entries of folders looked at for one `play` or `queue add`: somebody named `/`.
+pub const MAX_SCAN_ENTRIES: usize = 100_000;
+
+/// Folders inside each other that a scan descends into.
+pub const MAX_SCAN_DEPTH: usize = 16;
 
 /// Sample rates that are played, in Hz.
 pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=192_000;
