@@ -105,3 +105,19 @@ pub const HELLO_TIMEOUT: Span = Span::from_secs(5);
 /// Items waiting for the event loop. Full means the machine is far too slow; the sender
 /// then waits, nothing is dropped.
 pub const EVENT_QUEUE: usize = 4096;
+
+/// Bytes of a request to the local interface: [`MAX_TRACKS_PER_ADD`] paths of usual length
+/// several times over.
+pub const MAX_REQUEST: usize = 1024 * 1024;
+
+/// Programs that follow the live events at once: every device's page and a few tools.
+pub const MAX_EVENT_CLIENTS: usize = 64;
+
+/// Changes kept for those who come back and ask for what they missed.
+pub const EVENT_BACKLOG: usize = 256;
+
+/// Bytes of these changes: a long queue in every one of them must not add up.
+pub const EVENT_BACKLOG_BYTES: usize = 2 * 1024 * 1024;
+
+/// The furthest position one can seek to: longer than any file that is played.
+pub const MAX_SEEK: Span = Span::from_secs(24 * 3600);

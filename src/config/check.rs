@@ -1,0 +1,97 @@
+//! Ranges and shapes of values. Each check takes a value with its source and says where the
+//! wrong one was written.
+
+use std::ops::RangeInclusive;
+
+use tracing_subscriber::EnvFilter;
+
+use super::MAX_PEERS;
+use super::error::ConfigError;
+use super::layer::Given;
+use crate::base::limits::MAX_NAME;
+
+/// A device's name: 1 to [`MAX_NAME`] characters, none of them a control character.
+pub(super) fn name(given: Option<Given<String>>) -> Result<Option<String>, ConfigError> {
+    let Some(given) = given else { return Ok(None) };
+    let length = given.value.trim().chars().count();
+    if length == 0 || length > MAX_NAME || given.value.chars().any(char::is_control) {
+        let problem = format!(
+            "{:?} is no name; a device is called by 1 to {MAX_NAME} printable characters",
+            given.value
+        );
+        return Err(given.refuse(problem));
+    }
+    Ok(Some(given.value.trim().to_owned()))
+}
+
+/// Milliseconds within a range.
+pub(super) fn milliseconds<T: TryFrom<i64>>(
+    given: Option<Given<i64>>,
+    what: &str,
+    range: &RangeInclusive<i64>,
+) -> Result<Option<T>, ConfigError> {
+    let Some(given) = given else { return Ok(None) };
+    match T::try_from(given.value) {
+        Ok(value) if range.contains(&given.value) => Ok(Some(value)),
+        _ => {
+            let (low, high) = (range.start(), range.end());
+            let problem = format!("{} ms is no {what}; {low} to {high} ms can be set", given.value);
+            Err(given.refuse(problem))
+        }
+    }
+}
+
+/// Addresses of peers: `host:port`, at most [`MAX_PEERS`].
+pub(super) fn peers(given: Option<Given<Vec<String>>>) -> Result<Vec<String>, ConfigError> {
+    let Some(given) = given else { return Ok(Vec::new()) };
+    if given.value.len() > MAX_PEERS {
+        let problem = format!("{} peers are too many; name at most {MAX_PEERS}", given.value.len());
+        return Err(given.refuse(problem));
+    }
+    if let Some(wrong) = given.value.iter().find(|peer| !is_host_and_port(peer)) {
+        let problem = format!(
+            "{wrong:?} is no host:port; write for example kitchen.local:4766 or [fe80::1]:4766"
+        );
+        return Err(given.refuse(problem));
+    }
+    Ok(given.value)
+}
+
+/// A log filter that can be parsed.
+pub(super) fn log(given: Option<Given<String>>) -> Result<Option<String>, ConfigError> {
+    let Some(given) = given else { return Ok(None) };
+    match EnvFilter::builder().parse(&given.value) {
+        Ok(_) => Ok(Some(given.value)),
+        Err(error) => {
+            let problem = format!(
+                "{:?} is no log filter ({error}); write for example info or \
+                 info,groovebox::net=debug",
+                given.value
+            );
+            Err(given.refuse(problem))
+        }
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    let printable = host.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    let port = port.parse::<u16>().is_ok_and(|port| port != 0);
+    !host.is_empty() && host.len() <= 255 && printable && !bare_v6 && port
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_a_host_and_a_port() {
+        for fine in ["a:1", "10.0.0.1:4766", "[::1]:4766", "kitchen.local:65535"] {
+            assert!(is_host_and_port(fine), "{fine}");
+        }
+        for wrong in ["", "a", ":1", "a:", "a:0", "a:65536", "::1:4766", "a b:1"] {
+            assert!(!is_host_and_port(wrong), "{wrong}");
+        }
+    }
+}

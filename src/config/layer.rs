@@ -1,0 +1,179 @@
+//! One layer of settings: what flags, variables or a file say, each value with its source.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::Surroundings;
+use super::error::{ConfigError, Source};
+
+/// What the command line says; none is not said.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// `--cache-dir`
+    pub cache_dir: Option<PathBuf>,
+    /// `--socket`
+    pub socket: Option<PathBuf>,
+    /// `--name`
+    pub name: Option<String>,
+    /// `--bind`
+    pub bind: Option<IpAddr>,
+    /// `--port`
+    pub port: Option<u16>,
+    /// `--http-port`
+    pub http_port: Option<u16>,
+    /// `--output`
+    pub output: Option<String>,
+    /// `--no-mdns` is `Some(false)`.
+    pub mdns: Option<bool>,
+    /// `--peer`, as often as wanted; any of them replaces the lists of the layers below.
+    pub peers: Vec<String>,
+    /// `-v` and `-q`
+    pub log: Option<String>,
+    /// `--record`
+    pub record: Option<PathBuf>,
+}
+
+/// A value and where it was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Given<T> {
+    pub(super) value: T,
+    pub(super) source: Source,
+}
+
+impl<T> Given<T> {
+    pub(super) fn refuse(&self, problem: String) -> ConfigError {
+        ConfigError::Value { place: Box::new(self.source.clone()), problem }
+    }
+}
+
+/// One layer.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Layer {
+    pub(super) state_dir: Option<Given<PathBuf>>,
+    pub(super) cache_dir: Option<Given<PathBuf>>,
+    pub(super) socket: Option<Given<PathBuf>>,
+    pub(super) name: Option<Given<String>>,
+    pub(super) bind: Option<Given<IpAddr>>,
+    pub(super) port: Option<Given<u16>>,
+    pub(super) http_port: Option<Given<u16>>,
+    pub(super) output: Option<Given<String>>,
+    pub(super) buffer_ms: Option<Given<i64>>,
+    pub(super) trim_ms: Option<Given<i64>>,
+    pub(super) mdns: Option<Given<bool>>,
+    pub(super) peers: Option<Given<Vec<String>>>,
+    pub(super) log: Option<Given<String>>,
+    pub(super) record: Option<Given<PathBuf>>,
+}
+
+impl Layer {
+    /// This layer, and where it says nothing the one below.
+    pub(super) fn or(self, below: Layer) -> Layer {
+        Layer {
+            state_dir: self.state_dir.or(below.state_dir),
+            cache_dir: self.cache_dir.or(below.cache_dir),
+            socket: self.socket.or(below.socket),
+            name: self.name.or(below.name),
+            bind: self.bind.or(below.bind),
+            port: self.port.or(below.port),
+            http_port: self.http_port.or(below.http_port),
+            output: self.output.or(below.output),
+            buffer_ms: self.buffer_ms.or(below.buffer_ms),
+            trim_ms: self.trim_ms.or(below.trim_ms),
+            mdns: self.mdns.or(below.mdns),
+            peers: self.peers.or(below.peers),
+            log: self.log.or(below.log),
+            record: self.record.or(below.record),
+        }
+    }
+
+    pub(super) fn from_flags(flags: Flags) -> Layer {
+        fn flag<T>(name: &'static str, value: Option<T>) -> Option<Given<T>> {
+            value.map(|value| Given { value, source: Source::Flag(name) })
+        }
+        let peers = Some(flags.peers).filter(|peers| !peers.is_empty());
+        Layer {
+            state_dir: flag("--state-dir", flags.state_dir),
+            cache_dir: flag("--cache-dir", flags.cache_dir),
+            socket: flag("--socket", flags.socket),
+            name: flag("--name", flags.name),
+            bind: flag("--bind", flags.bind),
+            port: flag("--port", flags.port),
+            http_port: flag("--http-port", flags.http_port),
+            output: flag("--output", flags.output),
+            buffer_ms: None,
+            trim_ms: None,
+            mdns: flag("--no-mdns", flags.mdns),
+            peers: flag("--peer", peers),
+            log: flag("-v/-q", flags.log),
+            record: flag("--record", flags.record),
+        }
+    }
+
+    pub(super) fn from_env(around: &Surroundings<'_>) -> Result<Layer, ConfigError> {
+        let text = |name| variable(around, name).map(to_text).transpose();
+        Ok(Layer {
+            state_dir: variable(around, "GROOVEBOX_STATE_DIR").map(to_path),
+            cache_dir: variable(around, "GROOVEBOX_CACHE_DIR").map(to_path),
+            socket: variable(around, "GROOVEBOX_SOCKET").map(to_path),
+            name: text("GROOVEBOX_NAME")?,
+            bind: parsed(text("GROOVEBOX_BIND")?, "IP address")?,
+            port: parsed(text("GROOVEBOX_PORT")?, "port; write a number from 0 to 65535")?,
+            http_port: parsed(text("GROOVEBOX_HTTP_PORT")?, "port; write a number to 65535")?,
+            output: text("GROOVEBOX_OUTPUT")?,
+            buffer_ms: parsed(text("GROOVEBOX_BUFFER_MS")?, "number of milliseconds")?,
+            trim_ms: parsed(text("GROOVEBOX_TRIM_MS")?, "number of milliseconds")?,
+            mdns: text("GROOVEBOX_MDNS")?.map(to_bool).transpose()?,
+            peers: text("GROOVEBOX_PEERS")?.map(to_list),
+            log: text("GROOVEBOX_LOG")?,
+            record: variable(around, "GROOVEBOX_RECORD").map(to_path),
+        })
+    }
+}
+
+/// An empty variable is not said.
+fn variable(around: &Surroundings<'_>, name: &'static str) -> Option<Given<OsString>> {
+    let value = (around.env)(name).filter(|value| !value.is_empty())?;
+    Some(Given { value, source: Source::Variable(name) })
+}
+
+fn to_path(given: Given<OsString>) -> Given<PathBuf> {
+    Given { value: given.value.into(), source: given.source }
+}
+
+fn to_text(given: Given<OsString>) -> Result<Given<String>, ConfigError> {
+    match given.value.to_str() {
+        Some(text) => Ok(Given { value: text.to_owned(), source: given.source }),
+        None => Err(given.refuse("its value is not UTF-8".to_owned())),
+    }
+}
+
+/// Parses a text that says something; `what` completes "… is no …".
+pub(super) fn parsed<T: std::str::FromStr>(
+    given: Option<Given<String>>,
+    what: &str,
+) -> Result<Option<Given<T>>, ConfigError> {
+    let Some(given) = given else { return Ok(None) };
+    match given.value.trim().parse() {
+        Ok(value) => Ok(Some(Given { value, source: given.source })),
+        Err(_) => Err(given.refuse(format!("{:?} is no {what}", given.value))),
+    }
+}
+
+fn to_bool(given: Given<String>) -> Result<Given<bool>, ConfigError> {
+    let value = match given.value.trim() {
+        "1" | "true" | "yes" | "on" => true,
+        "0" | "false" | "no" | "off" => false,
+        other => return Err(given.refuse(format!("{other:?} is neither true nor false"))),
+    };
+    Ok(Given { value, source: given.source })
+}
+
+fn to_list(given: Given<String>) -> Given<Vec<String>> {
+    let items = given.value.split(',').map(str::trim).filter(|item| !item.is_empty());
+    Given { value: items.map(str::to_owned).collect(), source: given.source }
+}
