@@ -1,1 +1,162 @@
-//! (stub)
+//! What people and programs touch: HTTP and JSON under `/api/v1` on a Unix socket, and live
+//! events over a WebSocket. `docs/api.md` lists the endpoints.
+//!
+//! | file | what |
+//! |---|---|
+//! | `listener` | the socket: its rights, and what to do about one that is already there |
+//! | `router` | which path is which function |
+//! | `views` | reading: parts of the status |
+//! | `commands` | doing: one function per verb, each ending in one [`Command`] |
+//! | `input` | bodies: JSON, bounded, no unknown fields |
+//! | `answer` | refusals as JSON with a fitting HTTP status |
+//! | `events` | snapshot, then numbered changes |
+//!
+//! Nothing here decides: a request becomes a command for the [`Backend`], and what is shown is
+//! the status that the backend publishes.
+
+mod answer;
+mod commands;
+mod events;
+mod input;
+mod listener;
+mod router;
+mod views;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+
+use crate::engine::{Command, CommandReply, Status};
+use crate::wire::{Refusal, Track};
+
+pub use answer::{Problem, Skipped};
+pub use commands::Accepted;
+pub use events::Event;
+pub use listener::{ApiError, Listening, listen};
+pub use views::{MemberSync, Versions};
+
+use events::Events;
+
+/// How long running requests may still take once the daemon stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The daemon, as seen from here.
+pub trait Backend: Send + Sync + 'static {
+    /// The newest status, and notice of the next.
+    fn status(&self) -> watch::Receiver<Arc<Status>>;
+
+    /// Hands a command to the engine and waits for what becomes of it.
+    fn command(&self, command: Command) -> BoxFuture<'_, CommandReply>;
+
+    /// Reads, hashes and caches files and folders of this machine.
+    fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>>;
+
+    /// The devices that sound can go to.
+    fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>>;
+}
+
+/// What became of files.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Imported {
+    /// What can be played, in the order asked for; a folder's in the order of its names.
+    pub tracks: Vec<Track>,
+    /// What cannot, and why.
+    pub skipped: Vec<(PathBuf, Refusal)>,
+}
+
+/// A device that sound can go to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OutputInfo {
+    /// What `--output` takes.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Whether it is the one that `default` means.
+    pub default: bool,
+    /// Whatever else is known: kind, rates, channels.
+    pub details: String,
+}
+
+/// Who is at the other end of a connection, as the kernel says. Every request carries it as
+/// the extension `axum::extract::ConnectInfo<Caller>`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Caller {
+    /// A process of this machine.
+    Local {
+        /// Its user.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+        /// Its number, where the system tells.
+        pid: Option<i32>,
+    },
+    /// The kernel did not say.
+    Unknown,
+}
+
+impl Connected<IncomingStream<'_, Listening>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Listening>) -> Caller {
+        match stream.io().peer_cred() {
+            Ok(who) => Caller::Local { uid: who.uid(), gid: who.gid(), pid: who.pid() },
+            Err(_) => Caller::Unknown,
+        }
+    }
+}
+
+/// Answers requests until `shutdown` is ready; then lets running ones finish for a second and
+/// removes the socket.
+///
+/// # Errors
+///
+/// Those of the system; a client cannot cause one.
+pub async fn serve(
+    listener: Listening,
+    backend: Arc<dyn Backend>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ApiError> {
+    let events = Events::follow(backend.status());
+    let service = router::router(backend, Arc::clone(&events))
+        .into_make_service_with_connect_info::<Caller>();
+    let (stopping, stopped) = watch::channel(());
+    let signal = async move {
+        shutdown.await;
+        events.close();
+        drop(stopping);
+    };
+    let server = axum::serve(listener, service).with_graceful_shutdown(signal);
+    tokio::select! {
+        result = server => result.map_err(ApiError::Serve),
+        () = drained(stopped) => Ok(()),
+    }
+}
+
+/// Ready a while after the sender is gone: a stuck client must not hold the daemon.
+async fn drained(mut stopped: watch::Receiver<()>) {
+    while stopped.changed().await.is_ok() {}
+    tokio::time::sleep(DRAIN).await;
+}
+
+impl axum::serve::Listener for Listening {
+    type Io = tokio::net::UnixStream;
+    type Addr = tokio::net::unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        axum::serve::Listener::accept(self.socket_mut()).await
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        UnixListener::local_addr(self.socket())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;

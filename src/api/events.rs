@@ -1,0 +1,343 @@
+//! Live events: a snapshot, then numbered changes.
+//!
+//! ```text
+//!  backend ──watch──► Events: compares with the last status, numbers the change
+//!                        │ backlog of the newest changes (bounded in number and bytes)
+//!            ┌───────────┼───────────┐
+//!         client      client      client      each remembers the last number it was sent
+//! ```
+//!
+//! Nothing is queued for a client: it takes from the backlog what it has not seen yet, at its
+//! own pace. Who falls behind the backlog gets a snapshot, so a slow client costs nothing.
+//!
+//! Numbers start at the wall clock's microseconds, so that a client which comes back to a
+//! restarted daemon never takes a new number for one it knows. They are below 2⁵³, which is
+//! what a JSON number holds everywhere.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::answer::Answer;
+use super::router::App;
+use crate::base::limits::{EVENT_BACKLOG, EVENT_BACKLOG_BYTES, MAX_EVENT_CLIENTS};
+use crate::engine::Status;
+use crate::wire::{Refusal, RefusalCode};
+
+/// Changes closer together than this are told as one: no eye follows faster.
+const PACE: Duration = Duration::from_millis(40);
+
+/// A client that does not take a message for this long is let go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of a message from a client. There is nothing to say.
+const MAX_FROM_CLIENT: usize = 4096;
+
+/// What is sent, one JSON object per message.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Event {
+    /// Everything, as of change `seq`.
+    Snapshot {
+        /// The last change that is in it.
+        seq: u64,
+        /// Everything.
+        status: Box<Status>,
+    },
+    /// One change.
+    Delta {
+        /// One more than the one before.
+        seq: u64,
+        /// The parts of the status that are different now, whole.
+        changed: Map<String, Value>,
+    },
+}
+
+/// The numbered changes of the status.
+pub(super) struct Events {
+    backlog: Mutex<Backlog>,
+    /// Number of the newest change; its sender gone means the daemon stops.
+    newest: Mutex<Option<watch::Sender<u64>>>,
+    places: Arc<Semaphore>,
+}
+
+struct Backlog {
+    status: Arc<Status>,
+    seq: u64,
+    /// Encoded changes; the last one is number `seq`.
+    deltas: VecDeque<Arc<str>>,
+    bytes: usize,
+}
+
+/// What a client that has seen changes up to a number is sent next.
+enum Next {
+    Delta(Arc<str>),
+    Snapshot { seq: u64, status: Arc<Status> },
+    Nothing,
+}
+
+impl Events {
+    /// Numbers the changes of `status` until its sender is gone.
+    pub(super) fn follow(mut status: watch::Receiver<Arc<Status>>) -> Arc<Events> {
+        let first = Arc::clone(&status.borrow_and_update());
+        let seq = first_number();
+        let events = Arc::new(Events {
+            backlog: Mutex::new(Backlog::new(first, seq)),
+            newest: Mutex::new(Some(watch::Sender::new(seq))),
+            places: Arc::new(Semaphore::new(MAX_EVENT_CLIENTS)),
+        });
+        let following = Arc::downgrade(&events);
+        tokio::spawn(async move {
+            while status.changed().await.is_ok() {
+                let newest = Arc::clone(&status.borrow_and_update());
+                let Some(events) = following.upgrade() else { return };
+                events.take(newest);
+                drop(events);
+                tokio::time::sleep(PACE).await;
+            }
+        });
+        events
+    }
+
+    /// Ends all streams.
+    pub(super) fn close(&self) {
+        lock(&self.newest).take();
+    }
+
+    fn take(&self, status: Arc<Status>) {
+        let changed = lock(&self.backlog).take(status);
+        if let (Some(seq), Some(newest)) = (changed, lock(&self.newest).as_ref()) {
+            newest.send_replace(seq);
+        }
+    }
+
+    fn subscribe(&self) -> Option<watch::Receiver<u64>> {
+        lock(&self.newest).as_ref().map(watch::Sender::subscribe)
+    }
+}
+
+impl Backlog {
+    fn new(status: Arc<Status>, seq: u64) -> Backlog {
+        Backlog { status, seq, deltas: VecDeque::new(), bytes: 0 }
+    }
+
+    /// The number of the change, if there is one.
+    fn take(&mut self, status: Arc<Status>) -> Option<u64> {
+        let changed = changes(&self.status, &status);
+        if changed.is_empty() {
+            return None;
+        }
+        self.seq += 1;
+        self.status = status;
+        self.keep(&encode(&Event::Delta { seq: self.seq, changed }));
+        Some(self.seq)
+    }
+
+    fn keep(&mut self, delta: &str) {
+        self.bytes += delta.len();
+        self.deltas.push_back(delta.into());
+        while self.deltas.len() > EVENT_BACKLOG || self.bytes > EVENT_BACKLOG_BYTES {
+            let Some(oldest) = self.deltas.pop_front() else { break };
+            self.bytes -= oldest.len();
+        }
+    }
+
+    fn after(&self, seen: Option<u64>) -> Next {
+        let behind = seen.and_then(|seen| self.seq.checked_sub(seen));
+        let behind = behind.and_then(|behind| usize::try_from(behind).ok());
+        match behind {
+            Some(0) => Next::Nothing,
+            Some(behind) if behind <= self.deltas.len() => {
+                Next::Delta(Arc::clone(&self.deltas[self.deltas.len() - behind]))
+            }
+            _ => Next::Snapshot { seq: self.seq, status: Arc::clone(&self.status) },
+        }
+    }
+}
+
+/// The parts of the status that differ. Compared as values before anything is encoded: most
+/// changes are a position that moved on.
+fn changes(old: &Status, new: &Status) -> Map<String, Value> {
+    let mut changed = Map::new();
+    macro_rules! compare {
+        ($($part:ident)*) => {
+            $(if old.$part != new.$part {
+                let value = serde_json::to_value(&new.$part).expect("a status is plain data");
+                changed.insert(stringify!($part).to_owned(), value);
+            })*
+        };
+    }
+    compare!(node room members playback queue votes rooms peers);
+    changed
+}
+
+fn encode(event: &Event) -> String {
+    serde_json::to_string(event).expect("a status is plain data with texts for keys")
+}
+
+fn first_number() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(0)
+}
+
+/// A panic in a handler leaves the backlog as it was: every change to it is one push.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Since {
+    since: Option<u64>,
+}
+
+pub(super) async fn subscribe(
+    State(app): State<App>,
+    since: Result<Query<Since>, axum::extract::rejection::QueryRejection>,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Result<Response, Answer> {
+    let Query(Since { since }) = since.map_err(|rejection| {
+        Answer::invalid(rejection.body_text(), "write for example /events?since=1234")
+    })?;
+    let upgrade = upgrade.map_err(|rejection| {
+        let hint = "open this path as a WebSocket; GET /status answers once";
+        let refusal = Refusal::new(RefusalCode::InvalidRequest, rejection.body_text(), hint);
+        Answer::new(StatusCode::UPGRADE_REQUIRED, refusal)
+    })?;
+    let place = Arc::clone(&app.events.places).try_acquire_owned().map_err(|_| too_many())?;
+    let upgrade = upgrade.max_message_size(MAX_FROM_CLIENT).max_frame_size(MAX_FROM_CLIENT);
+    Ok(upgrade.on_upgrade(move |socket| stream(socket, app.events, since, place)))
+}
+
+fn too_many() -> Answer {
+    let message = format!("{MAX_EVENT_CLIENTS} programs follow already");
+    let hint = "close one of them and try again";
+    let refusal = Refusal {
+        retry_after_ms: Some(5_000),
+        ..Refusal::new(RefusalCode::RateLimited, message, hint)
+    };
+    refusal.into()
+}
+
+/// Feeds one client until it goes, the daemon stops, or its patience is abused.
+async fn stream(
+    mut socket: WebSocket,
+    events: Arc<Events>,
+    mut seen: Option<u64>,
+    _place: OwnedSemaphorePermit,
+) {
+    let Some(mut newest) = events.subscribe() else { return };
+    loop {
+        newest.mark_unchanged();
+        while let Some((text, seq)) = next_message(&events, seen) {
+            let sent = tokio::time::timeout(PATIENCE, socket.send(Message::text(text))).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                return;
+            }
+            seen = Some(seq);
+        }
+        tokio::select! {
+            changed = newest.changed() => if changed.is_err() {
+                let _farewell = tokio::time::timeout(PATIENCE, socket.send(Message::Close(None))).await;
+                return;
+            },
+            said = socket.recv() => match said {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => {}
+            },
+        }
+    }
+}
+
+fn next_message(events: &Events, seen: Option<u64>) -> Option<(String, u64)> {
+    let next = lock(&events.backlog).after(seen);
+    match next {
+        Next::Nothing => None,
+        Next::Delta(text) => seen.map(|seen| (text.to_string(), seen + 1)),
+        Next::Snapshot { seq, status } => {
+            Some((encode(&Event::Snapshot { seq, status: Box::new((*status).clone()) }), seq))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::status::PlaybackState;
+
+    fn status_at(position_ms: i64) -> Arc<Status> {
+        let mut status = Status::default();
+        status.playback.position_ms = position_ms;
+        Arc::new(status)
+    }
+
+    #[test]
+    fn every_part_of_the_status_is_compared() {
+        let whole = serde_json::to_value(Status::default()).expect("plain data");
+        let mut other: Status = Status {
+            room: Some(crate::engine::status::RoomStatus::default()),
+            votes: vec![Value::Null],
+            ..Status::default()
+        };
+        other.node.uptime_s = 1;
+        other.playback.state = PlaybackState::Playing;
+        let mut sample = crate::api::sample::status();
+        other.members.append(&mut sample.members);
+        other.queue.append(&mut sample.queue);
+        other.rooms.append(&mut sample.rooms);
+        other.peers.append(&mut sample.peers);
+        let changed = changes(&Status::default(), &other);
+        let mut parts: Vec<&String> = whole.as_object().expect("an object").keys().collect();
+        let mut compared: Vec<&String> = changed.keys().collect();
+        parts.sort();
+        compared.sort();
+        assert_eq!(compared, parts);
+    }
+
+    #[test]
+    fn a_status_that_is_the_same_is_no_change() {
+        let mut backlog = Backlog::new(status_at(0), 10);
+        assert_eq!(backlog.take(status_at(0)), None);
+        assert_eq!(backlog.take(status_at(1)), Some(11));
+    }
+
+    #[test]
+    fn a_client_continues_where_it_was_and_gets_a_snapshot_when_that_is_gone() {
+        let mut backlog = Backlog::new(status_at(0), 10);
+        let changes = i64::try_from(EVENT_BACKLOG).expect("small") + 5;
+        for position in 1..=changes {
+            backlog.take(status_at(position));
+        }
+        let newest = backlog.seq;
+        assert!(matches!(backlog.after(Some(newest)), Next::Nothing));
+        let Next::Delta(text) = backlog.after(Some(newest - 2)) else { panic!("in the backlog") };
+        assert!(text.contains(&format!("\"seq\":{}", newest - 1)), "{text}");
+        for gone in [None, Some(12), Some(0), Some(newest + 1), Some(u64::MAX)] {
+            let next = backlog.after(gone);
+            assert!(matches!(next, Next::Snapshot { seq, .. } if seq == newest), "{gone:?}");
+        }
+    }
+
+    #[test]
+    fn the_backlog_is_bounded_in_bytes() {
+        let mut backlog = Backlog::new(status_at(0), 0);
+        let long = "x".repeat(EVENT_BACKLOG_BYTES / 3);
+        for n in 0..20u64 {
+            let mut status = Status::default();
+            status.node.name = format!("{n}{long}");
+            backlog.take(Arc::new(status));
+            let held: usize = backlog.deltas.iter().map(|delta| delta.len()).sum();
+            assert_eq!(held, backlog.bytes);
+            assert!(held <= EVENT_BACKLOG_BYTES);
+        }
+        assert_eq!(backlog.deltas.len(), 2);
+    }
+}

@@ -1,0 +1,144 @@
+//! A status with something in every place, for the tests of those who show one.
+
+use crate::engine::Status;
+use crate::engine::status::{
+    MemberStatus, NodeStatus, PeerStatus, PlaybackState, PlaybackStatus, QueueStatus, RoomInReach,
+    RoomStatus, SyncStatus, TermStatus, TrackStatus,
+};
+use crate::wire::MemberKind;
+use crate::wire::message::{OutputState, SyncState};
+
+/// Three devices in a kitchen, one of them away, and a jazz record.
+pub(crate) fn status() -> Status {
+    Status {
+        node: NodeStatus {
+            id: "a1".repeat(32),
+            name: "kitchen".to_owned(),
+            version: "0.1.0".to_owned(),
+            uptime_s: 3725,
+        },
+        room: Some(room()),
+        members: vec![
+            member("kitchen", "a1", Some(sync(12.0, 18.0, 0.0))),
+            member("living-room-left", "b2", Some(sync(-340.5, 96.0, 412.0))),
+            MemberStatus {
+                online: false,
+                muted: true,
+                output: OutputState::Failed("unplugged".to_owned()),
+                ..member("porch", "c3", None)
+            },
+        ],
+        playback: PlaybackStatus {
+            state: PlaybackState::Playing,
+            position_ms: 83_400,
+            duration_ms: 562_000,
+            started_at: Some(1_000),
+            track: Some(track("So What")),
+            volume: 80,
+        },
+        queue: vec![entry(7, "Freddie Freeloader"), entry(9, "Blue in Green")],
+        votes: Vec::new(),
+        rooms: vec![
+            RoomInReach {
+                id: "d4".repeat(32),
+                name: "Kitchen party".to_owned(),
+                code: "GROOVE-7KQ4".to_owned(),
+                locked: false,
+                devices: 3,
+                playing: Some("So What".to_owned()),
+                joined: true,
+            },
+            RoomInReach {
+                id: "e5".repeat(32),
+                name: "Next door".to_owned(),
+                code: "GROOVE-M3XA".to_owned(),
+                locked: true,
+                devices: 1,
+                playing: None,
+                joined: false,
+            },
+        ],
+        peers: vec![
+            peer("living-room-left", "b2", true, 61_234_567),
+            peer("porch", "c3", false, 0),
+        ],
+    }
+}
+
+fn room() -> RoomStatus {
+    RoomStatus {
+        id: "d4".repeat(32),
+        name: "Kitchen party".to_owned(),
+        code: "GROOVE-7KQ4".to_owned(),
+        locked: false,
+        coordinator: Some("a1".repeat(32)),
+        term: TermStatus { n: 3, node: "a1".repeat(32), boot: 2 },
+        owner: None,
+        dj: None,
+        settings: serde_json::Value::Null,
+        log_idx: 42,
+        state_hash: "0123456789abcdef".to_owned(),
+    }
+}
+
+fn member(name: &str, id: &str, sync: Option<SyncStatus>) -> MemberStatus {
+    MemberStatus {
+        id: id.repeat(32),
+        name: name.to_owned(),
+        kind: MemberKind::Speaker,
+        user: None,
+        role: "listener".to_owned(),
+        online: true,
+        joined_at: 0,
+        last_active: Some(1_000),
+        volume: 80,
+        muted: false,
+        output: OutputState::Ok,
+        quality: "good".to_owned(),
+        sync,
+    }
+}
+
+fn sync(offset_us: f64, error_us: f64, rtt_us: f64) -> SyncStatus {
+    SyncStatus {
+        state: SyncState::Synced,
+        offset_us,
+        error_us,
+        asymmetry_us: rtt_us / 2.0,
+        rtt_us,
+        rtt_avg_us: rtt_us * 1.5,
+        jitter_us: rtt_us * 4.0,
+        drift_ppm: -12.34,
+        dac_ppm: 31.2,
+        correction_ppm: 0.4,
+        buffer_ms: 15_200.0,
+        underruns: 1,
+    }
+}
+
+fn track(title: &str) -> TrackStatus {
+    TrackStatus {
+        id: "f6".repeat(32),
+        title: title.to_owned(),
+        artists: vec!["Miles Davis".to_owned()],
+        album: "Kind of Blue".to_owned(),
+        source: "file".to_owned(),
+        added_by: "kitchen".to_owned(),
+    }
+}
+
+fn entry(id: u64, title: &str) -> QueueStatus {
+    QueueStatus { id, track: track(title), duration_ms: 337_000 }
+}
+
+fn peer(name: &str, id: &str, connected: bool, sent_bytes: u64) -> PeerStatus {
+    PeerStatus {
+        id: id.repeat(32),
+        name: name.to_owned(),
+        address: Some("192.168.1.20:4766".to_owned()),
+        connected,
+        room: Some("GROOVE-7KQ4".to_owned()),
+        sent_bytes,
+        received_bytes: 0,
+    }
+}

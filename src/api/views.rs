@@ -1,0 +1,95 @@
+//! Reading: the newest status and parts of it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use super::OutputInfo;
+use super::answer::Answer;
+use super::router::App;
+use crate::engine::Status;
+use crate::engine::status::{MemberStatus, PeerStatus, QueueStatus, RoomInReach, SyncStatus};
+use crate::wire::message::OutputState;
+
+/// How well one member follows.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MemberSync {
+    /// Its identity.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is here now.
+    pub online: bool,
+    /// Whether it is the room's coordinator.
+    pub coordinator: bool,
+    /// Its output.
+    pub output: OutputState,
+    /// What it reports; null while nothing is known.
+    pub sync: Option<SyncStatus>,
+}
+
+/// What runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Versions {
+    /// Of the program.
+    pub version: String,
+    /// Of this interface: the number in its path.
+    pub api: u32,
+}
+
+impl MemberSync {
+    /// One for each member of the room.
+    #[must_use]
+    pub fn all(status: &Status) -> Vec<MemberSync> {
+        let coordinator = status.room.as_ref().and_then(|room| room.coordinator.as_ref());
+        let of = |member: &MemberStatus| MemberSync {
+            id: member.id.clone(),
+            name: member.name.clone(),
+            online: member.online,
+            coordinator: coordinator == Some(&member.id),
+            output: member.output.clone(),
+            sync: member.sync.clone(),
+        };
+        status.members.iter().map(of).collect()
+    }
+}
+
+impl App {
+    pub(super) fn newest(&self) -> Arc<Status> {
+        Arc::clone(&self.backend.status().borrow())
+    }
+}
+
+pub(super) async fn status(State(app): State<App>) -> Json<Status> {
+    Json((*app.newest()).clone())
+}
+
+pub(super) async fn members(State(app): State<App>) -> Json<Vec<MemberStatus>> {
+    Json(app.newest().members.clone())
+}
+
+pub(super) async fn sync(State(app): State<App>) -> Json<Vec<MemberSync>> {
+    Json(MemberSync::all(&app.newest()))
+}
+
+pub(super) async fn peers(State(app): State<App>) -> Json<Vec<PeerStatus>> {
+    Json(app.newest().peers.clone())
+}
+
+pub(super) async fn rooms(State(app): State<App>) -> Json<Vec<RoomInReach>> {
+    Json(app.newest().rooms.clone())
+}
+
+pub(super) async fn queue(State(app): State<App>) -> Json<Vec<QueueStatus>> {
+    Json(app.newest().queue.clone())
+}
+
+pub(super) async fn outputs(State(app): State<App>) -> Result<Json<Vec<OutputInfo>>, Answer> {
+    Ok(Json(app.backend.outputs().await?))
+}
+
+pub(super) async fn version() -> Json<Versions> {
+    Json(Versions { version: env!("CARGO_PKG_VERSION").to_owned(), api: 1 })
+}
