@@ -44,7 +44,7 @@ impl Pace {
     #[must_use]
     pub fn new(crystal: Ppm, buffer: Span) -> Pace {
         let period = RATE / 50;
-        let millis = u32::try_from(buffer.as_millis()).unwrap_or(0).min(2_000);
+        let millis = u32::try_from(buffer.as_millis().clamp(0, 2_000)).expect("clamped");
         let periods = (millis / 20).max(2);
         Pace { rate: RATE, crystal, period, buffer: periods * period }
     }
