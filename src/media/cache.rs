@@ -303,10 +303,8 @@ impl Blob {
         }
         let data = self.open()?;
         let mut encoded = Vec::with_capacity(MAX_ENCODED_PIECE);
-        self.encode_into(&data, piece, &mut encoded).map_err(|_| MediaError::Corrupt {
-            hash: self.hash,
-            piece,
-        })?;
+        self.encode_into(&data, piece, &mut encoded)
+            .map_err(|_| MediaError::Corrupt { hash: self.hash, piece })?;
         Ok(encoded)
     }
 
@@ -601,10 +599,7 @@ mod tests {
             target.accept(piece, &source.encode(piece).expect("encodes")).expect("right");
         }
         assert_eq!(target.encode(2), source.encode(2));
-        assert_eq!(
-            target.encode(1),
-            Err(MediaError::Missing { hash: source.hash, piece: 1 })
-        );
+        assert_eq!(target.encode(1), Err(MediaError::Missing { hash: source.hash, piece: 1 }));
         drop(cache);
         // A power cut has lost the second half of piece 2.
         let part = OpenOptions::new().write(true).open(target.path("part")).expect("opens");

@@ -64,7 +64,10 @@ impl Walk {
     fn visit(&mut self, entries: Vec<PathBuf>, depth: usize) {
         for entry in entries {
             if self.files.len() == MAX_TRACKS_PER_ADD {
-                tracing::info!(max = MAX_TRACKS_PER_ADD, "folder has more tracks than one add takes");
+                tracing::info!(
+                    max = MAX_TRACKS_PER_ADD,
+                    "folder has more tracks than one add takes"
+                );
                 return;
             }
             if name(&entry).starts_with('.') {
@@ -144,7 +147,10 @@ mod tests {
     fn numbers_in_names_order_as_numbers() {
         let mut names = ["10 a", "9 a", "Intro", "1 b", "01 a", "9 B", "disc2", "disc10", "é", ""];
         names.sort_by(|a, b| natural(a, b));
-        assert_eq!(names, ["", "01 a", "1 b", "9 a", "9 B", "10 a", "disc2", "disc10", "Intro", "é"]);
+        assert_eq!(
+            names,
+            ["", "01 a", "1 b", "9 a", "9 B", "10 a", "disc2", "disc10", "Intro", "é"]
+        );
     }
 
     #[test]

@@ -64,8 +64,7 @@ impl Tags {
 
 /// Without control characters, without white space around, at most [`MAX_TAG`] characters.
 pub fn clean(text: &str) -> String {
-    let plain: String =
-        text.trim().chars().filter(|c| !c.is_control()).take(MAX_TAG).collect();
+    let plain: String = text.trim().chars().filter(|c| !c.is_control()).take(MAX_TAG).collect();
     plain.trim().to_owned()
 }
 
@@ -128,7 +127,8 @@ fn read_some(source: &mut Bytes, at: u64, len: u64) -> io::Result<Vec<u8>> {
 }
 
 fn from_id3(source: Bytes) -> Result<Tags, FormatError> {
-    let stream = MediaSourceStream::new(Box::new(Whole(source)), MediaSourceStreamOptions::default());
+    let stream =
+        MediaSourceStream::new(Box::new(Whole(source)), MediaSourceStreamOptions::default());
     let mut found = symphonia::default::get_probe().probe(
         &Hint::new(),
         stream,
@@ -213,7 +213,9 @@ mod tests {
 
     #[test]
     fn a_wav_names_its_title() {
-        let mut data = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0".to_vec();
+        let mut data =
+            b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0"
+                .to_vec();
         data.extend(b"LIST\x1c\0\0\0INFOINAM\x03\0\0\0Odd\0IART\x04\0\0\0Them");
         data.extend(b"data\x02\0\0\0\0\0");
         assert_eq!(Tags::read(Codec::Wav, bytes(&data)), tags("Odd", &["Them"], ""));

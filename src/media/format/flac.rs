@@ -58,7 +58,8 @@ impl Flac {
         let Some(CodecParameters::Audio(params)) = &track.codec_params else {
             return Err(broken("it has no audio"));
         };
-        let channels = params.channels.as_ref().map_or(0, |c| u32::try_from(c.count()).unwrap_or(0));
+        let channels =
+            params.channels.as_ref().map_or(0, |c| u32::try_from(c.count()).unwrap_or(0));
         let layout = Layout::check(params.sample_rate.unwrap_or(0), channels, 0)?;
         let decoder = FlacDecoder::try_new(params, &AudioDecoderOptions::default())?;
         let promised = track.num_frames;
@@ -134,7 +135,9 @@ impl Decoder for Flac {
         let mut end = 0;
         for _ in 0..u32::MAX {
             match self.reader.next_packet() {
-                Ok(Some(packet)) => end = packet.pts.get().saturating_add_unsigned(packet.dur.get()),
+                Ok(Some(packet)) => {
+                    end = packet.pts.get().saturating_add_unsigned(packet.dur.get())
+                }
                 Err(Error::IoError(e)) if is_stopped(&e) => return Err(e.into()),
                 Ok(None) | Err(_) => break,
             }

@@ -124,7 +124,9 @@ impl FormatError {
         match self {
             FormatError::Unsupported(found) => MediaError::Unsupported { name, found },
             FormatError::Broken(why) => MediaError::Broken { name, why },
-            FormatError::Io(e) if e.kind() == io::ErrorKind::ConnectionAborted => MediaError::Stopped,
+            FormatError::Io(e) if e.kind() == io::ErrorKind::ConnectionAborted => {
+                MediaError::Stopped
+            }
             FormatError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 MediaError::Broken { name, why: "it ends in its very first part".into() }
             }

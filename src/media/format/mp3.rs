@@ -198,7 +198,8 @@ impl Decoder for Mp3 {
     fn seek(&mut self, frame: u64) -> Result<(), FormatError> {
         self.decoder = decoder()?;
         let step = self.frames.like.frames();
-        let target = (frame.saturating_add(u64::from(self.tag.delay)) / step).saturating_sub(PREROLL);
+        let target =
+            (frame.saturating_add(u64::from(self.tag.delay)) / step).saturating_sub(PREROLL);
         if let Some(bitrate) = self.constant
             && self.frames.jump(target, bitrate)?
         {
@@ -406,7 +407,8 @@ mod tests {
     use super::*;
 
     fn open(name: &str) -> Mp3 {
-        let frames = Mp3::open(bytes(&fixture(name)), None).expect("opens").count().expect("counts");
+        let frames =
+            Mp3::open(bytes(&fixture(name)), None).expect("opens").count().expect("counts");
         Mp3::open(bytes(&fixture(name)), Some(frames)).expect("opens")
     }
 
