@@ -108,6 +108,8 @@ struct Sample {
 struct Solution {
     at: LocalTime,
     fit: Fit,
+    /// The fastest single exchange of the window, seconds.
+    fastest: f64,
 }
 
 /// Estimates one other clock.
@@ -206,7 +208,7 @@ impl Estimator {
     /// The other clock minus ours at an instant of ours.
     #[must_use]
     pub fn offset(&self, at: LocalTime) -> Option<Span> {
-        let Solution { at: solved, fit } = self.solution?;
+        let Solution { at: solved, fit, .. } = self.solution?;
         let age = (at - solved).as_secs_f64();
         Some(self.base + Span::from_secs_f64(fit.offset + fit.frequency * age))
     }
@@ -227,7 +229,7 @@ impl Estimator {
     /// the frequency, where there is something.
     #[must_use]
     pub fn coasted(&self, at: LocalTime) -> Option<(Span, f64)> {
-        let Solution { at: solved, fit } = self.solution?;
+        let Solution { at: solved, fit, .. } = self.solution?;
         let primed = self.holdover.is_primed();
         let frequency = if primed { self.holdover.frequency() } else { fit.frequency };
         let age = (at - solved).as_secs_f64();
@@ -252,7 +254,7 @@ impl Estimator {
     #[must_use]
     pub fn sigma(&self, at: LocalTime) -> f64 {
         let Some(solution) = self.solution else { return 0.5 };
-        let Some(statistics) = self.sigma_statistics() else { return solution.fit.rtt / 2.0 };
+        let Some(statistics) = self.sigma_statistics() else { return solution.fastest / 2.0 };
         let age = (at - solution.at).as_secs_f64().max(0.0);
         let squares = statistics.powi(2) + self.sigma_skew().powi(2) + self.holdover.growth(age);
         squares.sqrt()
@@ -270,10 +272,12 @@ impl Estimator {
         SKEW_WEIGHT * self.skew
     }
 
-    /// The smallest round trip of the window, seconds.
+    /// The smallest round trip of the window, seconds: the sum of the floors, which a few
+    /// samples draw too low; of these, the fastest counts.
     #[must_use]
     pub fn rtt_min(&self) -> Option<f64> {
-        self.solution.map(|solution| solution.fit.rtt.max(0.0))
+        let Solution { fit, fastest, .. } = self.solution?;
+        Some(if self.n < EAGER { fastest } else { fit.rtt.max(0.0) })
     }
 
     /// By how much an exchange's answer came later than the path's floor, seconds.
@@ -353,7 +357,8 @@ impl Estimator {
             self.judge(&fit);
         }
         fit.offset += self.columns.shift;
-        self.solution = Some(Solution { at: now, fit });
+        let fastest = self.columns.fastest();
+        self.solution = Some(Solution { at: now, fit, fastest });
     }
 
     /// Compares the window's two halves, and its two legs.
@@ -381,7 +386,7 @@ impl Estimator {
         let due = self.next_block.is_some_and(|at| now >= at);
         let (Some(split), Some(solution), true) = (self.split, self.solution, due) else { return };
         self.next_block = Some(now + BLOCK);
-        let Solution { at: solved, fit } = solution;
+        let Solution { at: solved, fit, .. } = solution;
         let window = self.window.as_secs_f64();
         if fit.span < BLOCK.as_secs_f64() {
             return;
@@ -452,6 +457,10 @@ impl Columns {
 
     fn len(&self) -> usize {
         self.ta.len()
+    }
+
+    fn fastest(&self) -> f64 {
+        self.a.iter().zip(&self.b).map(|(a, b)| a + b).fold(f64::MAX, f64::min)
     }
 
     fn legs(&self) -> Legs<'_> {

@@ -198,12 +198,11 @@ mod tests {
     #[test]
     fn one_outlier_is_refused_and_two_are_believed() {
         let mut holdover = Holdover::new(FrequencyPrior::UNKNOWN);
-        for i in 0..10 {
-            holdover.observe(&block(i * 8, 0.0));
+        for i in 0..10_i32 {
+            holdover.observe(&block(i64::from(i) * 8, 240e-6 * f64::from(i)));
         }
-        let before = holdover.offset;
         holdover.observe(&block(80, 1.0));
-        assert!((holdover.offset - before).abs() < 1e-3);
+        assert!((holdover.offset - 2400e-6).abs() < 1e-6, "{}", holdover.offset);
         holdover.observe(&block(88, 1.0));
         assert!((holdover.offset - 1.0).abs() < 1e-9);
     }

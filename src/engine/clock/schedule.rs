@@ -27,7 +27,7 @@ const JUDGED_FROM: Span = Span::from_secs(32);
 /// Probes a second, and the statistical error (seconds) at which so many are right.
 const NORMAL_RATE: f64 = 10.0;
 const NORMAL_SIGMA_S: f64 = 20e-6;
-const RATES: (f64, f64) = (2.0, 20.0);
+const RATES: (f64, f64) = (5.0, 20.0);
 
 /// Share of an interval by which it is varied, so that devices that joined together do not
 /// ask together for ever.
