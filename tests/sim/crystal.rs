@@ -84,8 +84,8 @@ impl Crystal {
     /// What the clock shows at a true instant.
     pub fn local(&self, true_s: f64) -> LocalTime {
         let jumped = self.jumps.iter().filter(|(at, _)| *at <= true_s).map(|(_, by)| *by);
-        let shown = Span::from_secs_f64(self.start_s + self.ahead_at(true_s))
-            + Span::from_secs_f64(true_s);
+        let shown =
+            Span::from_secs_f64(self.start_s + self.ahead_at(true_s)) + Span::from_secs_f64(true_s);
         jumped.fold(LocalTime(0) + shown, |local, by| local + by)
     }
 

@@ -137,7 +137,8 @@ impl Path {
 
     /// How long one packet takes.
     pub fn leg(&mut self, at: f64, direction: Direction) -> f64 {
-        let mut delay = self.spec.floor_s + self.noise(at, direction) + self.spell_delay(at, direction);
+        let mut delay =
+            self.spec.floor_s + self.noise(at, direction) + self.spell_delay(at, direction);
         if chance(&mut self.rng, self.spec.outlier.0) {
             delay += exponential(&mut self.rng, self.spec.outlier.1);
         }
@@ -190,9 +191,12 @@ impl Path {
 
 #[test]
 fn no_leg_is_shorter_than_its_floor() {
-    for (seed, spec) in [(1, PathSpec::WIRED), (2, PathSpec::WIFI_BURSTY), (3, PathSpec::WIFI_SATURATED)] {
+    for (seed, spec) in
+        [(1, PathSpec::WIRED), (2, PathSpec::WIFI_BURSTY), (3, PathSpec::WIFI_SATURATED)]
+    {
         let mut path = Path::new(seed, spec);
-        let legs: Vec<f64> = (0..5000).map(|i| path.leg(f64::from(i) * 0.1, Direction::Back)).collect();
+        let legs: Vec<f64> =
+            (0..5000).map(|i| path.leg(f64::from(i) * 0.1, Direction::Back)).collect();
         let least = legs.iter().copied().fold(f64::MAX, f64::min);
         assert!(least > spec.floor_s, "{spec:?}: {least}");
         assert!(least < spec.floor_s + 3e-3, "{spec:?}: {least}");

@@ -9,7 +9,10 @@ use groovebox::engine::clock::{Estimator, Exchange};
 const OFFSET_TOLERANCE: Span = Span::from_nanos(100);
 
 fn numbers<T: std::str::FromStr>(words: &[&str]) -> Vec<T> {
-    words.iter().map(|word| word.parse().unwrap_or_else(|_| panic!("not a number: {word}"))).collect()
+    words
+        .iter()
+        .map(|word| word.parse().unwrap_or_else(|_| panic!("not a number: {word}")))
+        .collect()
 }
 
 fn exchange(words: &[&str]) -> Exchange {

@@ -131,6 +131,9 @@ pub struct Estimator {
     window: Span,
     holdover: Holdover,
     next_block: Option<LocalTime>,
+    /// When a fit was last made or refused.
+    tried: LocalTime,
+    n_jumps: u32,
     /// Fits that suspected a jump in a row, and when the first did.
     suspicion: Option<(u32, LocalTime)>,
 }
@@ -163,6 +166,8 @@ impl Estimator {
             window: QUIET_WINDOW,
             holdover: Holdover::new(prior),
             next_block: None,
+            tried: LocalTime::default(),
+            n_jumps: 0,
             suspicion: None,
         }
     }
@@ -191,6 +196,12 @@ impl Estimator {
     #[must_use]
     pub fn n_samples(&self) -> u64 {
         self.n
+    }
+
+    /// Jumps of either clock noticed.
+    #[must_use]
+    pub fn n_jumps(&self) -> u32 {
+        self.n_jumps
     }
 
     /// Exchanges in the ring.
@@ -290,11 +301,11 @@ impl Estimator {
     }
 
     fn is_due(&self, now: LocalTime) -> bool {
-        let waited = |solution: Solution| now - solution.at >= SOLVE_EVERY;
-        self.n < EAGER || self.solution.is_none_or(waited)
+        self.n < EAGER || now - self.tried >= SOLVE_EVERY
     }
 
     fn step(&mut self, now: LocalTime) -> Outcome {
+        self.tried = now;
         let outcome = match self.suspect(now) {
             Some((fits, _)) if fits < JUMP_FITS => {
                 self.fresh = 0;
@@ -337,6 +348,7 @@ impl Estimator {
         }
         self.holdover.jumped();
         self.n = self.ring.len() as u64;
+        self.n_jumps += 1;
         self.split = None;
         self.skew = 0.0;
         self.window = QUIET_WINDOW;

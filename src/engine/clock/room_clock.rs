@@ -163,6 +163,8 @@ pub struct ClockStats {
     pub lateness_q999: Span,
     /// Exchanges in the window.
     pub samples: usize,
+    /// Jumps of either clock noticed since this coordinator is followed.
+    pub jumps: u32,
     /// Since the last answer; nothing before the first and when leading.
     pub silence: Option<Span>,
 }
@@ -289,8 +291,14 @@ impl RoomClock {
         self.paths.add(now, exchange.rtt(), lateness);
         self.first_heard = self.first_heard.or(Some(now));
         self.last_heard = Some(now);
-        if matches!(self.estimator.add(exchange), Outcome::Solved | Outcome::Jumped) {
-            self.redraw(now);
+        match self.estimator.add(exchange) {
+            Outcome::Kept => {}
+            Outcome::Suspected => self.hurry(now),
+            Outcome::Solved => self.redraw(now),
+            Outcome::Jumped => {
+                self.coast = None;
+                self.redraw(now);
+            }
         }
     }
 
@@ -408,6 +416,7 @@ impl RoomClock {
             stats.sigma_skew = seconds(self.estimator.sigma_skew());
             stats.lateness_q999 = self.paths.lateness_q999();
             stats.samples = self.estimator.n_kept();
+            stats.jumps = self.estimator.n_jumps();
             stats.silence = self.last_heard.map(|heard| now - heard);
         }
         stats
@@ -441,6 +450,12 @@ impl RoomClock {
         let possible = (Span::ZERO..=MAX_RTT).contains(&exchange.rtt()) && now - t1 <= MAX_RTT;
         let sound = line.rate.abs() <= MAX_LINE_RATE;
         (in_order && possible && sound).then_some(exchange)
+    }
+
+    fn hurry(&mut self, now: LocalTime) {
+        if let Role::Following { schedule, .. } = &mut self.role {
+            schedule.hurry(now);
+        }
     }
 
     /// The line of a coordinator never changes, unless its own clock broke or it led before.

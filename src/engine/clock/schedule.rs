@@ -24,7 +24,8 @@ const EARLY: Span = Span::from_secs(4);
 const NORMAL_INTERVAL: Span = Span::from_millis(500);
 const JUDGED_FROM: Span = Span::from_secs(32);
 
-/// Probes a second, and the statistical error (seconds) at which so many are right.
+/// Probes a second, and the statistical error (seconds) at which so many are right. Fewer
+/// than five a second double the error on a cable and save nothing that anybody would notice.
 const NORMAL_RATE: f64 = 10.0;
 const NORMAL_SIGMA_S: f64 = 20e-6;
 const RATES: (f64, f64) = (5.0, 20.0);
@@ -72,6 +73,11 @@ impl Schedule {
                 self.next_train((self.train_began + interval).later(on_time + TRAIN_GAP))
             }
         };
+    }
+
+    /// Something looks odd: do not wait long for the next train.
+    pub fn hurry(&mut self, now: LocalTime) {
+        self.due = self.due.min(now + EARLY_INTERVAL);
     }
 
     fn next_train(&mut self, at: LocalTime) -> LocalTime {
@@ -129,7 +135,7 @@ mod tests {
     #[test]
     fn the_rate_follows_the_error_within_bounds() {
         let per_second = |sigma| rate_between(&sent_within(140, Some(sigma)), 40, 140) / 100;
-        assert_eq!(per_second(1e-6), 2);
+        assert!((4..=5).contains(&per_second(1e-6)));
         assert!((9..=10).contains(&per_second(20e-6)));
         assert!((19..=20).contains(&per_second(1.0)));
     }
