@@ -21,6 +21,8 @@ mod playback;
 mod room;
 mod rules;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use log::Log;
 pub use members::{Member, gain_of};

@@ -181,3 +181,232 @@ fn unreadable(error: &codec::WireError) -> Refusal {
         "update GrooveBox on all devices to the same version",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{NodeId, Span};
+    use crate::identity::NodeKey;
+    use crate::wire::op::{MemberKind, OpBody};
+
+    /// A node with a key that orders its own operations.
+    struct Author {
+        key: NodeKey,
+        seq: u64,
+    }
+
+    impl Author {
+        fn new() -> Author {
+            let random = ring::rand::SystemRandom::new();
+            Author { key: NodeKey::generate(&random).expect("random numbers"), seq: 0 }
+        }
+
+        fn found(&self) -> Room {
+            let mut genesis = Genesis {
+                founder: NodeId([0; 32]),
+                nonce: [3; 16],
+                name: "Home".into(),
+                code: "GROOVE-7KQ4".into(),
+                unattended: true,
+                signature: ([0; 32], [0; 32]),
+            };
+            self.key.sign_genesis(&mut genesis);
+            Room::new(genesis).expect("signed")
+        }
+
+        fn term(&self) -> Term {
+            Term { n: 1, node: self.key.node_id(), boot: 1 }
+        }
+
+        fn op(&mut self, room: &Room, body: &OpBody) -> Op {
+            self.seq += 1;
+            let id = OpId { author: self.key.node_id(), boot: 1, seq: self.seq };
+            self.key.sign_op(room.id(), id, RoomTime(0), body).expect("short")
+        }
+
+        fn join(&mut self, room: &Room) -> Op {
+            let name = "Kitchen".into();
+            self.op(room, &OpBody::Join { name, kind: MemberKind::Speaker, user: None })
+        }
+
+        fn order(&mut self, room: &mut Room, at: i64, body: &OpBody) -> Entry {
+            let op = self.op(room, body);
+            new(room.order(self.term(), RoomTime(at), op))
+        }
+    }
+
+    fn new(ordered: Result<Ordered, Refusal>) -> Entry {
+        match ordered {
+            Ok(Ordered::New(entry)) => *entry,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A room with one member and the entries of its log.
+    fn room_of(author: &mut Author, volumes: &[u8]) -> (Room, Vec<Entry>) {
+        let mut room = author.found();
+        let op = author.join(&room);
+        let mut entries = vec![new(room.order(author.term(), RoomTime(10), op))];
+        let member = author.key.node_id();
+        for volume in volumes {
+            let body = OpBody::Volume { member, volume: *volume };
+            entries.push(author.order(&mut room, 20, &body));
+        }
+        (room, entries)
+    }
+
+    #[test]
+    fn replicas_of_one_log_agree_however_it_reached_them() {
+        let mut author = Author::new();
+        let (room, entries) = room_of(&mut author, &[10, 20, 30]);
+        let mut replica = author.found();
+        replica.accept(0, [0; 16], &entries[..2]).expect("the beginning");
+        let taken = replica.accept(1, entries[0].chain, &entries[1..]).expect("an overlap");
+        assert_eq!(taken, Taken { entries: entries[2..].to_vec(), refused: vec![] });
+        assert_eq!(replica, room);
+        let again = replica.accept(0, [0; 16], &entries).expect("nothing new");
+        assert_eq!(again, Taken::default());
+        let snapshot = room.snapshot(author.term()).expect("small");
+        let from_snapshot = Room::from_snapshot(&snapshot).expect("sound");
+        assert_eq!(from_snapshot.state().hash(), room.state().hash());
+        let base = author.found().snapshot(author.term()).expect("small");
+        assert_eq!(Room::restore(&base, &entries).expect("sound"), room);
+    }
+
+    #[test]
+    fn a_snapshot_continues_the_log_and_its_time() {
+        let mut author = Author::new();
+        let (room, _) = room_of(&mut author, &[10]);
+        let snapshot = room.snapshot(author.term()).expect("small");
+        let mut later = Room::from_snapshot(&snapshot).expect("sound");
+        let entry = author.order(&mut later, 5, &OpBody::Clear);
+        assert_eq!((entry.idx, entry.at), (3, RoomTime(20)), "never before its predecessor");
+    }
+
+    #[test]
+    fn an_operation_that_is_offered_again_keeps_its_place() {
+        let mut author = Author::new();
+        let (mut room, _) = room_of(&mut author, &[]);
+        let op = author.op(&room, &OpBody::Clear);
+        let entry = new(room.order(author.term(), RoomTime(50), op.clone()));
+        let snapshot = room.snapshot(author.term()).expect("small");
+        // A coordinator that knows the room from a snapshot only gives the same answer.
+        for mut room in [room, Room::from_snapshot(&snapshot).expect("sound")] {
+            let again = room.order(author.term(), RoomTime(99), op.clone()).expect("known");
+            assert_eq!(again, Ordered::Known { idx: entry.idx, at: RoomTime(50) });
+        }
+    }
+
+    #[test]
+    fn forged_operations_are_neither_ordered_nor_accepted() {
+        let mut author = Author::new();
+        let (mut room, _) = room_of(&mut author, &[]);
+        let untouched = room.clone();
+        let mut op = author.op(&room, &OpBody::Pause);
+        op.signature.0[0] ^= 1;
+        let refusal = room.order(author.term(), RoomTime(50), op.clone()).expect_err("forged");
+        assert_eq!(refusal.code, RefusalCode::AuthRequired);
+        let entry = room.log.clone().append_local(author.term(), RoomTime(50), op);
+        let refused = room.accept(1, room.log.chain(), &[entry]);
+        assert!(matches!(refused, Err(RoomError::Identity(_))), "{refused:?}");
+        assert_eq!(room, untouched);
+    }
+
+    #[test]
+    fn what_a_coordinator_should_not_have_ordered_keeps_its_place_and_changes_nothing() {
+        let mut author = Author::new();
+        let (mut room, _) = room_of(&mut author, &[]);
+        let op = author.op(&room, &OpBody::Pause);
+        let entry = room.log.clone().append_local(author.term(), RoomTime(50), op);
+        let taken = room.accept(1, room.log.chain(), &[entry]).expect("it continues the log");
+        assert_eq!(taken.refused.len(), 1);
+        assert_eq!(room.log().last_idx(), 2);
+    }
+
+    #[test]
+    fn a_foreign_or_broken_log_is_told_from_a_gap() {
+        let mut author = Author::new();
+        let (room, entries) = room_of(&mut author, &[10, 20]);
+        let (other, branch) = room_of(&mut author, &[99, 98]);
+        assert_eq!(other.id(), room.id());
+        let mut replica = author.found();
+        replica.accept(0, [0; 16], &entries[..2]).expect("the beginning");
+        let fork = |idx| Err(RoomError::Fork { idx });
+        let chain = entries[2].chain;
+        assert_eq!(replica.accept(3, chain, &[]), Err(RoomError::Gap { have: 2 }));
+        assert_eq!(replica.accept(2, [9; 16], &entries[2..]), fork(2));
+        assert_eq!(replica.accept(0, [0; 16], &branch), fork(1));
+        for spoil in [
+            (|entry| entry.at = RoomTime(1)) as fn(&mut Entry),
+            |entry| entry.idx = u64::MAX,
+            |entry| entry.term = Term::ZERO,
+            |entry| entry.chain = [0; 16],
+            |entry| entry.op.created = RoomTime(77),
+        ] {
+            let mut entry = entries[2].clone();
+            spoil(&mut entry);
+            let refused = replica.accept(2, entries[1].chain, &[entry]);
+            assert!(matches!(refused, Err(RoomError::BadEntry { .. })), "{refused:?}");
+        }
+        assert_eq!(replica.log().last_idx(), 2, "nothing of it was taken");
+        replica.accept(2, entries[1].chain, &entries[2..]).expect("the honest rest");
+    }
+
+    #[test]
+    fn a_member_that_lags_gets_what_fits_into_a_message() {
+        let mut author = Author::new();
+        let (room, entries) = room_of(&mut author, &[1; 400]);
+        let mut replica = author.found();
+        let mut rounds = 0;
+        while replica.log().last_idx() < room.log().last_idx() {
+            let (idx, chain) = (replica.log().last_idx(), replica.log().chain());
+            let batch = room.log().entries_after(idx, chain).expect("within the tail");
+            let append = crate::wire::Message::Append {
+                room: room.id(),
+                term: author.term(),
+                prev_idx: idx,
+                prev_chain: chain,
+                entries: batch.clone(),
+            };
+            assert!(codec::encode_message(&append).is_ok());
+            assert!(!replica.accept(idx, chain, &batch).expect("in order").entries.is_empty());
+            rounds += 1;
+        }
+        assert_eq!(replica, room);
+        assert!(rounds >= 2, "401 entries are more than one message");
+        assert_eq!(room.log().entries_after(3, [0; 16]), None, "another branch");
+        assert_eq!(room.log().entries_after(4000, entries[3].chain), None);
+    }
+
+    #[test]
+    fn a_snapshot_with_another_genesis_or_state_is_refused() {
+        let mut author = Author::new();
+        let (room, _) = room_of(&mut author, &[10]);
+        let good = room.snapshot(author.term()).expect("small");
+        let mut unsigned = good.clone();
+        unsigned.genesis.name = "Mine".into();
+        assert!(matches!(Room::from_snapshot(&unsigned), Err(RoomError::Identity(_))));
+        let other = Author::new().found().snapshot(author.term()).expect("small");
+        let swapped = Snapshot { state: other.state, ..good.clone() };
+        assert!(matches!(Room::from_snapshot(&swapped), Err(RoomError::BadSnapshot(_))));
+        let cut = Snapshot { state: good.state[..good.state.len() - 1].to_vec(), ..good };
+        assert!(matches!(Room::from_snapshot(&cut), Err(RoomError::Wire(_))));
+    }
+
+    #[test]
+    fn the_tail_is_bounded_and_says_so() {
+        let mut author = Author::new();
+        let room = author.found();
+        let mut log = Log::default();
+        let op = author.op(&room, &OpBody::Clear);
+        let n = crate::base::limits::LOG_TAIL as u64 + 5;
+        for i in 1..=n {
+            let at = RoomTime(0) + Span::from_nanos(i.cast_signed());
+            log.append_local(author.term(), at, op.clone());
+        }
+        assert_eq!((log.last_idx(), log.entries().count() as u64), (n, n - 5));
+        assert_eq!(log.entries_after(4, [0; 16]), None);
+        let chain = log.chain_at(5).expect("the place before the tail");
+        assert_eq!(log.entries_after(5, chain).map(|batch| batch[0].idx), Some(6));
+    }
+}

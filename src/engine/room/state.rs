@@ -189,6 +189,11 @@ impl RoomState {
         hash
     }
 
+    #[cfg(test)]
+    pub(super) fn recent_ops(&self) -> usize {
+        self.recent.len()
+    }
+
     /// What every reachable state of the room of `genesis` obeys; for states from elsewhere.
     pub(super) fn check(&self, genesis: &Genesis) -> Result<(), &'static str> {
         if self.id != codec::room_id(genesis) {

@@ -1,0 +1,314 @@
+//! `rooms/<id>.db`: a state at one index and the log after it. The file has no holes: what
+//! does not follow its last entry is not written.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use tracing::warn;
+
+use super::schema::{self, Migrations, Synchronous, of};
+use super::{LoadedRoom, StoreError, corrupt, room_path};
+use crate::base::{NodeId, RoomId, Term};
+use crate::wire::codec;
+use crate::wire::message::Snapshot;
+use crate::wire::op::Entry;
+
+const MIGRATIONS: Migrations = &["
+    CREATE TABLE room(
+        one INTEGER PRIMARY KEY CHECK(one = 1), genesis BLOB NOT NULL, idx INTEGER NOT NULL,
+        term_n INTEGER NOT NULL, term_node BLOB NOT NULL, term_boot INTEGER NOT NULL,
+        chain BLOB NOT NULL, state BLOB NOT NULL) STRICT;
+    CREATE TABLE log(idx INTEGER PRIMARY KEY, chain BLOB NOT NULL, entry BLOB NOT NULL) STRICT;
+    CREATE TABLE synced(one INTEGER PRIMARY KEY CHECK(one = 1), idx INTEGER NOT NULL) STRICT;
+"];
+
+/// The last entry in the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Tip {
+    idx: u64,
+    chain: [u8; 16],
+}
+
+/// Whether something continued the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fit {
+    /// It is in the file now.
+    Follows,
+    /// The file lacks what comes before it, or is another branch.
+    Hole,
+}
+
+/// An open file.
+pub(super) struct RoomFile {
+    pub room: RoomId,
+    path: PathBuf,
+    conn: Connection,
+    /// None while the file knows no room.
+    tip: Option<Tip>,
+}
+
+/// What the file of a room has; none if there is no file or it cannot be used.
+///
+/// A damaged file is set aside. Where only the end of its log is damaged, what comes before is
+/// written to a new file and returned.
+pub(super) fn load(rooms: &Path, room: RoomId) -> Result<Option<LoadedRoom>, StoreError> {
+    let path = room_path(rooms, room);
+    if !path.exists() {
+        return Ok(None);
+    }
+    match read(&path, room) {
+        Ok(None) => Ok(None),
+        Ok(Some((loaded, None))) => Ok(Some(loaded)),
+        Ok(Some((loaded, Some(why)))) => {
+            set_aside(&path, &why)?;
+            let mut file = RoomFile::open(rooms, room)?;
+            file.transact(|write| {
+                write.replace(&loaded.snapshot)?;
+                loaded.entries.iter().try_for_each(|entry| write.append(entry).map(drop))
+            })?;
+            Ok(Some(loaded))
+        }
+        Err(StoreError::Corrupt { why, .. }) => {
+            set_aside(&path, &why)?;
+            Ok(None)
+        }
+        Err(other) => Err(other),
+    }
+}
+
+fn set_aside(path: &Path, why: &str) -> Result<(), StoreError> {
+    let aside = schema::set_aside(path)?;
+    warn!(%why, aside = %aside.display(),
+        "the file of a room is damaged and was set aside; what is missing comes from the others");
+    Ok(())
+}
+
+type Damage = Option<String>;
+
+/// The room and, if its log ends in damage, what that is.
+fn read(path: &Path, room: RoomId) -> Result<Option<(LoadedRoom, Damage)>, StoreError> {
+    let conn = schema::open(path, MIGRATIONS)?;
+    let Some(snapshot) = read_snapshot(&conn, path)? else { return Ok(None) };
+    if codec::room_id(&snapshot.genesis) != room {
+        return Err(corrupt(path, "it holds another room than its name says"));
+    }
+    let mut entries = Vec::new();
+    let damage = read_log(&conn, &snapshot, &mut entries).err();
+    Ok(Some((LoadedRoom { snapshot, entries }, damage)))
+}
+
+fn read_snapshot(conn: &Connection, path: &Path) -> Result<Option<Snapshot>, StoreError> {
+    let sql = "SELECT genesis, idx, term_n, term_node, term_boot, chain, state FROM room";
+    let row = conn
+        .query_row(sql, [], |row| {
+            let term =
+                Term { n: unsigned(row.get(2)?), node: NodeId(row.get(3)?), boot: row.get(4)? };
+            let genesis: Vec<u8> = row.get(0)?;
+            Ok((genesis, unsigned(row.get(1)?), term, row.get(5)?, row.get(6)?))
+        })
+        .optional()
+        .map_err(|error| corrupt(path, error.to_string()))?;
+    let Some((genesis, idx, term, chain, state)) = row else { return Ok(None) };
+    let genesis =
+        codec::decode_genesis(&genesis).map_err(|error| corrupt(path, error.to_string()))?;
+    Ok(Some(Snapshot { genesis, term, idx, last_term: term, chain, state }))
+}
+
+/// Reads as far as the log is sound; then says what is not.
+fn read_log(conn: &Connection, base: &Snapshot, entries: &mut Vec<Entry>) -> Result<(), String> {
+    let sql = "SELECT idx, entry FROM log WHERE idx > ?1 ORDER BY idx";
+    let mut statement = conn.prepare(sql).map_err(|error| error.to_string())?;
+    let mut rows = statement.query([signed(base.idx)]).map_err(|error| error.to_string())?;
+    let mut tip = Tip { idx: base.idx, chain: base.chain };
+    while let Some(row) = rows.next().map_err(|error| error.to_string())? {
+        let bytes: Vec<u8> = row.get(1).map_err(|error| error.to_string())?;
+        let entry = codec::decode_entry(&bytes)
+            .map_err(|error| format!("entry {} {error}", tip.idx + 1))?;
+        if !follows(&tip, &entry) {
+            return Err(format!("entry {} does not follow the one before", entry.idx));
+        }
+        tip = Tip { idx: entry.idx, chain: entry.chain };
+        entries.push(entry);
+    }
+    Ok(())
+}
+
+fn follows(tip: &Tip, entry: &Entry) -> bool {
+    tip.idx.checked_add(1) == Some(entry.idx)
+        && codec::chain(&tip.chain, &entry.term, entry.at, &entry.op) == entry.chain
+}
+
+impl RoomFile {
+    /// Opens it, makes it where it is missing, and sets it aside where it is damaged.
+    pub fn open(rooms: &Path, room: RoomId) -> Result<RoomFile, StoreError> {
+        let path = room_path(rooms, room);
+        let conn = match schema::open(&path, MIGRATIONS) {
+            Err(StoreError::Corrupt { why, .. }) => {
+                set_aside(&path, &why)?;
+                schema::open(&path, MIGRATIONS)?
+            }
+            other => other?,
+        };
+        schema::set_synchronous(&conn, Synchronous::Normal).map_err(of(&path))?;
+        let tip = read_tip(&conn).map_err(of(&path))?;
+        Ok(RoomFile { room, path, conn, tip })
+    }
+
+    /// The last entry in the file.
+    pub fn idx(&self) -> Option<u64> {
+        self.tip.map(|tip| tip.idx)
+    }
+
+    /// Several writes as one: all of them or none.
+    pub fn transact(
+        &mut self,
+        write: impl FnOnce(&mut RoomWrite<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
+        let mut transact = || {
+            let transaction = self.conn.unchecked_transaction()?;
+            let mut open = RoomWrite { transaction, tip: self.tip };
+            write(&mut open)?;
+            let tip = open.tip;
+            open.transaction.commit()?;
+            Ok(tip)
+        };
+        self.tip = transact().map_err(of(&self.path))?;
+        Ok(())
+    }
+
+    /// When this returns, everything written survives a power cut: a commit under `FULL`
+    /// syncs the whole write-ahead log.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let idx = signed(self.idx().unwrap_or(0));
+        let sync = || {
+            schema::set_synchronous(&self.conn, Synchronous::Full)?;
+            self.conn.execute("INSERT OR REPLACE INTO synced VALUES(1, ?1)", [idx])?;
+            schema::set_synchronous(&self.conn, Synchronous::Normal)
+        };
+        sync().map_err(of(&self.path))
+    }
+}
+
+/// Deletes the file of a room.
+pub(super) fn forget(rooms: &Path, room: RoomId) -> Result<(), StoreError> {
+    let path = room_path(rooms, room);
+    for journal in ["-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(journal);
+        // Usually gone with the last connection.
+        let _ = std::fs::remove_file(name);
+    }
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::Io { doing: "remove", path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A transaction on a room's file.
+pub(super) struct RoomWrite<'a> {
+    transaction: Transaction<'a>,
+    tip: Option<Tip>,
+}
+
+impl RoomWrite<'_> {
+    /// Adds one entry. One that is there already is left.
+    pub fn append(&mut self, entry: &Entry) -> rusqlite::Result<Fit> {
+        let Some(tip) = self.tip else { return Ok(Fit::Hole) };
+        if entry.idx <= tip.idx {
+            return self.compare(entry);
+        }
+        let Some(bytes) = codec::encode_entry(entry).ok().filter(|_| follows(&tip, entry)) else {
+            return Ok(Fit::Hole);
+        };
+        self.transaction.prepare_cached("INSERT INTO log VALUES(?1, ?2, ?3)")?.execute(params![
+            signed(entry.idx),
+            entry.chain,
+            bytes
+        ])?;
+        self.tip = Some(Tip { idx: entry.idx, chain: entry.chain });
+        Ok(Fit::Follows)
+    }
+
+    fn compare(&self, entry: &Entry) -> rusqlite::Result<Fit> {
+        // What the snapshot has swallowed cannot be compared any more.
+        let chain = self.chain_at(entry.idx)?;
+        Ok(if chain.is_none_or(|ours| ours == entry.chain) { Fit::Follows } else { Fit::Hole })
+    }
+
+    fn chain_at(&self, idx: u64) -> rusqlite::Result<Option<[u8; 16]>> {
+        let sql = "SELECT chain FROM log WHERE idx = ?1";
+        self.transaction.query_row(sql, [signed(idx)], |row| row.get(0)).optional()
+    }
+
+    /// Everything anew from a snapshot: the entries held belong to another branch, or there
+    /// are none.
+    pub fn replace(&mut self, snapshot: &Snapshot) -> rusqlite::Result<()> {
+        self.transaction.execute("DELETE FROM log", [])?;
+        self.put(snapshot)?;
+        self.tip = Some(Tip { idx: snapshot.idx, chain: snapshot.chain });
+        Ok(())
+    }
+
+    /// The same log in a shorter form: the entries up to the snapshot go. A snapshot that is
+    /// not of this log, or ahead of it, replaces everything; one from before is of no use.
+    pub fn compact(&mut self, snapshot: &Snapshot) -> rusqlite::Result<()> {
+        let base = read_base(&self.transaction)?;
+        let ours = match base {
+            Some(base) if snapshot.idx < base.idx => return Ok(()),
+            Some(base) if snapshot.idx == base.idx => Some(base.chain),
+            _ => self.chain_at(snapshot.idx)?,
+        };
+        if ours != Some(snapshot.chain) {
+            return self.replace(snapshot);
+        }
+        self.transaction.execute("DELETE FROM log WHERE idx <= ?1", [signed(snapshot.idx)])?;
+        self.put(snapshot)
+    }
+
+    fn put(&self, snapshot: &Snapshot) -> rusqlite::Result<()> {
+        let genesis = codec::encode_genesis(&snapshot.genesis)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let term = &snapshot.last_term;
+        let sql = "INSERT OR REPLACE INTO room VALUES(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.transaction.execute(
+            sql,
+            params![
+                genesis,
+                signed(snapshot.idx),
+                signed(term.n),
+                term.node.0,
+                term.boot,
+                snapshot.chain,
+                snapshot.state,
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+fn read_base(conn: &Connection) -> rusqlite::Result<Option<Tip>> {
+    conn.query_row("SELECT idx, chain FROM room", [], tip_of).optional()
+}
+
+fn read_tip(conn: &Connection) -> rusqlite::Result<Option<Tip>> {
+    let sql = "SELECT idx, chain FROM log ORDER BY idx DESC LIMIT 1";
+    let last = conn.query_row(sql, [], tip_of).optional()?;
+    let base = read_base(conn)?;
+    Ok(base.map(|base| last.filter(|last| last.idx > base.idx).unwrap_or(base)))
+}
+
+fn tip_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Tip> {
+    Ok(Tip { idx: unsigned(row.get(0)?), chain: row.get(1)? })
+}
+
+/// SQLite's integers are signed. The bits are kept, so that nothing that came from outside
+/// fails here; the numbers in use are small.
+fn signed(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+fn unsigned(number: i64) -> u64 {
+    number.cast_unsigned()
+}

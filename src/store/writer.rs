@@ -1,0 +1,361 @@
+//! The handle that enqueues and the thread that writes.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::room_file::{self, Fit, RoomFile, RoomWrite};
+use super::{Intent, NodeFile, StoreError, StoreEvent};
+use crate::base::RoomId;
+use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
+use crate::wire::codec;
+use crate::wire::message::{PeerAddress, Snapshot};
+use crate::wire::op::Entry;
+
+/// How long what has been written may wait for its sync. A power cut loses no more than this.
+const SYNC_EVERY: Duration = Duration::from_millis(500);
+
+/// Jobs written in one go. While one commit runs the next ones gather, so that a busy room
+/// costs fewer commits and a quiet one no delay.
+const BATCH: usize = 64;
+
+/// Receives what the thread reports, on the thread.
+pub type Notify = Box<dyn FnMut(StoreEvent) + Send>;
+
+/// The disk is far behind: this was not enqueued. For entries, save the whole room later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the disk cannot keep up; this was not written")]
+pub struct Slow;
+
+/// The way to the writer thread. Dropping it writes what is enqueued, syncs and ends the
+/// thread.
+#[derive(Debug)]
+pub struct Store {
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    queued_bytes: Arc<AtomicUsize>,
+    slow: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Job {
+    Entries { room: RoomId, entries: Vec<Entry>, ticket: u64 },
+    Replace { room: RoomId, snapshot: Box<Snapshot>, ticket: u64 },
+    Compact { room: RoomId, snapshot: Box<Snapshot> },
+    Forget(RoomId),
+    Peer(PeerAddress),
+    Intent(Intent),
+}
+
+/// Where a job goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    Room(RoomId),
+    Files(RoomId),
+    Node,
+}
+
+impl Job {
+    fn target(&self) -> Target {
+        match self {
+            Job::Entries { room, .. } | Job::Replace { room, .. } | Job::Compact { room, .. } => {
+                Target::Room(*room)
+            }
+            Job::Forget(room) => Target::Files(*room),
+            Job::Peer(_) | Job::Intent(_) => Target::Node,
+        }
+    }
+
+    /// Bytes that it holds, give or take.
+    fn bytes(&self) -> usize {
+        match self {
+            Job::Entries { entries, .. } => {
+                entries.iter().map(|entry| size_of::<Entry>() + entry.op.body.len()).sum()
+            }
+            Job::Replace { snapshot, .. } | Job::Compact { snapshot, .. } => snapshot.state.len(),
+            Job::Forget(_) | Job::Peer(_) | Job::Intent(_) => 0,
+        }
+    }
+}
+
+/// Nothing here waits. Every method fails with [`Slow`] when the queue is full.
+impl Store {
+    pub(super) fn start(
+        lock: File,
+        node: NodeFile,
+        rooms: PathBuf,
+        notify: Notify,
+    ) -> Result<Store, StoreError> {
+        let (sender, receiver) = sync_channel(STORE_QUEUE);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let writer = Writer {
+            node,
+            rooms: rooms.clone(),
+            open: None,
+            unsynced: None,
+            notify,
+            queued_bytes: Arc::clone(&queued_bytes),
+            _lock: lock,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || writer.run(&receiver))
+            .map_err(|source| StoreError::Io {
+                doing: "start the writer of",
+                path: rooms,
+                source,
+            })?;
+        let slow = AtomicBool::new(false);
+        Ok(Store { jobs: Some(sender), thread: Some(thread), queued_bytes, slow })
+    }
+
+    /// Adds entries to a room's log. `ticket` comes back with the reports. What does not
+    /// follow the entries in the file is answered with [`StoreEvent::NeedsRoom`].
+    pub fn save_entries(&self, room: RoomId, entries: Vec<Entry>, ticket: u64) -> Result<(), Slow> {
+        self.enqueue(Job::Entries { room, entries, ticket })
+    }
+
+    /// Writes a whole room in place of whatever its file has: a new room, or one whose log
+    /// was replaced by another branch.
+    pub fn save_room(&self, snapshot: Snapshot, ticket: u64) -> Result<(), Slow> {
+        let room = codec::room_id(&snapshot.genesis);
+        self.enqueue(Job::Replace { room, snapshot: Box::new(snapshot), ticket })
+    }
+
+    /// Shortens a room's log: the state at an index in place of the entries up to there. Worth
+    /// it every 1,000 entries.
+    pub fn save_snapshot(&self, snapshot: Snapshot) -> Result<(), Slow> {
+        let room = codec::room_id(&snapshot.genesis);
+        self.enqueue(Job::Compact { room, snapshot: Box::new(snapshot) })
+    }
+
+    /// Deletes a room's file.
+    pub fn forget_room(&self, room: RoomId) -> Result<(), Slow> {
+        self.enqueue(Job::Forget(room))
+    }
+
+    /// Remembers where a peer was reached.
+    pub fn save_peer(&self, peer: PeerAddress) -> Result<(), Slow> {
+        self.enqueue(Job::Peer(peer))
+    }
+
+    /// Remembers what the node was told to do about rooms.
+    pub fn save_intent(&self, intent: Intent) -> Result<(), Slow> {
+        self.enqueue(Job::Intent(intent))
+    }
+
+    /// Whether the last attempt to enqueue failed. A node that is slow should not count for
+    /// acknowledgements.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    fn enqueue(&self, job: Job) -> Result<(), Slow> {
+        let bytes = job.bytes();
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let jobs = self.jobs.as_ref().expect("taken only when dropped");
+        // One job that is larger than the whole allowance still passes an empty queue.
+        let fits = queued == 0 || queued.saturating_add(bytes) <= STORE_QUEUE_BYTES;
+        let sent = fits && jobs.try_send(job).is_ok();
+        if !sent {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        self.slow.store(!sent, Ordering::Relaxed);
+        if sent { Ok(()) } else { Err(Slow) }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What has been written and not yet synced.
+#[derive(Clone, Copy, Debug)]
+struct Unsynced {
+    ticket: u64,
+    due: Instant,
+}
+
+enum Wake {
+    Job(Job),
+    SyncDue,
+    Closed,
+}
+
+struct Writer {
+    node: NodeFile,
+    rooms: PathBuf,
+    /// The room written last. A node is in one room at a time.
+    open: Option<RoomFile>,
+    unsynced: Option<Unsynced>,
+    notify: Notify,
+    queued_bytes: Arc<AtomicUsize>,
+    /// Unlocks the directory when the thread has ended.
+    _lock: File,
+}
+
+impl Writer {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            match self.wait(jobs) {
+                Wake::Job(job) => self.write(&gather(job, jobs)),
+                Wake::SyncDue => self.sync(),
+                Wake::Closed => break,
+            }
+        }
+        self.sync();
+    }
+
+    fn wait(&self, jobs: &Receiver<Job>) -> Wake {
+        let Some(unsynced) = self.unsynced else {
+            return jobs.recv().map_or(Wake::Closed, Wake::Job);
+        };
+        let left = unsynced.due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Wake::SyncDue;
+        }
+        match jobs.recv_timeout(left) {
+            Ok(job) => Wake::Job(job),
+            Err(RecvTimeoutError::Timeout) => Wake::SyncDue,
+            Err(RecvTimeoutError::Disconnected) => Wake::Closed,
+        }
+    }
+
+    fn write(&mut self, batch: &[Job]) {
+        for jobs in batch.chunk_by(|a, b| a.target() == b.target()) {
+            let target = jobs[0].target();
+            let written = match target {
+                Target::Room(room) => self.write_room(room, jobs),
+                Target::Files(room) => self.forget(room),
+                Target::Node => jobs.iter().try_for_each(|job| self.write_node(job)),
+            };
+            if let Err(error) = written {
+                self.failed(target, &error);
+            }
+        }
+        let bytes = batch.iter().map(Job::bytes).sum();
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn write_room(&mut self, room: RoomId, jobs: &[Job]) -> Result<(), StoreError> {
+        let mut fit = Fit::Follows;
+        let file = self.room_file(room)?;
+        file.transact(|write| {
+            for job in jobs {
+                fit = write_job(write, job, fit)?;
+            }
+            Ok(())
+        })?;
+        let idx = file.idx();
+        if let Some(idx) = idx.filter(|_| fit == Fit::Follows) {
+            let ticket = jobs.iter().filter_map(Job::ticket).max();
+            self.written(room, idx, ticket);
+        } else {
+            (self.notify)(StoreEvent::NeedsRoom { room });
+        }
+        Ok(())
+    }
+
+    fn written(&mut self, room: RoomId, idx: u64, ticket: Option<u64>) {
+        let before = self.unsynced;
+        let due = before.map_or_else(|| Instant::now() + SYNC_EVERY, |unsynced| unsynced.due);
+        let ticket = ticket.into_iter().chain(before.map(|unsynced| unsynced.ticket)).max();
+        let ticket = ticket.unwrap_or(0);
+        self.unsynced = Some(Unsynced { ticket, due });
+        (self.notify)(StoreEvent::Written { room, idx, ticket });
+    }
+
+    fn room_file(&mut self, room: RoomId) -> Result<&mut RoomFile, StoreError> {
+        if self.open.as_ref().is_some_and(|file| file.room != room) {
+            self.sync();
+            self.open = None;
+        }
+        let file = match self.open.take() {
+            Some(file) => file,
+            None => RoomFile::open(&self.rooms, room)?,
+        };
+        Ok(self.open.insert(file))
+    }
+
+    fn sync(&mut self) {
+        let Some((file, unsynced)) = self.open.as_ref().zip(self.unsynced.take()) else { return };
+        let (room, idx) = (file.room, file.idx().unwrap_or(0));
+        match file.sync() {
+            Ok(()) => (self.notify)(StoreEvent::Synced { room, idx, ticket: unsynced.ticket }),
+            Err(error) => self.failed(Target::Room(room), &error),
+        }
+    }
+
+    fn forget(&mut self, room: RoomId) -> Result<(), StoreError> {
+        if self.open.as_ref().is_some_and(|file| file.room == room) {
+            self.open = None;
+            self.unsynced = None;
+        }
+        room_file::forget(&self.rooms, room)
+    }
+
+    fn write_node(&self, job: &Job) -> Result<(), StoreError> {
+        match job {
+            Job::Peer(peer) => self.node.save_peer(peer),
+            Job::Intent(intent) => self.node.save_intent(*intent),
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&mut self, target: Target, error: &StoreError) {
+        let room = match target {
+            Target::Room(room) | Target::Files(room) => {
+                // Opened anew next time: a damaged file is then noticed and set aside.
+                self.open = None;
+                self.unsynced = None;
+                Some(room)
+            }
+            Target::Node => None,
+        };
+        warn!(%error, "could not write to the state directory; a restart would not know this");
+        (self.notify)(StoreEvent::Failed { room, reason: error.to_string() });
+    }
+}
+
+impl Job {
+    fn ticket(&self) -> Option<u64> {
+        match self {
+            Job::Entries { ticket, .. } | Job::Replace { ticket, .. } => Some(*ticket),
+            _ => None,
+        }
+    }
+}
+
+/// After a hole only a whole room helps.
+fn write_job(write: &mut RoomWrite<'_>, job: &Job, so_far: Fit) -> rusqlite::Result<Fit> {
+    match job {
+        Job::Replace { snapshot, .. } => write.replace(snapshot).map(|()| Fit::Follows),
+        Job::Compact { snapshot, .. } => write.compact(snapshot).map(|()| Fit::Follows),
+        Job::Entries { entries, .. } => {
+            for entry in entries {
+                if write.append(entry)? == Fit::Hole {
+                    return Ok(Fit::Hole);
+                }
+            }
+            Ok(so_far)
+        }
+        _ => Ok(so_far),
+    }
+}
+
+fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
+    std::iter::once(first).chain(jobs.try_iter().take(BATCH - 1)).collect()
+}
