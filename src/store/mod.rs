@@ -1,4 +1,4 @@
-//! What survives a restart, in SQLite files written by one thread.
+//! What survives a restart, in `SQLite` files written by one thread.
 //!
 //! ```text
 //!  state directory (0700)
@@ -12,7 +12,7 @@
 //! Nothing on the way of a command or of sound waits for the disk: every method of [`Store`]
 //! only enqueues. Entries are written to the write-ahead log as soon as the thread gets to
 //! them ([`StoreEvent::Written`]: they survive a crash of the program) and synced in groups
-//! ([`StoreEvent::Synced`]: they survive a power cut). SQLite in WAL mode with
+//! ([`StoreEvent::Synced`]: they survive a power cut). `SQLite` in WAL mode with
 //! `synchronous=NORMAL` syncs at checkpoints only, which in a quiet room are hours apart;
 //! therefore the group ends with a small commit under `FULL`.
 //!
@@ -22,6 +22,9 @@ mod node_file;
 mod room_file;
 mod schema;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use writer::{Notify, Slow, Store};
 
@@ -81,7 +84,7 @@ pub enum StoreError {
         /// What was found.
         why: String,
     },
-    /// SQLite failed for another reason: a full disk, a file that may not be written.
+    /// `SQLite` failed for another reason: a full disk, a file that may not be written.
     #[error("cannot use {path}: {source}")]
     Sqlite {
         /// The file.

@@ -21,7 +21,7 @@ const MIGRATIONS: Migrations = &["
     CREATE TABLE setting(k TEXT PRIMARY KEY, v TEXT NOT NULL) STRICT, WITHOUT ROWID;
 "];
 
-/// [`MAX_KNOWN_PEERS`] as SQLite counts.
+/// [`MAX_KNOWN_PEERS`] as `SQLite` counts.
 const KEPT: u32 = 256;
 const _: () = assert!(KEPT as usize == MAX_KNOWN_PEERS);
 
@@ -98,7 +98,7 @@ impl NodeFile {
                     addresses: addresses.split(' ').filter_map(|a| a.parse().ok()).collect(),
                 })
             })?;
-            rows.collect()
+            rows.collect::<rusqlite::Result<Vec<_>>>()
         };
         read().map_err(of(&self.path))
     }

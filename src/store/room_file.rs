@@ -164,7 +164,7 @@ impl RoomFile {
         &mut self,
         write: impl FnOnce(&mut RoomWrite<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), StoreError> {
-        let mut transact = || {
+        let transact = || {
             let transaction = self.conn.unchecked_transaction()?;
             let mut open = RoomWrite { transaction, tip: self.tip };
             write(&mut open)?;
@@ -303,7 +303,7 @@ fn tip_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Tip> {
     Ok(Tip { idx: unsigned(row.get(0)?), chain: row.get(1)? })
 }
 
-/// SQLite's integers are signed. The bits are kept, so that nothing that came from outside
+/// `SQLite`'s integers are signed. The bits are kept, so that nothing that came from outside
 /// fails here; the numbers in use are small.
 fn signed(number: u64) -> i64 {
     number.cast_signed()

@@ -9,6 +9,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{StoreError, corrupt};
 
+/// Damaged files of one name that are kept; further ones replace the last.
+const MAX_ASIDE: u32 = 10;
+
 /// When a commit is synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Synchronous {
@@ -42,7 +45,7 @@ pub(super) fn open(path: &Path, migrations: Migrations) -> Result<Connection, St
     Ok(conn)
 }
 
-/// Turns SQLite's error into ours.
+/// Turns `SQLite`'s error into ours.
 pub(super) fn of(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
     move |source| match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -60,7 +63,7 @@ pub(super) fn set_synchronous(conn: &Connection, how: Synchronous) -> rusqlite::
     conn.pragma_update(None, "synchronous", value)
 }
 
-/// The journal files that SQLite makes beside the file inherit its permissions.
+/// The journal files that `SQLite` makes beside the file inherit its permissions.
 fn make_private(path: &Path) -> Result<(), StoreError> {
     let io = |doing| move |source| StoreError::Io { doing, path: path.into(), source };
     let mut options = OpenOptions::new();
@@ -103,10 +106,9 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
         name.push(suffix);
         PathBuf::from(name)
     };
-    let aside = (1_u32..)
-        .map(|n| named(format!(".corrupt-{n}")))
-        .find(|aside| !aside.exists())
-        .expect("fewer files than numbers");
+    let numbered = |n: u32| named(format!(".corrupt-{n}"));
+    let aside = (1..MAX_ASIDE).map(numbered).find(|aside| !aside.exists());
+    let aside = aside.unwrap_or_else(|| numbered(MAX_ASIDE));
     for journal in ["-wal", "-shm"] {
         let mut to = aside.as_os_str().to_owned();
         to.push(journal);

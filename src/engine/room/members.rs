@@ -174,11 +174,11 @@ fn list<'a>(
     ids: impl ExactSizeIterator<Item = &'a NodeId>,
 ) -> String {
     let more = ids.len().saturating_sub(MAX_LISTED);
-    let named = ids.take(MAX_LISTED).map(|id| {
+    let listed = ids.take(MAX_LISTED).map(|id| {
         let name = members.get(id).map_or("?", |member| member.name.as_str());
         format!("{name} ({})", id.short())
     });
-    let names = named.collect::<Vec<_>>().join(", ");
+    let names = listed.collect::<Vec<_>>().join(", ");
     match (names.is_empty(), more) {
         (true, _) => "no devices".into(),
         (false, 0) => names,

@@ -1,0 +1,406 @@
+//! What survives a restart, a crash and damage.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use super::*;
+use crate::base::limits::{MAX_KNOWN_PEERS, STORE_QUEUE_BYTES};
+use crate::base::{NodeId, OpId, RoomTime, Term};
+use crate::wire::codec;
+use crate::wire::op::{Genesis, Op};
+
+/// Far longer than any disk needs; only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A state directory and what the thread reports.
+struct Disk {
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new() -> Disk {
+        Disk { dir: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn open(&self) -> (Store, Loaded, Receiver<StoreEvent>) {
+        let (sender, events) = channel();
+        let notify = Box::new(move |event| drop(sender.send(event)));
+        let (store, loaded) = open(self.state(), || Ok(b"key".to_vec()), notify).expect("opens");
+        (store, loaded, events)
+    }
+
+    fn refused(&self) -> StoreError {
+        let opened = open(self.state(), || Ok(vec![]), Box::new(drop));
+        opened.map(drop).expect_err("must not open")
+    }
+
+    fn state(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn room_file(&self) -> PathBuf {
+        room_path(&self.state().join("rooms"), room())
+    }
+
+    fn set_aside(&self, within: &str) -> usize {
+        let dir = fs::read_dir(self.state().join(within)).expect("a directory");
+        let names = dir.map(|file| file.expect("readable").file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".corrupt-1")).count()
+    }
+
+    /// A store that has been told to be in the room, with that many entries after a snapshot
+    /// at `base`, closed again.
+    fn with_room(&self, base: u64, last: u64) {
+        let (store, _, _events) = self.open();
+        store.save_intent(Intent::Room(room())).expect("enqueued");
+        store.save_room(snapshot(base), 1).expect("enqueued");
+        store.save_entries(room(), entries(base, last), 2).expect("enqueued");
+    }
+
+    fn damage(&self, sql: &str) {
+        let conn = rusqlite::Connection::open(self.room_file()).expect("opens");
+        conn.execute_batch(sql).expect("damaged");
+    }
+}
+
+fn genesis() -> Genesis {
+    Genesis {
+        founder: NodeId([1; 32]),
+        nonce: [2; 16],
+        name: "Home".into(),
+        code: "GROOVE-7KQ4".into(),
+        unattended: false,
+        signature: ([0; 32], [0; 32]),
+    }
+}
+
+fn room() -> RoomId {
+    codec::room_id(&genesis())
+}
+
+fn term() -> Term {
+    Term { n: 3, node: NodeId([1; 32]), boot: 4 }
+}
+
+/// The whole log: entry `i` at place `i - 1`.
+fn log(last: u64) -> Vec<Entry> {
+    let mut chain = [0; 16];
+    let entry = |idx| {
+        let op = Op {
+            room: room(),
+            id: OpId { author: NodeId([1; 32]), boot: 1, seq: idx },
+            created: RoomTime(0),
+            kind: 12,
+            body: vec![5; 9],
+            signature: ([0; 32], [0; 32]),
+        };
+        let at = RoomTime(idx.cast_signed());
+        chain = codec::chain(&chain, &term(), at, &op);
+        Entry { idx, term: term(), at, op, chain }
+    };
+    (1..=last).map(entry).collect()
+}
+
+/// Those after `base`, up to `last`.
+fn entries(base: u64, last: u64) -> Vec<Entry> {
+    log(last).into_iter().filter(|entry| entry.idx > base).collect()
+}
+
+fn snapshot(idx: u64) -> Snapshot {
+    Snapshot {
+        genesis: genesis(),
+        term: term(),
+        idx,
+        last_term: term(),
+        chain: log(idx).last().map_or([0; 16], |entry| entry.chain),
+        state: format!("state at {idx}").into_bytes(),
+    }
+}
+
+fn wait_for(events: &Receiver<StoreEvent>, wanted: &StoreEvent) {
+    loop {
+        let event = events.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {wanted:?}"));
+        if event == *wanted {
+            return;
+        }
+    }
+}
+
+fn peer(n: u32) -> PeerAddress {
+    let node = NodeId(*blake3::hash(&n.to_le_bytes()).as_bytes());
+    let addresses = ["127.0.0.1:4766", "[::1]:9"].map(|text| text.parse().expect("an address"));
+    PeerAddress { node, name: format!("peer {n}"), addresses: addresses.to_vec() }
+}
+
+#[test]
+fn the_identity_stays_and_the_start_counter_rises() {
+    let disk = Disk::new();
+    for boot in 1..=3 {
+        let (_store, loaded, _) = disk.open();
+        assert_eq!((loaded.key.as_slice(), loaded.boot), (&b"key"[..], boot));
+        assert_eq!((loaded.intent, loaded.last_room), (Intent::Any, None));
+    }
+}
+
+#[test]
+fn a_restart_gives_back_what_was_written() {
+    let disk = Disk::new();
+    disk.with_room(2, 7);
+    let (store, loaded, _) = disk.open();
+    assert_eq!(loaded.intent, Intent::Room(room()));
+    let room = loaded.last_room.expect("it was there");
+    assert_eq!((room.snapshot, room.entries), (snapshot(2), entries(2, 7)));
+    store.save_intent(Intent::Alone).expect("enqueued");
+    drop(store);
+    let (_store, loaded, _) = disk.open();
+    assert_eq!((loaded.intent, loaded.last_room), (Intent::Alone, None));
+}
+
+#[test]
+fn peers_are_kept_most_recent_first_and_bounded() {
+    let disk = Disk::new();
+    let (store, ..) = disk.open();
+    for n in 0..300 {
+        store.save_peer(peer(n)).expect("enqueued");
+    }
+    store.save_peer(PeerAddress { name: "renamed".into(), ..peer(250) }).expect("enqueued");
+    drop(store);
+    let (_store, loaded, _) = disk.open();
+    assert_eq!(loaded.peers.len(), MAX_KNOWN_PEERS);
+    assert_eq!(loaded.peers[0], PeerAddress { name: "renamed".into(), ..peer(250) });
+    assert_eq!(loaded.peers[1], peer(299));
+}
+
+#[test]
+fn writes_are_reported_when_written_and_again_when_synced() {
+    let disk = Disk::new();
+    let (store, _, events) = disk.open();
+    store.save_room(snapshot(0), 1).expect("enqueued");
+    store.save_entries(room(), entries(0, 3), 2).expect("enqueued");
+    wait_for(&events, &StoreEvent::Written { room: room(), idx: 3, ticket: 2 });
+    wait_for(&events, &StoreEvent::Synced { room: room(), idx: 3, ticket: 2 });
+    store.save_entries(room(), entries(3, 4), 9).expect("enqueued");
+    drop(store);
+    let rest: Vec<_> = events.iter().collect();
+    let report = (room(), 4, 9);
+    let (room, idx, ticket) = report;
+    assert_eq!(
+        rest,
+        [StoreEvent::Written { room, idx, ticket }, StoreEvent::Synced { room, idx, ticket }],
+        "the end syncs what is left"
+    );
+}
+
+#[test]
+fn what_was_reported_written_is_there_after_a_crash() {
+    let disk = Disk::new();
+    let (store, _, events) = disk.open();
+    store.save_intent(Intent::Room(room())).expect("enqueued");
+    store.save_room(snapshot(0), 1).expect("enqueued");
+    store.save_entries(room(), entries(0, 5), 2).expect("enqueued");
+    wait_for(&events, &StoreEvent::Written { room: room(), idx: 5, ticket: 2 });
+    // The files as a killed process leaves them: copied while they are open and unsynced.
+    let after = Disk::new();
+    fs::create_dir(after.state().join("rooms")).expect("made");
+    for dir in ["", "rooms"] {
+        for file in fs::read_dir(disk.state().join(dir)).expect("listed") {
+            let file = file.expect("readable");
+            if file.file_type().expect("known").is_file() {
+                let to = after.state().join(dir).join(file.file_name());
+                fs::copy(file.path(), to).expect("copied");
+            }
+        }
+    }
+    drop(store);
+    let (_store, loaded, _) = after.open();
+    let room = loaded.last_room.expect("it was written");
+    assert_eq!((room.snapshot, room.entries), (snapshot(0), entries(0, 5)));
+}
+
+#[test]
+fn a_snapshot_makes_the_log_shorter_and_loses_nothing_behind_it() {
+    let disk = Disk::new();
+    disk.with_room(0, 10);
+    let (store, ..) = disk.open();
+    for idx in [6, 6, 3] {
+        store.save_snapshot(snapshot(idx)).expect("enqueued");
+    }
+    store.save_entries(room(), entries(10, 11), 3).expect("enqueued");
+    drop(store);
+    let (_store, loaded, _) = disk.open();
+    let room = loaded.last_room.expect("there");
+    assert_eq!((room.snapshot, room.entries), (snapshot(6), entries(6, 11)));
+}
+
+#[test]
+fn another_branch_replaces_the_log_only_as_a_whole() {
+    let disk = Disk::new();
+    disk.with_room(0, 4);
+    let (store, _, events) = disk.open();
+    let needs = StoreEvent::NeedsRoom { room: room() };
+    store.save_entries(room(), entries(5, 6), 3).expect("enqueued");
+    wait_for(&events, &needs);
+    let mut branch = entries(3, 4);
+    branch[0].chain = [9; 16];
+    store.save_entries(room(), branch, 4).expect("enqueued");
+    wait_for(&events, &needs);
+    store.save_entries(room(), entries(2, 5), 5).expect("enqueued");
+    wait_for(&events, &StoreEvent::Written { room: room(), idx: 5, ticket: 5 });
+    let other = Snapshot { chain: [7; 16], ..snapshot(3) };
+    store.save_room(other.clone(), 6).expect("enqueued");
+    wait_for(&events, &StoreEvent::Written { room: room(), idx: 3, ticket: 6 });
+    drop(store);
+    let (_store, loaded, _) = disk.open();
+    assert_eq!(loaded.last_room, Some(LoadedRoom { snapshot: other, entries: vec![] }));
+}
+
+#[test]
+fn entries_of_an_unknown_room_ask_for_the_room() {
+    let disk = Disk::new();
+    let (store, _, events) = disk.open();
+    store.save_entries(room(), entries(0, 1), 1).expect("enqueued");
+    wait_for(&events, &StoreEvent::NeedsRoom { room: room() });
+}
+
+#[test]
+fn a_forgotten_room_is_gone() {
+    let disk = Disk::new();
+    disk.with_room(0, 4);
+    let (store, ..) = disk.open();
+    store.forget_room(room()).expect("enqueued");
+    drop(store);
+    assert!(!disk.room_file().exists());
+    let (_store, loaded, _) = disk.open();
+    assert_eq!(loaded.last_room, None);
+}
+
+#[test]
+fn a_file_of_garbage_is_set_aside_and_the_node_goes_on() {
+    let disk = Disk::new();
+    disk.with_room(0, 4);
+    fs::write(disk.room_file(), [0xA5; 8192]).expect("spoiled");
+    let (store, loaded, events) = disk.open();
+    assert_eq!((loaded.boot, loaded.last_room), (2, None));
+    assert_eq!(disk.set_aside("rooms"), 1);
+    store.save_room(snapshot(4), 1).expect("enqueued");
+    wait_for(&events, &StoreEvent::Written { room: room(), idx: 4, ticket: 1 });
+}
+
+#[test]
+fn a_torn_file_is_set_aside() {
+    let disk = Disk::new();
+    disk.with_room(0, 400);
+    let len = fs::metadata(disk.room_file()).expect("there").len();
+    let file = OpenOptions::new().write(true).open(disk.room_file()).expect("opens");
+    file.set_len(len / 2).expect("torn");
+    let (_store, loaded, _) = disk.open();
+    assert_eq!((loaded.last_room, disk.set_aside("rooms")), (None, 1));
+}
+
+#[test]
+fn a_room_file_under_another_rooms_name_is_set_aside() {
+    let disk = Disk::new();
+    disk.with_room(0, 4);
+    let other = codec::encode_genesis(&Genesis { nonce: [8; 16], ..genesis() }).expect("short");
+    disk.damage(&format!("UPDATE room SET genesis = x'{}'", crate::base::ids::hex(&other)));
+    let (_store, loaded, _) = disk.open();
+    assert_eq!((loaded.last_room, disk.set_aside("rooms")), (None, 1));
+}
+
+#[test]
+fn a_log_with_a_damaged_end_is_kept_up_to_there() {
+    for damage in [
+        "DELETE FROM log WHERE idx = 4",
+        "UPDATE log SET entry = x'00' WHERE idx = 4",
+        "UPDATE log SET entry = (SELECT entry FROM log WHERE idx = 5) WHERE idx = 4",
+    ] {
+        let disk = Disk::new();
+        disk.with_room(0, 6);
+        disk.damage(damage);
+        let good = LoadedRoom { snapshot: snapshot(0), entries: entries(0, 3) };
+        for _ in 0..2 {
+            let (_store, loaded, _) = disk.open();
+            assert_eq!(loaded.last_room.as_ref(), Some(&good), "{damage}");
+        }
+        assert_eq!(disk.set_aside("rooms"), 1, "{damage}");
+    }
+}
+
+#[test]
+fn a_damaged_identity_is_set_aside_and_never_used_again() {
+    let disk = Disk::new();
+    drop(disk.open());
+    fs::write(disk.state().join("node.db"), [0xA5; 8192]).expect("spoiled");
+    let made = || Ok(b"another".to_vec());
+    let (_store, loaded) = open(disk.state(), made, Box::new(drop)).expect("goes on");
+    assert_eq!((loaded.key.as_slice(), loaded.boot), (&b"another"[..], 1));
+    assert_eq!(disk.set_aside(""), 1);
+}
+
+#[test]
+fn files_of_a_later_version_are_refused_and_left_as_they_are() {
+    for file in ["node.db", "room"] {
+        let disk = Disk::new();
+        disk.with_room(0, 1);
+        let path = if file == "room" { disk.room_file() } else { disk.state().join(file) };
+        let conn = rusqlite::Connection::open(&path).expect("opens");
+        conn.pragma_update(None, "user_version", 99).expect("raised");
+        drop(conn);
+        let refused = disk.refused();
+        assert!(matches!(refused, StoreError::Newer { found: 99, known: 1, .. }), "{refused}");
+        assert!(path.exists() && refused.to_string().contains("later version"));
+    }
+}
+
+#[test]
+fn a_second_daemon_on_one_directory_is_refused_until_the_first_has_ended() {
+    let disk = Disk::new();
+    let first = disk.open();
+    let refused = disk.refused();
+    assert!(matches!(refused, StoreError::InUse { .. }), "{refused}");
+    let pid = std::process::id().to_string();
+    assert!(refused.to_string().contains(&pid) && refused.to_string().contains("--state-dir"));
+    drop(first);
+    let (_store, loaded, _) = disk.open();
+    assert_eq!(loaded.boot, 2, "the refused start counts for nothing");
+}
+
+#[test]
+fn nobody_else_may_read_the_files() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let state = parent.path().join("deep").join("state");
+    let notify = Box::new(drop);
+    let (store, _) = open(&state, || Ok(vec![1]), notify).expect("opens");
+    store.save_room(snapshot(0), 1).expect("enqueued");
+    store.save_entries(room(), entries(0, 3), 2).expect("enqueued");
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    let check = || {
+        for dir in [state.clone(), state.join("rooms")] {
+            assert_eq!(mode(&dir), 0o700, "{}", dir.display());
+            let files = fs::read_dir(&dir).expect("listed").map(|file| file.expect("one").path());
+            for file in files.filter(|path| path.is_file()) {
+                assert_eq!(mode(&file), 0o600, "{}", file.display());
+            }
+        }
+    };
+    check();
+    drop(store);
+    check();
+}
+
+#[test]
+fn a_disk_that_cannot_keep_up_is_reported_and_nobody_waits() {
+    let disk = Disk::new();
+    let (block, blocked) = channel::<()>();
+    // The first report holds the thread, as a stalled card would.
+    let notify = Box::new(move |_| drop(blocked.recv()));
+    let (store, _) = open(disk.state(), || Ok(vec![1]), notify).expect("opens");
+    store.save_room(snapshot(0), 1).expect("the first");
+    let large = Snapshot { state: vec![0; STORE_QUEUE_BYTES / 4], ..snapshot(0) };
+    let refused = (0..6).map(|_| store.save_room(large.clone(), 2)).find(Result::is_err);
+    assert_eq!(refused, Some(Err(Slow)));
+    assert!(store.is_slow());
+    drop(block);
+}
