@@ -176,7 +176,7 @@ pub(super) struct CreateInput {
 }
 
 pub(super) async fn create_room(State(app): State<App>, Input(input): Input<CreateInput>) -> Reply {
-    let name = input.name.map(room_name).transpose()?;
+    let name = input.name.as_deref().map(room_name).transpose()?;
     app.order(Command::CreateRoom { name }).await
 }
 
@@ -271,7 +271,7 @@ fn reference(text: String) -> Result<String, Answer> {
     Err(Answer::invalid("that names nothing", "give a name, a code or an id"))
 }
 
-fn room_name(text: String) -> Result<String, Answer> {
+fn room_name(text: &str) -> Result<String, Answer> {
     let length = text.trim().chars().count();
     if (1..=MAX_NAME).contains(&length) && !text.chars().any(char::is_control) {
         return Ok(text.trim().to_owned());

@@ -1,1 +1,205 @@
-//! (stub)
+//! The command line: one file per command, each a client of the local interface like any
+//! other program. Data goes to standard output, talk to standard error.
+//!
+//! | file | what |
+//! |---|---|
+//! | this one | the verbs, and which function each is |
+//! | `session` | what every command is handed: the connection and where to write |
+//! | `client` | HTTP and live events over the Unix socket |
+//! | `watch` | redraw while something changes |
+//! | `live` | the table of synchronisation, also for the demonstration |
+//! | `screen`, `table`, `text` | terminal, columns, units |
+//! | `failure` | what can go wrong, and the exit codes |
+//!
+//! Nothing here keeps state or decides anything about a room; `daemon` and `demo` are handed
+//! over to the [`Programs`] that `main` brings.
+
+mod client;
+mod daemon;
+mod demo;
+mod failure;
+mod live;
+mod mute;
+mod outputs;
+mod peers;
+mod play;
+mod queue;
+mod room;
+mod rooms;
+mod screen;
+mod seek;
+mod session;
+mod status;
+mod sync;
+mod table;
+mod text;
+mod transport;
+mod version;
+mod volume;
+mod watch;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::config::Settings;
+
+pub use demo::DemoOptions;
+pub use live::live_lines;
+pub use screen::{Look, Screen};
+
+use failure::{Exit, Failure};
+use session::Session;
+use transport::Transport;
+
+/// What the command line starts but does not contain.
+#[derive(Clone, Copy)]
+pub struct Programs {
+    /// Runs a daemon until it is told to stop.
+    pub daemon: fn(Settings) -> anyhow::Result<()>,
+    /// Runs the demonstration.
+    pub demo: fn(DemoOptions) -> anyhow::Result<ExitCode>,
+}
+
+/// One song, all speakers: turns the devices on one network into one loudspeaker.
+#[derive(Parser, Debug)]
+#[command(name = "groovebox", version, after_help = failure::EXIT_CODES)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Args, Debug)]
+struct Global {
+    /// The daemon's socket [default: $GROOVEBOX_SOCKET, else the session's, else the system's]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Write JSON for programs
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more; twice, everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Run the daemon on this device
+    Daemon(daemon::DaemonArgs),
+    /// Show the room, what plays, and the devices
+    Status(watch::WatchArgs),
+    /// Show how well each device follows the room's clock
+    Sync(watch::WatchArgs),
+    /// List the devices this one knows
+    Peers,
+    /// List the rooms in reach
+    Rooms,
+    /// Create, join, leave or show a room
+    #[command(subcommand)]
+    Room(room::RoomVerb),
+    /// Play files or folders now; without any, go on
+    Play(play::PlayArgs),
+    /// Pause
+    Pause,
+    /// Go on where it was paused, or begin with the queue
+    Resume,
+    /// Pause if it plays, else go on
+    Toggle,
+    /// Stop
+    Stop,
+    /// On to the next entry of the queue
+    Next,
+    /// Back to the beginning of the track, or to the one before
+    Prev,
+    /// Go to a place in the track
+    Seek(seek::SeekArgs),
+    /// Show or change what comes next
+    Queue(queue::QueueArgs),
+    /// Show or set how loud it is
+    Volume(volume::VolumeArgs),
+    /// Silence a device, or let it sound again
+    Mute(mute::MuteArgs),
+    /// List where this device's sound can go
+    Outputs,
+    /// Three daemons on this machine play a song together
+    Demo(demo::DemoArgs),
+    /// Show the versions of this program and of the daemon
+    Version,
+}
+
+/// Understands the command line and does what it says.
+#[must_use]
+pub fn run(programs: Programs) -> ExitCode {
+    run_with(std::env::args_os(), programs)
+}
+
+fn run_with(arguments: impl IntoIterator<Item = OsString>, programs: Programs) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(refused) => return say_usage(&refused),
+    };
+    let json = arguments.global.json;
+    match dispatch(arguments, programs) {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.tell(json);
+            failure.exit().into()
+        }
+    }
+}
+
+/// Help and version are no mistakes: they go to standard output and succeed.
+fn say_usage(refused: &clap::Error) -> ExitCode {
+    let _the_reader_may_be_gone = refused.print();
+    if refused.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }
+}
+
+fn dispatch(arguments: Arguments, programs: Programs) -> Result<ExitCode, Failure> {
+    let Arguments { global, verb } = arguments;
+    match verb {
+        Verb::Daemon(daemon) => daemon::run(daemon, global, programs),
+        Verb::Demo(demo) => demo::run(&demo, &global, programs),
+        verb => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| Failure::Program(error.into()))?;
+            let mut session = Session::new(&global);
+            runtime.block_on(ask(verb, &mut session))?;
+            Ok(Exit::Ok.into())
+        }
+    }
+}
+
+/// The commands that ask a daemon.
+async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
+    match verb {
+        Verb::Daemon(_) | Verb::Demo(_) => unreachable!("they have been started already"),
+        Verb::Status(args) => status::run(&args, session).await,
+        Verb::Sync(args) => sync::run(&args, session).await,
+        Verb::Peers => peers::run(session).await,
+        Verb::Rooms => rooms::run(session).await,
+        Verb::Room(verb) => room::run(verb, session).await,
+        Verb::Play(args) => play::run(args, session).await,
+        Verb::Pause => transport::run(Transport::Pause, session).await,
+        Verb::Resume => transport::run(Transport::Resume, session).await,
+        Verb::Toggle => transport::run(Transport::Toggle, session).await,
+        Verb::Stop => transport::run(Transport::Stop, session).await,
+        Verb::Next => transport::run(Transport::Next, session).await,
+        Verb::Prev => transport::run(Transport::Prev, session).await,
+        Verb::Seek(args) => seek::run(&args, session).await,
+        Verb::Queue(args) => queue::run(args, session).await,
+        Verb::Volume(args) => volume::run(args, session).await,
+        Verb::Mute(args) => mute::run(args, session).await,
+        Verb::Outputs => outputs::run(session).await,
+        Verb::Version => version::run(session).await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! What can go wrong on the command line, and the exit code of each.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::api::Problem;
+use crate::config::ConfigError;
+use crate::wire::RefusalCode;
+
+/// The table that `--help` ends with.
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused, or failed
+  2  wrong usage or configuration
+  3  no daemon answers
+  4  what was named does not exist";
+
+/// How a command ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Exit {
+    /// Done.
+    Ok = 0,
+    /// Refused, or failed.
+    Failed = 1,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    /// No daemon answers.
+    NoDaemon = 3,
+    /// What was named does not exist.
+    NotFound = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Nobody listens.
+    #[error("no daemon answers on {}; start it with `groovebox daemon`", .0.display())]
+    NoDaemon(PathBuf),
+    /// Somebody listens to others.
+    #[error(
+        "you may not talk to the daemon on {}; become a member of the group that owns it",
+        .0.display()
+    )]
+    NotAllowed(PathBuf),
+    /// It listened and is gone.
+    #[error("the daemon on {} stopped answering ({why}); see its log", path.display())]
+    Lost {
+        /// Where.
+        path: PathBuf,
+        /// What was seen.
+        why: String,
+    },
+    /// The daemon says no.
+    #[error("{}", .0.message)]
+    Refused(Problem),
+    /// The command line is well formed and makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The settings make no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The reader of our output is gone, or the disk is full.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+    /// The daemon or the demonstration failed.
+    #[error("{0:#}")]
+    Program(anyhow::Error),
+}
+
+impl Failure {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Failure::NoDaemon(_) | Failure::NotAllowed(_) | Failure::Lost { .. } => Exit::NoDaemon,
+            Failure::Refused(problem) if problem.code == RefusalCode::NotFound => Exit::NotFound,
+            Failure::Usage(_) | Failure::Config(_) => Exit::Usage,
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
+            Failure::Refused(_) | Failure::Output(_) | Failure::Program(_) => Exit::Failed,
+        }
+    }
+
+    /// Says it on standard error, and with `--json` a refusal on standard output too. A
+    /// reader that went away (`| head`) is no failure worth a word.
+    pub(super) fn tell(&self, json: bool) {
+        if self.exit() == Exit::Ok {
+            return;
+        }
+        let mut talk = format!("error: {self}\n");
+        if let Failure::Refused(problem) = self {
+            if !problem.hint.is_empty() {
+                talk.push_str(&format!("hint: {}\n", problem.hint));
+            }
+            if let (true, Ok(text)) = (json, serde_json::to_string(problem)) {
+                let _nobody_may_listen = writeln!(io::stdout(), "{text}");
+            }
+        }
+        let _nobody_may_listen = io::stderr().write_all(talk.as_bytes());
+    }
+}

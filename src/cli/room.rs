@@ -1,0 +1,73 @@
+//! `groovebox room`: create, join, leave or show a room.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::live::coordinator_name;
+use super::screen::Look;
+use super::session::{Format, Session, print_json, understand};
+use super::table::clip;
+use crate::engine::Status;
+
+#[derive(Subcommand, Debug)]
+pub(super) enum RoomVerb {
+    /// Make a room and move there
+    Create {
+        /// What it is called; otherwise it is given a name
+        name: Option<String>,
+    },
+    /// Move into another room
+    Join {
+        /// Its code, name or id, or host:port of a device in it
+        room: String,
+    },
+    /// Leave the room; this device then stays alone until told otherwise
+    Leave,
+    /// Show the room this device is in
+    Show,
+}
+
+pub(super) async fn run(verb: RoomVerb, session: &mut Session) -> Result<(), Failure> {
+    match verb {
+        RoomVerb::Create { name: Some(name) } => {
+            session.post("/rooms", json!({ "name": name })).await
+        }
+        RoomVerb::Create { name: None } => session.post("/rooms", json!({})).await,
+        RoomVerb::Join { room } => session.post("/rooms/join", json!({ "room": room })).await,
+        RoomVerb::Leave => session.post("/rooms/leave", json!({})).await,
+        RoomVerb::Show => show(session).await,
+    }
+}
+
+async fn show(session: &Session) -> Result<(), Failure> {
+    if session.format == Format::Text {
+        return session.show("/status", lines).await;
+    }
+    let get = hyper::Method::GET;
+    let answer = session.client.send(get, "/status", None, super::client::Patience::Short).await?;
+    let status: Status = understand(answer)?;
+    print_json(&serde_json::to_value(status.room).unwrap_or_default())
+}
+
+pub(super) fn lines(status: &Status, look: Look) -> Vec<String> {
+    let Some(room) = &status.room else {
+        return vec![
+            "this device is in no room; `groovebox rooms` lists those in reach".to_owned(),
+        ];
+    };
+    let online = status.members.iter().filter(|member| member.online).count();
+    let rows = [
+        ("name", room.name.clone()),
+        ("code", room.code.clone()),
+        ("access", if room.locked { "locked" } else { "open" }.to_owned()),
+        ("devices", format!("{online} here, {} in all", status.members.len())),
+        ("coordinator", coordinator_name(status).unwrap_or("none").to_owned()),
+        ("owner", room.owner.clone().unwrap_or_else(|| "nobody".to_owned())),
+        ("dj", room.dj.clone().unwrap_or_else(|| "nobody".to_owned())),
+        ("term", room.term.n.to_string()),
+        ("log", format!("entry {}, state {}", room.log_idx, room.state_hash)),
+        ("id", room.id.clone()),
+    ];
+    rows.into_iter().map(|(name, value)| clip(&format!("{name:<12} {value}"), look)).collect()
+}

@@ -1,0 +1,36 @@
+//! `groovebox rooms`: the rooms in reach.
+
+use super::failure::Failure;
+use super::screen::Look;
+use super::session::Session;
+use super::table::{Column, table, word};
+use crate::engine::status::RoomInReach;
+
+pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
+    session.show("/rooms", |rooms: &Vec<RoomInReach>, look| lines(rooms, look)).await
+}
+
+pub(super) fn lines(rooms: &[RoomInReach], look: Look) -> Vec<String> {
+    if rooms.is_empty() {
+        return vec!["no room is in reach; `groovebox room create` makes one".to_owned()];
+    }
+    let columns = [
+        Column::Left("CODE"),
+        Column::Left("NAME"),
+        Column::Right("DEVICES"),
+        Column::Left("ACCESS"),
+        Column::Left("PLAYING"),
+        Column::Left(""),
+    ];
+    let row = |room: &RoomInReach| {
+        vec![
+            word(&room.code),
+            word(&room.name),
+            word(room.devices.to_string()),
+            word(if room.locked { "locked" } else { "open" }),
+            word(room.playing.as_deref().unwrap_or("–")),
+            word(if room.joined { "joined" } else { "" }),
+        ]
+    };
+    table(&columns, rooms.iter().map(row).collect(), look)
+}

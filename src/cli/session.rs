@@ -1,0 +1,132 @@
+//! What every command is handed: the connection, and where and how to write.
+
+use std::io::{self, Write};
+
+use hyper::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Global;
+use super::client::{Client, Patience};
+use super::failure::Failure;
+use super::screen::Look;
+use super::text::plain;
+use crate::api::Skipped;
+use crate::config::{Surroundings, socket_candidates};
+
+/// One run of the program.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) look: Look,
+    pub(super) format: Format,
+    pub(super) talk: Talk,
+}
+
+/// What standard output is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Format {
+    /// A person.
+    Text,
+    /// A program.
+    Json,
+}
+
+/// How much is said besides the data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Talk {
+    /// Only what went wrong.
+    Quiet,
+    /// What a person would want to know.
+    Normal,
+}
+
+/// What of a reply is told to people.
+#[derive(Deserialize)]
+struct Reply {
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    skipped: Vec<Skipped>,
+}
+
+impl Session {
+    pub(super) fn new(global: &Global) -> Session {
+        let env = |name: &str| std::env::var_os(name);
+        let around = Surroundings::of_this_machine(&env);
+        Session {
+            client: Client::new(socket_candidates(global.socket.clone(), &around)),
+            look: Look::of_stdout(),
+            format: if global.json { Format::Json } else { Format::Text },
+            talk: if global.quiet { Talk::Quiet } else { Talk::Normal },
+        }
+    }
+
+    /// Asks and shows: the answer itself to programs, lines to people.
+    pub(super) async fn show<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        lines: impl FnOnce(&T, Look) -> Vec<String>,
+    ) -> Result<(), Failure> {
+        let answer = self.client.send(Method::GET, path, None, Patience::Short).await?;
+        if self.format == Format::Json {
+            return print_json(&answer);
+        }
+        print_lines(&lines(&understand(answer)?, self.look))
+    }
+
+    /// Orders something and tells what became of it.
+    pub(super) async fn order(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        patience: Patience,
+    ) -> Result<(), Failure> {
+        let answer = self.client.send(method, path, body, patience).await?;
+        if self.format == Format::Json {
+            return print_json(&answer);
+        }
+        let Reply { message, skipped } = understand(answer)?;
+        for Skipped { path, problem } in &skipped {
+            self.say(&format!("skipped {path}: {}", problem.message), Talk::Quiet);
+        }
+        if let Some(message) = message {
+            self.say(&message, Talk::Normal);
+        }
+        Ok(())
+    }
+
+    /// Posts an order that needs no files.
+    pub(super) async fn post(&self, path: &str, body: Value) -> Result<(), Failure> {
+        self.order(Method::POST, path, Some(body), Patience::Short).await
+    }
+
+    /// To standard error, unless the person asked for less.
+    fn say(&self, text: &str, from: Talk) {
+        if self.talk == Talk::Normal || from == Talk::Quiet {
+            let _nobody_may_listen = writeln!(io::stderr(), "{}", plain(text));
+        }
+    }
+}
+
+pub(super) fn understand<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
+    serde_json::from_value(answer).map_err(|error| {
+        let advice = "`groovebox version` shows whether the daemon's version differs";
+        Failure::Program(anyhow::anyhow!(
+            "the daemon's answer was not understood: {error}; {advice}"
+        ))
+    })
+}
+
+pub(super) fn print_json(value: &Value) -> Result<(), Failure> {
+    print_lines(&[value.to_string()])
+}
+
+pub(super) fn print_lines(lines: &[String]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,143 @@
+//! `groovebox status`: the room, what plays, the devices, what comes next.
+
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::live::{coordinator, coordinator_name, headline, playing, starred, state};
+use super::queue;
+use super::screen::Look;
+use super::session::Session;
+use super::table::{Column, Tone, cell, clip, table, word};
+use super::text::{clock, plain, with_error};
+use super::watch::{View, WatchArgs, watch};
+use crate::engine::Status;
+use crate::engine::status::{MemberStatus, PlaybackState, PlaybackStatus};
+use crate::wire::message::OutputState;
+
+/// Entries of the queue that are shown; `groovebox queue` shows all.
+const NEXT_SHOWN: usize = 5;
+
+pub(super) async fn run(args: &WatchArgs, session: &mut Session) -> Result<(), Failure> {
+    if !args.watch {
+        return session.show("/status", lines).await;
+    }
+    let json = |status: &Status| serde_json::to_value(status).unwrap_or(Value::Null);
+    watch(session, View { json, lines, brief }).await
+}
+
+pub(super) fn lines(status: &Status, look: Look) -> Vec<String> {
+    let mut lines = vec![clip(&room_line(status), look), String::new()];
+    lines.extend(playback_lines(&status.playback, look));
+    lines.push(String::new());
+    lines.extend(member_lines(status, look));
+    if !status.queue.is_empty() {
+        lines.push(String::new());
+        let shown = status.queue.len().min(NEXT_SHOWN);
+        lines.extend(queue::lines(&status.queue[..shown], look));
+        if shown < status.queue.len() {
+            lines.push(format!("and {} more: `groovebox queue`", status.queue.len() - shown));
+        }
+    }
+    lines
+}
+
+fn room_line(status: &Status) -> String {
+    let Some(room) = &status.room else {
+        return format!(
+            "{} is in no room; `groovebox rooms` lists those in reach",
+            status.node.name
+        );
+    };
+    let here = status.members.iter().filter(|member| member.online).count();
+    let devices = match (here, status.members.len()) {
+        (1, 1) => "1 device".to_owned(),
+        (here, all) if here == all => format!("{all} devices"),
+        (here, all) => format!("{here} of {all} devices"),
+    };
+    let locked = if room.locked { " · locked" } else { "" };
+    let coordinator = coordinator_name(status).unwrap_or("none");
+    format!("{} · {}{locked} · {devices} · coordinator {coordinator}", room.name, room.code)
+}
+
+fn playback_lines(playback: &PlaybackStatus, look: Look) -> Vec<String> {
+    let Some(track) = &playback.track else {
+        return vec!["nothing plays; `groovebox play FILE` begins".to_owned()];
+    };
+    let word = match playback.state {
+        PlaybackState::Stopped => "stopped",
+        PlaybackState::Buffering => "buffering",
+        PlaybackState::Playing => "playing",
+        PlaybackState::Paused => "paused",
+    };
+    let parts = [track.title.clone(), track.artists.join(", "), track.album.clone()];
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let times = format!("{} / {}", clock(playback.position_ms), clock(playback.duration_ms));
+    let room = usize::from(look.width).saturating_sub(times.chars().count() + 2);
+    let bar = bar(playback.position_ms, playback.duration_ms, room);
+    vec![clip(&format!("{word}  {}", parts.join(" · ")), look), format!("{bar}  {times}")]
+}
+
+/// A line that is heavy as far as the music has come.
+fn bar(position: i64, duration: i64, width: usize) -> String {
+    let length = i64::try_from(width).unwrap_or(0);
+    let played = position.clamp(0, duration.max(0)).saturating_mul(length) / duration.max(1);
+    let played = usize::try_from(played).unwrap_or(0).min(width);
+    format!("{}{}", "━".repeat(played), "─".repeat(width - played))
+}
+
+fn member_lines(status: &Status, look: Look) -> Vec<String> {
+    let columns = [
+        Column::Left("DEVICE"),
+        Column::Left("STATE"),
+        Column::Right("OFFSET"),
+        Column::Right("VOLUME"),
+        Column::Left("OUTPUT"),
+        Column::Left("NETWORK"),
+    ];
+    let coordinator = coordinator(status);
+    let row = |member: &MemberStatus| {
+        let (state, tone) = state(member);
+        let (output, output_tone) = output(member);
+        let quality = if member.quality == "good" { Tone::Plain } else { Tone::Weak };
+        vec![
+            word(starred(member, coordinator)),
+            cell(state, tone),
+            word(offset(member)),
+            word(volume(member)),
+            cell(output, output_tone),
+            cell(&member.quality, quality),
+        ]
+    };
+    table(&columns, status.members.iter().map(row).collect(), look)
+}
+
+fn offset(member: &MemberStatus) -> String {
+    match &member.sync {
+        Some(sync) if member.online => {
+            with_error(sync.offset_us, sync.error_us + sync.asymmetry_us)
+        }
+        _ => "–".to_owned(),
+    }
+}
+
+pub(super) fn volume(member: &MemberStatus) -> String {
+    if member.muted { "muted".to_owned() } else { member.volume.to_string() }
+}
+
+fn output(member: &MemberStatus) -> (String, Tone) {
+    match &member.output {
+        OutputState::Ok => ("ok".to_owned(), Tone::Plain),
+        OutputState::None => ("none".to_owned(), Tone::Weak),
+        OutputState::Busy => ("busy".to_owned(), Tone::Bad),
+        OutputState::Failed(why) => (format!("failed: {why}"), Tone::Bad),
+    }
+}
+
+fn brief(status: &Status) -> String {
+    let synced = status.members.iter().filter(|member| state(member).0 == "synced").count();
+    let text = match status.room {
+        Some(_) => format!("{} · {synced}/{} synced", headline(status), status.members.len()),
+        None => format!("in no room · {}", playing(status)),
+    };
+    plain(&text)
+}
