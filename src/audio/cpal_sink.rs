@@ -453,7 +453,7 @@ mod tests {
             frames.push([0.5, -0.5]).expect("room");
         }
         let (mut callback, mut hand, _) = callback(2);
-        hand.push(feed).ok().expect("room for one");
+        assert!(hand.push(feed).is_ok());
         let mut out = vec![1_i16; 2 * 5_000];
         callback.run(NOW, Span::from_millis(10), &mut out);
         assert!(out.chunks_exact(2).all(|frame| frame == [16_384, -16_384]));

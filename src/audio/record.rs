@@ -473,6 +473,11 @@ fn energy(samples: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "small numbers and samples"
+)]
 mod tests {
     use super::*;
     use crate::base::rng::Rng;
