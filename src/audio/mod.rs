@@ -8,5 +8,6 @@ pub mod output;
 pub mod paced;
 pub mod realtime;
 pub mod record;
+pub mod reader;
 pub mod sink;
 pub mod wav_sink;

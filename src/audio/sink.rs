@@ -97,10 +97,6 @@ impl Feed {
     /// Fills `out`. `now` is this device's clock, read first thing in the callback; `delay`
     /// is from then until the first frame of `out` reaches the converter.
     pub fn fill(&mut self, now: LocalTime, delay: Span, out: &mut [Frame]) {
-        let observation =
-            DacObservation { frame: self.given, played_at: now + delay, starved: self.starved };
-        // A full ring means the playout thread sleeps; it will see later observations.
-        let _ = self.observations.push(observation);
         let mut there = 0;
         if let Ok(chunk) = self.frames.read_chunk(self.frames.slots().min(out.len())) {
             for (place, frame) in out.iter_mut().zip(chunk) {
@@ -111,6 +107,10 @@ impl Feed {
         out[there..].fill([0.0; 2]);
         // Before the first frame arrives nothing is missing yet, but the count must hold.
         self.starved += (out.len() - there) as u64;
+        let observation =
+            DacObservation { frame: self.given, played_at: now + delay, starved: self.starved };
+        // A full ring means the playout thread sleeps; it will see later observations.
+        let _ = self.observations.push(observation);
         self.given += out.len() as u64;
         self.playout.unpark();
     }

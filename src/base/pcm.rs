@@ -34,7 +34,7 @@ impl PcmBlock {
     }
 
     fn end(&self) -> u64 {
-        self.first + self.frames as u64
+        self.first.saturating_add(self.frames as u64)
     }
 }
 
@@ -94,16 +94,19 @@ impl PcmReader {
     /// Copies the frames from `first` on into `out` (interleaved) and returns how many of
     /// them were there; the others are silence. Frames before `first` are let go.
     pub fn read(&mut self, first: u64, out: &mut [f32]) -> usize {
-        self.discard_before(first);
+        self.let_go_before(first);
+        self.copy(first, out)
+    }
+
+    /// The same, but keeps what was copied and what lies before: it can be had again.
+    pub fn copy(&mut self, first: u64, out: &mut [f32]) -> usize {
         self.gather();
-        // What was gathered may lie before `first` as well, after a seek of the position.
-        self.discard_before(first);
         out.fill(0.0);
         let wanted = (out.len() / CHANNELS) as u64;
         let mut there = 0;
         for block in &self.held {
             let from = block.first.max(first);
-            let to = block.end().min(first + wanted);
+            let to = block.end().min(first.saturating_add(wanted));
             if from >= to {
                 continue;
             }
@@ -113,6 +116,32 @@ impl PcmReader {
             there += usize::try_from(to - from).expect("at most a block");
         }
         there
+    }
+
+    /// Gives the blocks that lie before `first` back to the decoder.
+    pub fn let_go_before(&mut self, first: u64) {
+        self.discard_before(first);
+        self.gather();
+        // What was gathered may lie before `first` as well, after a seek of the position.
+        self.discard_before(first);
+    }
+
+    /// How many frames from `first` on are there without a hole.
+    pub fn ready_from(&mut self, first: u64) -> u64 {
+        self.gather();
+        let mut end = first;
+        for block in &self.held {
+            if block.first <= end && end < block.end() {
+                end = block.end();
+            }
+        }
+        end - first
+    }
+
+    /// Frames that the window can hold in all.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        (self.blocks * BLOCK_FRAMES) as u64
     }
 
     /// The frame after the last one that has arrived, if any has.
@@ -184,6 +213,18 @@ mod tests {
         let mut out = [9.0; 8];
         assert_eq!(reader.read(9, &mut out), 2);
         assert_eq!(out, [0., 0., 10., -10., 11., -11., 0., 0.]);
+    }
+
+    #[test]
+    fn what_was_copied_can_be_had_again_and_holes_end_what_is_ready() {
+        let (mut writer, mut reader) = window(4 * BLOCK_FRAMES);
+        put(&mut writer, 10, 5);
+        put(&mut writer, 15, 5);
+        put(&mut writer, 30, 5);
+        assert_eq!([9, 10, 17, 20, 31].map(|first| reader.ready_from(first)), [0, 10, 3, 0, 4]);
+        let mut out = [9.0; 2];
+        assert_eq!((reader.copy(16, &mut out), out), (1, [16., -16.]));
+        assert_eq!((reader.copy(11, &mut out), out), (1, [11., -11.]));
     }
 
     #[test]
