@@ -96,6 +96,27 @@ pub const MAX_SCAN_DEPTH: usize = 16;
 /// Sample rates that are played, in Hz.
 pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=192_000;
 
+/// Bytes of one piece of a blob on the bulk connection: 256 KiB of content, and the hashes
+/// that prove it, with room to spare.
+pub const MAX_PIECE: usize = 400 * 1024;
+
+/// Bytes of a bulk request or of the header of its reply, a reason for people included.
+pub const MAX_BULK_HEADER: usize = 512;
+
+/// Pieces under way from one peer at a time: enough to fill a fast link, few enough that a
+/// slow one gives the first of them soon.
+pub const MAX_BULK_STREAMS: u32 = 8;
+
+/// Messages waiting to be sent to one peer. Whoever is this far behind is not following the
+/// room any more; the connection is closed and it starts afresh.
+pub const MAX_SEND_QUEUE: usize = 1024;
+
+/// Bytes of these messages: a few snapshots.
+pub const MAX_SEND_BYTES: usize = 16 * 1024 * 1024;
+
+/// Addresses dialled at a time: all members, by the few addresses of each.
+pub const MAX_DIALS: usize = 4 * MAX_MEMBERS;
+
 /// Connections that have not yet said hello, in all: a stranger costs memory only up to here.
 pub const MAX_UNGREETED: usize = 32;
 

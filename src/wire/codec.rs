@@ -7,10 +7,11 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::bulk::{BulkReply, BulkRequest};
 use super::datagram::Datagram;
 use super::message::Message;
 use super::op::{Entry, Genesis, Op, OpBody};
-use crate::base::limits::{MAX_DATAGRAM, MAX_FRAME, MAX_OP_BODY, MAX_SNAPSHOT};
+use crate::base::limits::{MAX_BULK_HEADER, MAX_DATAGRAM, MAX_FRAME, MAX_OP_BODY, MAX_SNAPSHOT};
 use crate::base::{OpId, RoomId, RoomTime, Term};
 
 /// Bytes that are not what they should be.
@@ -136,6 +137,53 @@ pub fn decode_datagram(bytes: &[u8]) -> Result<Datagram, WireError> {
         return Err(WireError::Trailing(bytes.len() - used));
     }
     Ok(datagram)
+}
+
+/// A request for a piece.
+///
+/// # Errors
+///
+/// Never for a request that exists; the type says so because encoding may fail in general.
+pub fn encode_bulk_request(request: &BulkRequest) -> Result<Vec<u8>, WireError> {
+    encode::<MAX_BULK_HEADER>(request)
+}
+
+/// A request for a piece.
+///
+/// # Errors
+///
+/// When the bytes are none.
+pub fn decode_bulk_request(bytes: &[u8]) -> Result<BulkRequest, WireError> {
+    decode_whole::<BulkRequest, MAX_BULK_HEADER>(bytes)
+}
+
+/// The header of a reply.
+///
+/// # Errors
+///
+/// When a refusal's reason is longer than a header may be.
+pub fn encode_bulk_reply(reply: &BulkReply) -> Result<Vec<u8>, WireError> {
+    encode::<MAX_BULK_HEADER>(reply)
+}
+
+/// The header at the beginning of a reply, and how many bytes it took.
+///
+/// # Errors
+///
+/// When the bytes do not begin with one, or fewer or more follow than it says.
+pub fn decode_bulk_reply(bytes: &[u8]) -> Result<(BulkReply, usize), WireError> {
+    let head = &bytes[..bytes.len().min(MAX_BULK_HEADER)];
+    let (reply, used) = decode::<BulkReply, MAX_BULK_HEADER>(head)?;
+    let follow = match reply {
+        BulkReply::Piece { len } => usize::try_from(len).unwrap_or(usize::MAX),
+        BulkReply::Refused { .. } => 0,
+    };
+    let came = bytes.len() - used;
+    match came.checked_sub(follow) {
+        Some(0) => Ok((reply, used)),
+        Some(more) => Err(WireError::Trailing(more)),
+        None => Err(WireError::Malformed(format!("{came} bytes of a piece of {follow}"))),
+    }
 }
 
 /// The body of an operation.

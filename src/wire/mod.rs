@@ -6,9 +6,11 @@
 //! | control stream | [`Message`] | one bidirectional QUIC stream per pair of nodes, framed |
 //! | datagrams | [`Datagram`] | QUIC datagrams of the same connection |
 //! | log | [`Op`] inside [`Entry`] | inside messages, signed by their author |
+//! | bulk | [`BulkRequest`], [`BulkReply`] | a stream per piece of a second QUIC connection |
 //! | discovery | [`Announcement`] | mDNS TXT |
 
 pub mod announce;
+pub mod bulk;
 pub mod codec;
 pub mod datagram;
 pub mod message;
@@ -16,6 +18,7 @@ pub mod op;
 pub mod track;
 
 pub use announce::Announcement;
+pub use bulk::{BULK_ALPN, BulkReply, BulkRequest};
 pub use codec::WireError;
 pub use datagram::{
     ClockSource, Datagram, Heartbeat, HeartbeatAck, PreVote, PreVoteReply, Probe, ProbeReply,
