@@ -101,18 +101,14 @@ fn choose_interfaces(
     daemon: &ServiceDaemon,
     bind: Option<IpAddr>,
 ) -> Result<Loopback, mdns_sd::Error> {
-    match bind {
-        Some(ip) => {
-            daemon.disable_interface(IfKind::All)?;
-            daemon.enable_interface(IfKind::Addr(ip))?;
-            Ok(if ip.is_loopback() { Loopback::Used } else { Loopback::Unused })
-        }
-        None => {
-            let loopback = Loopback::now();
-            loopback.apply(daemon)?;
-            Ok(loopback)
-        }
-    }
+    let Some(ip) = bind else {
+        let loopback = Loopback::now();
+        loopback.apply(daemon)?;
+        return Ok(loopback);
+    };
+    daemon.disable_interface(IfKind::All)?;
+    daemon.enable_interface(IfKind::Addr(ip))?;
+    Ok(if ip.is_loopback() { Loopback::Used } else { Loopback::Unused })
 }
 
 /// Whether the loopback interface takes part.

@@ -456,13 +456,11 @@ fn malformed(link: &Link, what: &str) -> String {
 
 /// Why a connection ended whose stream has ended.
 async fn end_of(link: &Link) -> String {
-    match timeout(REASON_TIMEOUT, link.connection.closed()).await {
-        Ok(error) => describe(&error),
-        Err(_) => {
-            CloseCode::Closed.close(&link.connection, "your stream ended");
-            "it ended its stream".into()
-        }
+    if let Ok(error) = timeout(REASON_TIMEOUT, link.connection.closed()).await {
+        return describe(&error);
     }
+    CloseCode::Closed.close(&link.connection, "your stream ended");
+    "it ended its stream".into()
 }
 
 /// Hands datagrams on with their stamps. The end of the connection is told by the stream,

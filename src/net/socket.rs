@@ -71,14 +71,14 @@ pub(super) fn bind(
 
 fn bind_port(address: Option<IpAddr>, port: u16) -> Result<std::net::UdpSocket, NetError> {
     if let Some(ip) = address {
-        return open(SocketAddr::new(ip, port)).map_err(|e| bind_error(e, ip, port));
+        return open(SocketAddr::new(ip, port)).map_err(|e| bind_error(&e, ip, port));
     }
     let (v6, v4) = (Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into());
     match open(SocketAddr::new(v6, port)) {
         Ok(socket) => Ok(socket),
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(bind_error(e, v6, port)),
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(bind_error(&e, v6, port)),
         // A kernel without IPv6.
-        Err(_) => open(SocketAddr::new(v4, port)).map_err(|e| bind_error(e, v4, port)),
+        Err(_) => open(SocketAddr::new(v4, port)).map_err(|e| bind_error(&e, v4, port)),
     }
 }
 
@@ -95,7 +95,7 @@ fn open(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
-fn bind_error(error: io::Error, address: IpAddr, port: u16) -> NetError {
+fn bind_error(error: &io::Error, address: IpAddr, port: u16) -> NetError {
     match error.kind() {
         io::ErrorKind::AddrInUse => NetError::PortTaken { port },
         io::ErrorKind::AddrNotAvailable => NetError::AddressNotHere { address },
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn an_address_of_another_machine_is_refused() {
-        let documentation = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let documentation = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77));
         let outcome = bind(Some(documentation), 0, IfTaken::Fail);
         assert!(
             matches!(outcome, Err(NetError::AddressNotHere { address }) if address == documentation)

@@ -48,7 +48,7 @@ impl Identity {
     pub(super) fn new(key: &NodeKey) -> Result<Identity, NetError> {
         let provider = Arc::new(ring::default_provider());
         let pkcs8 = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8().to_vec()));
-        let signer = provider.key_provider.load_private_key(pkcs8).map_err(tls_error)?;
+        let signer = provider.key_provider.load_private_key(pkcs8).map_err(unusable)?;
         let public = signer.public_key().ok_or(NetError::Tls("a key without its half".into()))?;
         let public = vec![CertificateDer::from(public.to_vec())];
         let key = Arc::new(CertifiedKey::new(public, signer));
@@ -59,14 +59,14 @@ impl Identity {
     pub(super) fn server(&self, alpns: &[&[u8]]) -> Result<Arc<QuicServerConfig>, NetError> {
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&TLS13])
-            .map_err(tls_error)?
+            .map_err(unusable)?
             .with_client_cert_verifier(self.verifier.clone())
             .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(self.key.clone())));
         config.alpn_protocols = alpns.iter().map(|alpn| alpn.to_vec()).collect();
         // A resumed session would skip the proof of the key.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        let config = QuicServerConfig::try_from(config).map_err(quic_error)?;
+        let config = QuicServerConfig::try_from(config).map_err(unusable)?;
         Ok(Arc::new(config))
     }
 
@@ -74,7 +74,7 @@ impl Identity {
     pub(super) fn client(&self, alpn: &[u8]) -> Result<Arc<QuicClientConfig>, NetError> {
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&TLS13])
-            .map_err(tls_error)?
+            .map_err(unusable)?
             .dangerous()
             .with_custom_certificate_verifier(self.verifier.clone())
             .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
@@ -83,7 +83,7 @@ impl Identity {
         config.alpn_protocols = vec![alpn.to_vec()];
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
-        let config = QuicClientConfig::try_from(config).map_err(quic_error)?;
+        let config = QuicClientConfig::try_from(config).map_err(unusable)?;
         Ok(Arc::new(config))
     }
 }
@@ -106,11 +106,7 @@ fn node_id(public: &CertificateDer<'_>) -> Result<NodeId, Error> {
     key.try_into().map(NodeId).map_err(|_| malformed)
 }
 
-fn tls_error(error: Error) -> NetError {
-    NetError::Tls(error.to_string())
-}
-
-fn quic_error(error: quinn::crypto::rustls::NoInitialCipherSuite) -> NetError {
+fn unusable(error: impl std::fmt::Display) -> NetError {
     NetError::Tls(error.to_string())
 }
 
