@@ -49,10 +49,10 @@ const HALF_STEPS: u32 = 16;
 /// A clock jump must exceed so many standard deviations …
 const JUMP_SIGMAS: f64 = 6.0;
 
-/// … and this, seconds: less is mended by the window within half a minute.
+/// … and this, seconds, beyond them: less is mended by the window within half a minute …
 const JUMP_FLOOR_S: f64 = 50e-6;
 
-/// … in so many fits in a row.
+/// … in so many attempts to fit in a row.
 const JUMP_FITS: u32 = 3;
 
 /// What is kept of the ring after a jump, at most.
@@ -110,6 +110,17 @@ struct Solution {
     fit: Fit,
     /// The fastest single exchange of the window, seconds.
     fastest: f64,
+}
+
+/// What the newest samples say of the clocks.
+#[derive(Clone, Copy, Debug)]
+enum Verdict {
+    Steady,
+    /// Something fell below its floor; what, shows the next fit.
+    Open,
+    Jumped {
+        since: LocalTime,
+    },
 }
 
 /// Estimates one other clock.
@@ -306,38 +317,47 @@ impl Estimator {
 
     fn step(&mut self, now: LocalTime) -> Outcome {
         self.tried = now;
-        let outcome = match self.suspect(now) {
-            Some((fits, _)) if fits < JUMP_FITS => {
-                self.fresh = 0;
-                return Outcome::Suspected;
-            }
-            Some((_, since)) => {
+        let verdict = self.suspect(now);
+        self.fresh = 0;
+        match verdict {
+            Verdict::Open => return Outcome::Suspected,
+            Verdict::Jumped { since } => {
                 self.drop_before(since.later(now - KEPT_AFTER_JUMP));
+                self.solve(now);
                 Outcome::Jumped
             }
-            None => Outcome::Solved,
-        };
-        self.fresh = 0;
-        self.solve(now);
-        outcome
+            Verdict::Steady => {
+                self.solve(now);
+                Outcome::Solved
+            }
+        }
     }
 
     /// Judges the samples since the last fit against it. Noise and a longer path only add to
-    /// a leg. A leg *below* its floor while the other is above its own by as much is a clock
-    /// that jumped: the round trip is what it was.
-    fn suspect(&mut self, now: LocalTime) -> Option<(u32, LocalTime)> {
-        let solution = self.solution.filter(|_| self.n >= EAGER && self.split.is_some())?;
-        let lowest = |legs: (f64, f64), sample: &Sample| {
-            let (u, v) = solution.excess(sample);
-            (legs.0.min(u), legs.1.min(v))
-        };
-        let recent = self.ring.iter().rev().take(self.fresh);
-        let (u, v) = recent.fold((f64::MAX, f64::MAX), lowest);
+    /// a leg. A leg *below* its floor is a shorter path, or a clock that jumped; the latter
+    /// when the other leg is as much above its own, so that the round trip is what it was.
+    /// Until that is certain nothing is fitted: one sample of a jump would spoil the floor
+    /// that shows it.
+    fn suspect(&mut self, now: LocalTime) -> Verdict {
+        let judged = self.solution.filter(|_| self.n >= EAGER && self.split.is_some());
+        let Some(solution) = judged else { return Verdict::Steady };
         let limit = JUMP_SIGMAS * self.sigma(now) + JUMP_FLOOR_S;
-        let jumped = (u < -limit && v > limit) || (u > limit && v < -limit);
-        let (fits, since) = self.suspicion.unwrap_or((0, now));
-        self.suspicion = jumped.then_some((fits + 1, since));
-        self.suspicion
+        let recent = self.ring.iter().rev().take(self.fresh);
+        let (u, v) = recent
+            .map(|sample| solution.excess(sample))
+            .fold((f64::MAX, f64::MAX), |(u, v), (forward, backward)| {
+                (u.min(forward), v.min(backward))
+            });
+        let apart = (u < -limit && v > limit) || (u > limit && v < -limit);
+        match self.suspicion {
+            None if u.min(v) < -limit => self.suspicion = Some((1, now)),
+            Some((fits, since)) if apart && fits + 1 == JUMP_FITS => {
+                return Verdict::Jumped { since };
+            }
+            Some((fits, since)) if apart => self.suspicion = Some((fits + 1, since)),
+            _ => self.suspicion = None,
+        }
+        if self.suspicion.is_some() { Verdict::Open } else { Verdict::Steady }
     }
 
     /// Starts anew with what came after the jump. The frequency did not jump.

@@ -44,13 +44,14 @@ pub struct Schedule {
     due: LocalTime,
     left: u32,
     train_began: LocalTime,
+    hurried: bool,
 }
 
 impl Schedule {
     /// Begins with a burst, now.
     #[must_use]
     pub fn start(now: LocalTime) -> Schedule {
-        Schedule { started: now, due: now, left: BURST, train_began: now }
+        Schedule { started: now, due: now, left: BURST, train_began: now, hurried: false }
     }
 
     /// When the next probe is due.
@@ -75,12 +76,14 @@ impl Schedule {
         };
     }
 
-    /// Something looks odd: do not wait long for the next train.
+    /// Something looks odd: the train after this one comes soon.
     pub fn hurry(&mut self, now: LocalTime) {
+        self.hurried = true;
         self.due = self.due.min(now + EARLY_INTERVAL);
     }
 
     fn next_train(&mut self, at: LocalTime) -> LocalTime {
+        self.hurried = false;
         self.left = TRAIN;
         self.train_began = at;
         at
@@ -89,7 +92,7 @@ impl Schedule {
     fn interval(&self, now: LocalTime, sigma: Option<f64>, rng: &mut Rng) -> Span {
         let age = now - self.started;
         let steady = match sigma {
-            _ if age < EARLY => EARLY_INTERVAL,
+            _ if age < EARLY || self.hurried => EARLY_INTERVAL,
             Some(sigma) if age >= JUDGED_FROM => adapted(sigma),
             _ => NORMAL_INTERVAL,
         };
