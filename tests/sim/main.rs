@@ -1,8 +1,12 @@
-//! Deterministic simulations of the machines that the daemon links. One binary; every module
-//! is a world of its own. Each prints its seed when it fails.
+//! Deterministic simulation: the very machines that the daemon links, in a world of seeded
+//! chance. A failing run prints its seed; `GROOVEBOX_SIM_SEED=<seed>` runs that one alone and
+//! tells its story, `GROOVEBOX_SIM_SEEDS=<count>` runs more of them.
 
 mod clock;
 mod crystal;
 mod draw;
+mod election;
+mod membership;
 mod path;
 mod vectors;
+mod world;
