@@ -426,15 +426,15 @@ fn clock_takeover_wired() {
 #[test]
 fn clock_takeover_wifi() {
     for seed in 1..4 {
-        let (before, after) = takeover("wifi", seed, PathSpec::WIFI);
-        assert!(after <= 100.0_f64.max(1.5 * before), "seed {seed}: {after}");
+        let (_, after) = takeover("wifi", seed, PathSpec::WIFI);
+        assert!(after <= 100.0, "seed {seed}: {after}");
     }
 }
 
 #[test]
 fn clock_takeover_bursty_wifi() {
     let (_, after) = takeover("bursty", 1, PathSpec::WIFI_BURSTY);
-    assert!(after <= 200.0, "{after}");
+    assert!(after <= 150.0, "seed 1: {after}");
 }
 
 #[test]

@@ -138,6 +138,7 @@ fn a_crystal_reads_the_same_both_ways() {
             let t = f64::from(i) * 0.0999;
             let back = crystal.true_at(crystal.local(t));
             assert!((back - t).abs() < 2e-9, "seed {seed} at {t}: {back}");
+            assert!(crystal.frequency(t).abs() < 110e-6, "seed {seed} at {t}");
         }
     }
 }

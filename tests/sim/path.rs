@@ -202,3 +202,16 @@ fn no_leg_is_shorter_than_its_floor() {
         assert!(least < spec.floor_s + 3e-3, "{spec:?}: {least}");
     }
 }
+
+#[test]
+fn the_stamps_of_an_exchange_come_in_order() {
+    let mut path = Path::new(4, PathSpec::WIFI);
+    let lost = (0..10_000).filter(|i| match path.probe(f64::from(*i) * 0.1) {
+        None => true,
+        Some(Passage { sent, reached, answered, returned }) => {
+            assert!(sent < reached && reached < answered && answered < returned, "seed 4, {i}");
+            false
+        }
+    });
+    assert!((50..200).contains(&lost.count()), "seed 4: one in a hundred is lost");
+}

@@ -320,7 +320,7 @@ impl Estimator {
         let verdict = self.suspect(now);
         self.fresh = 0;
         match verdict {
-            Verdict::Open => return Outcome::Suspected,
+            Verdict::Open => Outcome::Suspected,
             Verdict::Jumped { since } => {
                 self.drop_before(since.later(now - KEPT_AFTER_JUMP));
                 self.solve(now);

@@ -8,9 +8,9 @@
 //!
 //! Nobody steps at a takeover. The successor freezes what it believes as the room's line;
 //! the others coast until they know the successor's clock, then go over by inverse variance.
-//! A node that suspects a change only tells [`follow`](RoomClock::follow) and
-//! [`leaderless`](RoomClock::leaderless); who coordinates is not decided here, nor is when a
-//! packet really leaves: the driver restamps `t1` and `t3` just before sending.
+//! Who coordinates is not decided here but told by [`follow`](RoomClock::follow),
+//! [`lead`](RoomClock::lead) and [`leaderless`](RoomClock::leaderless); nor is when a packet
+//! really leaves: the driver restamps `t1` and `t3` just before sending.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -707,4 +707,227 @@ fn blend(coast: &RoomModel, measured: &RoomModel) -> RoomModel {
         generation: 0,
     };
     RoomModel { epoch: measured.epoch, model }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The leader's clock runs one minute ahead of ours.
+    const AHEAD: Span = Span::from_secs(60);
+
+    fn source(n: u64, node: u8) -> ClockSource {
+        ClockSource { n, node: NodeId([node; 32]), boot: 1 }
+    }
+
+    fn ms(n: i64) -> LocalTime {
+        LocalTime(0) + Span::from_millis(n)
+    }
+
+    fn leader(node: u8) -> RoomClock {
+        let mut clock = RoomClock::new(u64::from(node));
+        clock.found(ms(0), source(1, node), 7);
+        clock
+    }
+
+    /// An answer that took a millisecond each way, and when it arrives.
+    fn answered(leader: &RoomClock, probe: &Probe) -> (LocalTime, ProbeReply) {
+        let t2 = probe.t1 + Span::from_millis(1) + AHEAD;
+        let mut reply = leader.answer(probe, t2).expect("it leads");
+        reply.t3 = t2 + Span::from_micros(50);
+        (probe.t1 + Span::from_micros(2050), reply)
+    }
+
+    /// Exchanges as scheduled until then; the time reached.
+    fn converse(clock: &mut RoomClock, leader: &RoomClock, until: LocalTime) -> LocalTime {
+        let mut now = clock.poll_timeout().expect("it asks");
+        while now < until {
+            clock.handle_timeout(now);
+            if let Some(probe) = clock.poll_probe(now) {
+                let (arrival, reply) = answered(leader, &probe);
+                clock.handle_reply(arrival, &reply);
+            }
+            now = clock.poll_timeout().expect("it asks").later(now + Span(1));
+        }
+        until
+    }
+
+    fn room_error(clock: &RoomClock, now: LocalTime) -> Span {
+        clock.model().expect("it has a model").room(now) - RoomTime((now + AHEAD).0)
+    }
+
+    #[test]
+    fn a_founder_s_time_is_the_room_s() {
+        let clock = leader(1);
+        let model = clock.model().expect("it leads");
+        assert_eq!(model.room(ms(5000)), RoomTime(5_000_000_000));
+        assert_eq!((model.sigma, model.asymmetry), (0.0, 0.0));
+        assert_eq!(clock.stats(ms(5000)).state, SyncState::Synced);
+    }
+
+    #[test]
+    fn a_follower_has_no_time_before_a_train_of_answers() {
+        let (leader, mut clock) = (leader(1), RoomClock::new(2));
+        clock.follow(ms(0), source(1, 1));
+        for n in 1..=5 {
+            assert_eq!(clock.model(), None, "after {} answers", n - 1);
+            let now = clock.poll_timeout().expect("it asks");
+            let probe = clock.poll_probe(now).expect("one is due");
+            let (arrival, reply) = answered(&leader, &probe);
+            clock.handle_reply(arrival, &reply);
+        }
+        // A millisecond each way is too much to be sure at once.
+        converse(&mut clock, &leader, ms(400));
+        assert!(room_error(&clock, ms(400)).abs() < Span::from_micros(1));
+    }
+
+    #[test]
+    fn a_stalled_first_exchange_gives_no_time() {
+        let (leader, mut clock) = (leader(1), RoomClock::new(2));
+        clock.follow(ms(0), source(1, 1));
+        // All questions of the first tenth of a second wait for one address resolution.
+        let mut waiting = Vec::new();
+        while let Some(now) = clock.poll_timeout().filter(|now| *now < ms(100)) {
+            waiting.extend(clock.poll_probe(now));
+        }
+        for (i, probe) in (0..).zip(&waiting) {
+            let t2 = ms(300) + AHEAD + Span::from_micros(i * 10);
+            let reply = leader.answer(probe, t2).expect("it leads");
+            clock.handle_reply(ms(301) + Span::from_micros(i * 10), &reply);
+        }
+        assert!(waiting.len() > 5);
+        assert_eq!(clock.model(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_an_answer_is_dropped() {
+        let (leader, mut clock) = (leader(1), RoomClock::new(2));
+        clock.follow(ms(0), source(1, 1));
+        let probe = clock.poll_probe(ms(0)).expect("one is due");
+        let (arrival, good) = answered(&leader, &probe);
+        let steep = RoomLine { rate: f64::NAN, ..good.line };
+        let far = LocalTime(i64::MAX);
+        for (what, now, reply) in [
+            ("another source", arrival, ProbeReply { source: source(2, 1), ..good }),
+            ("never asked", arrival, ProbeReply { seq: good.seq + 1, ..good }),
+        ] {
+            clock.handle_reply(now, &reply);
+            assert_eq!(clock.stats(now).samples, 0, "{what}");
+        }
+        for (what, now, change) in [
+            ("before it was asked", arrival, ProbeReply { t1: ms(-1), ..good }),
+            ("asked later than answered", arrival, ProbeReply { t1: arrival + Span(1), ..good }),
+            ("three seconds", arrival + Span::from_secs(3), good),
+            (
+                "a negative round trip",
+                arrival,
+                ProbeReply { t3: good.t3 + Span::from_secs(1), ..good },
+            ),
+            ("held a negative time", arrival, ProbeReply { t3: good.t2 - Span(1), ..good }),
+            ("the end of time", arrival, ProbeReply { t3: far, ..good }),
+            ("no line", arrival, ProbeReply { line: steep, ..good }),
+        ] {
+            let mut clock = clock.clone();
+            clock.handle_reply(now, &change);
+            assert_eq!(clock.stats(now).samples, 0, "{what}");
+        }
+        clock.handle_reply(arrival, &good);
+        clock.handle_reply(arrival, &good);
+        assert_eq!(clock.stats(arrival).samples, 1, "a copy counts once");
+    }
+
+    #[test]
+    fn hostile_numbers_do_not_panic() {
+        let mut clock = RoomClock::new(2);
+        clock.follow(ms(0), source(1, 1));
+        let ends = [i64::MIN, -1, 0, i64::MAX];
+        for i in 0..2000_i64 {
+            let now = ms(i);
+            clock.handle_timeout(now);
+            let Some(probe) = clock.poll_probe(now) else { continue };
+            let end = ends[usize::try_from(probe.seq % 4).expect("below 4")];
+            let other = ends[usize::try_from(probe.seq / 4 % 4).expect("below 4")];
+            let line =
+                RoomLine { epoch: 1, local0: LocalTime(other), room0: RoomTime(end), rate: 1e-3 };
+            let (t2, t3) = (LocalTime(end), LocalTime(end));
+            let reply = ProbeReply { seq: probe.seq, source: probe.source, t1: now, t2, t3, line };
+            clock.handle_reply(now + Span(1000), &reply);
+            let _ = (clock.poll_model(), clock.stats(now), clock.epoch());
+        }
+    }
+
+    #[test]
+    fn only_the_leader_that_is_meant_answers() {
+        let clock = leader(1);
+        let probe = Probe { seq: 1, source: source(1, 1), t1: ms(0) };
+        assert!(clock.answer(&probe, ms(1)).is_some());
+        assert!(clock.answer(&Probe { source: source(2, 1), ..probe }, ms(1)).is_none());
+        assert!(RoomClock::new(1).answer(&probe, ms(1)).is_none());
+    }
+
+    #[test]
+    fn a_successor_carries_the_room_on_without_a_step() {
+        let (leader, mut clock) = (leader(1), RoomClock::new(2));
+        clock.follow(ms(0), source(1, 1));
+        converse(&mut clock, &leader, ms(30_000));
+        clock.leaderless(ms(30_000));
+        assert!(clock.poll_probe(ms(31_000)).is_none());
+        assert!(clock.lead(ms(32_000), source(2, 2)));
+        assert!(room_error(&clock, ms(60_000)).abs() < Span::from_micros(5));
+        let line = clock.line().expect("it leads");
+        assert_eq!((line.epoch, clock.epoch()), (7, Some(7)));
+        assert_eq!(clock.model().map(|model| model.generation), Some(1));
+    }
+
+    #[test]
+    fn who_knows_no_time_cannot_lead() {
+        let mut clock = RoomClock::new(2);
+        assert!(!clock.lead(ms(0), source(1, 2)));
+        clock.follow(ms(0), source(1, 1));
+        assert!(!clock.lead(ms(10), source(2, 2)));
+    }
+
+    #[test]
+    fn another_timeline_is_gone_over_to_in_one_step() {
+        let (mut second, mut clock) = (RoomClock::new(3), RoomClock::new(2));
+        let first = leader(1);
+        clock.follow(ms(0), source(1, 1));
+        converse(&mut clock, &first, ms(5000));
+        second.found(ms(0), source(2, 3), 8);
+        second.resumed(ms(0), Span::from_secs(3));
+        clock.follow(ms(5000), source(2, 3));
+        assert_eq!(clock.epoch(), Some(7), "until the new one is known the old goes on");
+        converse(&mut clock, &second, ms(6000));
+        assert_eq!(clock.epoch(), Some(8));
+        let ahead = room_error(&clock, ms(6000));
+        assert!((ahead - Span::from_secs(3)).abs() < Span::from_millis(1), "{ahead:?}");
+        assert_eq!(clock.model().map(|model| model.generation), Some(2));
+    }
+
+    #[test]
+    fn who_left_the_room_has_no_time() {
+        let mut clock = leader(1);
+        clock.forget();
+        assert_eq!((clock.model(), clock.poll_model(), clock.source()), (None, None, None));
+        assert_eq!(clock.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_model_is_news_once() {
+        let mut clock = leader(1);
+        assert!(clock.poll_model().is_some());
+        assert!(clock.poll_model().is_none());
+    }
+
+    #[test]
+    fn silence_widens_the_error_until_it_says_so() {
+        let (leader, mut clock) = (leader(1), RoomClock::new(2));
+        clock.follow(ms(0), source(1, 1));
+        converse(&mut clock, &leader, ms(30_000));
+        let before = clock.stats(ms(30_000));
+        assert_eq!(before.state, SyncState::Synced);
+        clock.leaderless(ms(30_000));
+        assert!(clock.stats(ms(90_000)).error > before.error);
+        assert_eq!(clock.stats(ms(400_000)).state, SyncState::OutOfSync);
+    }
 }
