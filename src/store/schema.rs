@@ -94,7 +94,7 @@ fn set_pragmas(conn: &Connection) -> rusqlite::Result<()> {
 
 fn check(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     let verdict: String =
-        conn.pragma_query_value(None, "quick_check(1)", |row| row.get(0)).map_err(of(path))?;
+        conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(of(path))?;
     if verdict == "ok" { Ok(()) } else { Err(corrupt(path, verdict)) }
 }
 

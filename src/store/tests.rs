@@ -395,7 +395,9 @@ fn a_disk_that_cannot_keep_up_is_reported_and_nobody_waits() {
     let disk = Disk::new();
     let (block, blocked) = channel::<()>();
     // The first report holds the thread, as a stalled card would.
-    let notify = Box::new(move |_| drop(blocked.recv()));
+    let notify = Box::new(move |_| {
+        let _ = blocked.recv();
+    });
     let (store, _) = open(disk.state(), || Ok(vec![1]), notify).expect("opens");
     store.save_room(snapshot(0), 1).expect("the first");
     let large = Snapshot { state: vec![0; STORE_QUEUE_BYTES / 4], ..snapshot(0) };

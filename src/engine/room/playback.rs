@@ -432,19 +432,22 @@ impl Playback {
         self.focus().is_some() || !self.played.is_empty()
     }
 
+    /// What is over makes way first where there are too many: what sounds and what comes next
+    /// is always there.
     pub fn spans(&self, at: RoomTime) -> [Option<PlannedSpan>; PLAN_SPANS] {
+        let heard = self.ended.iter().chain(self.sounding()).filter_map(Segment::span);
         let planned_next = self
             .upcoming()
             .map(|(id, entry, start)| planned(id, &entry.track, 0, start))
             .take(PLANNED);
-        let mut spans = self
-            .ended
-            .iter()
-            .chain(self.sounding())
-            .filter_map(Segment::span)
+        let mut spans: VecDeque<PlannedSpan> = heard
             .chain(planned_next)
-            .filter(|span| span.start < span.end() && span.end() > at - FADE);
-        std::array::from_fn(|_| spans.next())
+            .filter(|span| span.start < span.end() && span.end() > at - FADE)
+            .collect();
+        while spans.len() > PLAN_SPANS && spans.front().is_some_and(|span| span.end() <= at) {
+            spans.pop_front();
+        }
+        std::array::from_fn(|i| spans.get(i).copied())
     }
 
     pub fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
