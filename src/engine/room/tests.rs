@@ -646,12 +646,12 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => Just(Act::BeginStale)]
 }
 
-fn body_of(act: Act, state: &RoomState, stale: SegmentId) -> OpBody {
-    let pending = state.pending().map_or(stale, |pending| pending.id);
+fn body_of(act: Act, state: &RoomState, former: SegmentId) -> OpBody {
+    let pending = state.pending().map_or(former, |pending| pending.id);
     match act {
         Act::Body(body) => body,
         Act::Begin => OpBody::Begin { segment: pending },
-        Act::BeginStale => OpBody::Begin { segment: stale },
+        Act::BeginStale => OpBody::Begin { segment: former },
         Act::Fail => OpBody::Fail { segment: pending, reason: "no data".into() },
     }
 }
