@@ -602,7 +602,7 @@ mod tests {
         assert_eq!(target.encode(1), Err(MediaError::Missing { hash: source.hash, piece: 1 }));
         drop(cache);
         // A power cut has lost the second half of piece 2.
-        let part = OpenOptions::new().write(true).open(target.path("part")).expect("opens");
+        let mut part = OpenOptions::new().write(true).open(target.path("part")).expect("opens");
         part.write_all_at(2 * PIECE + 150_000, &[0; 1000]).expect("writes");
         let again = Cache::open(b.path()).expect("opens");
         let blob = again.find(&source.hash).expect("is there");
@@ -628,7 +628,7 @@ mod tests {
     fn bytes_that_rot_on_disk_are_not_passed_on() {
         let dir = tempfile::tempdir().expect("dir");
         let (_cache, blob) = full(dir.path(), &noise(5, LEN));
-        let file = OpenOptions::new().write(true).open(blob.path("")).expect("opens");
+        let mut file = OpenOptions::new().write(true).open(blob.path("")).expect("opens");
         file.write_all_at(300_000, b"rot").expect("writes");
         assert!(blob.encode(0).is_ok());
         assert_eq!(blob.encode(1), Err(MediaError::Corrupt { hash: blob.hash, piece: 1 }));
@@ -666,11 +666,11 @@ mod tests {
         let (_from, source) = full(a.path(), &noise(6, LEN));
         let (_cache, target) = empty(b.path(), &source);
         let (stop, asked) = (AtomicBool::new(false), AtomicU32::new(0));
+        let stopped = || stop.load(Ordering::SeqCst);
+        let need = || {
+            asked.fetch_add(1, Ordering::SeqCst);
+        };
         std::thread::scope(|scope| {
-            let stopped = || stop.load(Ordering::SeqCst);
-            let need = || {
-                asked.fetch_add(1, Ordering::SeqCst);
-            };
             let first = scope.spawn(|| target.wait(0, &stopped, &need));
             let second = scope.spawn(|| target.wait(1, &stopped, &need));
             while asked.load(Ordering::SeqCst) < 2 {

@@ -207,3 +207,285 @@ impl Read for Progress<'_> {
         Ok(len)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::tests::{bytes, decode_from, fixture};
+    use super::*;
+    use crate::base::limits::PIECE;
+    use crate::base::pcm::{self, PcmReader};
+    use std::path::PathBuf;
+    use std::sync::mpsc::{self, Receiver, Sender};
+    use std::time::Duration;
+
+    /// What a stream said.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Said {
+        Need(u32),
+        Primed,
+        Failed(String),
+    }
+
+    fn hooks() -> (StreamHooks, Receiver<Said>) {
+        let (said, heard): (Sender<Said>, _) = mpsc::channel();
+        let (a, b, c) = (said.clone(), said.clone(), said);
+        let hooks = StreamHooks {
+            need: Box::new(move |_, piece| drop(a.send(Said::Need(piece)))),
+            primed: Box::new(move || drop(b.send(Said::Primed))),
+            failed: Box::new(move |why| drop(c.send(Said::Failed(why)))),
+        };
+        (hooks, heard)
+    }
+
+    fn heard(said: &Receiver<Said>) -> Said {
+        said.recv_timeout(Duration::from_secs(20)).expect("the stream says something")
+    }
+
+    fn path(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/media").join(name)
+    }
+
+    fn library() -> (Library, tempfile::TempDir) {
+        let dir = tempfile::tempdir().expect("dir");
+        (Library::open(dir.path()).expect("opens"), dir)
+    }
+
+    fn import(library: &Library, name: &str) -> Result<Track, MediaError> {
+        library.import(&path(name), &mut |_, _| {})
+    }
+
+    /// A WAV of noise, `pieces` pieces long and a little more.
+    fn noise_wav(dir: &Path, pieces: u64) -> PathBuf {
+        let path = dir.join("Noise.wav");
+        let spec = hound::WavSpec {
+            channels: 2,
+            sample_rate: 48_000,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut rng = crate::base::rng::Rng::new(1);
+        let mut writer = hound::WavWriter::create(&path, spec).expect("writes");
+        for _ in 0..pieces * PIECE / 2 + 600 {
+            let sample = i16::from_ne_bytes([rng.next_u64().to_ne_bytes()[0], 3]);
+            writer.write_sample(sample).expect("writes");
+        }
+        writer.finalize().expect("writes");
+        path
+    }
+
+    /// Reads everything from `from` on, as a playout thread would.
+    fn drain(reader: &mut PcmReader, from: u64, frames: u64) -> Vec<f32> {
+        let mut all = vec![0.0; usize::try_from(frames - from).expect("small") * 2];
+        let mut next = from;
+        while next < frames {
+            let is_last = reader.is_abandoned();
+            let place = usize::try_from(next - from).expect("small") * 2;
+            let step = all[place..].len().min(2048);
+            let end = reader.end().unwrap_or(0).min(frames);
+            if end > next {
+                let step = step.min(usize::try_from(end - next).expect("small") * 2);
+                next += reader.read(next, &mut all[place..place + step]) as u64;
+            } else if is_last {
+                break;
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        all.truncate(usize::try_from(next - from).expect("small") * 2);
+        all
+    }
+
+    #[test]
+    fn an_imported_track_says_what_it_is() {
+        let (library, _dir) = library();
+        let mut progress = Vec::new();
+        let track = library
+            .import(&path("stereo.flac"), &mut |done, all| progress.push((done, all)))
+            .expect("imports");
+        let data = fixture("stereo.flac");
+        assert_eq!(track.hash.0, *blake3::hash(&data).as_bytes());
+        assert_eq!((track.size, track.codec), (data.len() as u64, Codec::Flac));
+        assert_eq!((track.rate, track.channels, track.frames), (44_100, 2, 66_150));
+        assert_eq!((track.delay, track.title.as_str()), (0, "Rising and falling"));
+        assert_eq!(track.artists, ["First", "Second"]);
+        assert_eq!(track.album, "Fixtures");
+        assert_eq!(progress.last(), Some(&(track.size, track.size)));
+        assert_eq!(library.holds(&track.hash), Holding::Complete);
+        // A second time is no trouble.
+        assert_eq!(import(&library, "stereo.flac"), Ok(track));
+    }
+
+    #[test]
+    fn without_a_title_the_files_name_serves() {
+        let (library, _dir) = library();
+        assert_eq!(import(&library, "mono24.flac").expect("imports").title, "mono24");
+    }
+
+    #[test]
+    fn encoder_delay_and_exact_length_are_in_the_track() {
+        let (library, _dir) = library();
+        let track = import(&library, "cbr.mp3").expect("imports");
+        assert_eq!((track.frames, track.delay), (110_250, 529 + 576));
+        assert_eq!(import(&library, "cut.flac").expect("imports").frames % 1152, 0);
+    }
+
+    #[test]
+    fn what_is_no_music_is_refused_with_a_sentence() {
+        let (library, dir) = library();
+        let error = import(&library, "text.mp3").expect_err("refused");
+        assert_eq!(error.to_string(), "\"text.mp3\" cannot be played: it is a text file");
+        assert!(matches!(import(&library, "none.mp3"), Err(MediaError::NotFound(_))));
+        let empty = dir.path().join("empty.flac");
+        std::fs::write(&empty, b"").expect("writes");
+        let error = library.import(&empty, &mut |_, _| {}).expect_err("refused");
+        assert!(error.to_string().contains("an empty file"), "{error}");
+        let short = dir.path().join("short.flac");
+        std::fs::write(&short, &fixture("stereo.flac")[..60]).expect("writes");
+        assert!(matches!(library.import(&short, &mut |_, _| {}), Err(MediaError::Broken { .. })));
+        assert!(library.import(dir.path(), &mut |_, _| {}).is_err());
+    }
+
+    #[test]
+    fn a_stream_gives_what_the_decoder_gives_from_any_frame() {
+        let (library, _dir) = library();
+        for name in ["stereo.flac", "mono24.flac", "cbr.mp3"] {
+            let track = import(&library, name).expect("imports");
+            let mut decoder =
+                format::open(track.codec, bytes(&fixture(name)), None).expect("opens");
+            let mut whole = decode_from(decoder.as_mut(), 0);
+            if track.channels == 1 {
+                whole = whole.iter().flat_map(|sample| [*sample, *sample]).collect();
+            }
+            for from in [0, 12_345] {
+                let (writer, mut reader) = pcm::window(8 * pcm::BLOCK_FRAMES);
+                let (hooks, said) = hooks();
+                let _handle = library.open_stream(&track, from, writer, hooks).expect("starts");
+                let all = drain(&mut reader, from, track.frames);
+                let place = usize::try_from(from * 2).expect("small");
+                let end = usize::try_from(track.frames * 2).expect("small");
+                let error = super::super::format::tests::rms(&all, &whole[place..end]);
+                let bound = if track.codec == Codec::Mp3 { 1e-4 } else { 0.0 };
+                assert!(error <= bound, "{name} from {from}: {error}");
+                assert_eq!(heard(&said), Said::Primed);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_from_beyond_the_end_is_primed_and_empty() {
+        let (library, _dir) = library();
+        let track = import(&library, "stereo.flac").expect("imports");
+        let (writer, mut reader) = pcm::window(4096);
+        let (hooks, said) = hooks();
+        let _handle = library.open_stream(&track, 9_999_999, writer, hooks).expect("starts");
+        assert_eq!(heard(&said), Said::Primed);
+        while !reader.is_abandoned() {
+            std::thread::yield_now();
+        }
+        assert_eq!(reader.end(), None);
+    }
+
+    #[test]
+    fn a_stream_starts_with_the_head_and_waits_for_the_rest() {
+        let (owner, dir) = library();
+        let track = owner.import(&noise_wav(dir.path(), 3), &mut |_, _| {}).expect("imports");
+        let (member, _dir) = library();
+        let (writer, mut reader) = pcm::window(400_000);
+        let (hooks, said) = hooks();
+        let handle = member.open_stream(&track, 0, writer, hooks).expect("starts");
+        assert_eq!(heard(&said), Said::Need(0));
+        let give = |piece| {
+            let encoded = owner.encode_piece(&track.hash, piece).expect("encodes");
+            member.accept_piece(&track.hash, piece, &encoded).expect("right")
+        };
+        assert_eq!(give(0), Accepted::Stored);
+        assert_eq!(heard(&said), Said::Primed);
+        assert_eq!(heard(&said), Said::Need(1));
+        assert_eq!(give(2), Accepted::Stored);
+        assert_eq!(give(3), Accepted::Stored);
+        assert_eq!(give(1), Accepted::Completed);
+        assert_eq!(drain(&mut reader, 0, track.frames).len() as u64, track.frames * 2);
+        assert!(said.try_recv().is_err());
+        drop(handle);
+    }
+
+    #[test]
+    fn the_end_of_a_file_is_not_read_to_begin() {
+        let (owner, dir) = library();
+        for file in ["stereo.flac", "mono24.flac", "cbr.mp3", "vbr.mp3"] {
+            // Repeated behind itself until the last piece is far away.
+            let mut data = fixture(file);
+            let tail = data[data.len() / 2..].to_vec();
+            while (data.len() as u64) < 3 * PIECE {
+                data.extend(&tail);
+            }
+            data.extend(b"TAG");
+            data.resize(data.len() + 125, 0);
+            let path = dir.path().join(file);
+            std::fs::write(&path, &data).expect("writes");
+            let track = owner.import(&path, &mut |_, _| {}).expect("imports");
+            let (member, _dir) = library();
+            member.begin(track.hash, track.size).expect("begins");
+            let encoded = owner.encode_piece(&track.hash, 0).expect("encodes");
+            member.accept_piece(&track.hash, 0, &encoded).expect("right");
+            let (writer, mut reader) = pcm::window(30_000);
+            let (hooks, said) = hooks();
+            let _handle = member.open_stream(&track, 0, writer, hooks).expect("starts");
+            assert_eq!(heard(&said), Said::Primed, "{file}");
+            assert!(reader.end().is_some_and(|end| end > 10_000), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_handle_ends_a_blocked_stream() {
+        let (owner, dir) = library();
+        let track = owner.import(&noise_wav(dir.path(), 2), &mut |_, _| {}).expect("imports");
+        // One waits for a piece, the other for its full window to empty.
+        let (member, _dir) = library();
+        for library in [member, owner] {
+            let (writer, reader) = pcm::window(2 * pcm::BLOCK_FRAMES);
+            let (hooks, said) = hooks();
+            let handle = library.open_stream(&track, 0, writer, hooks).expect("starts");
+            let _ = heard(&said);
+            drop(handle);
+            while !reader.is_abandoned() {
+                std::thread::yield_now();
+            }
+            assert!(!matches!(said.recv(), Ok(Said::Failed(_))));
+        }
+    }
+
+    #[test]
+    fn a_track_that_is_not_what_was_said_fails() {
+        let (library, _dir) = library();
+        let mut track = import(&library, "stereo.flac").expect("imports");
+        for wrong in [
+            Track { rate: 48_000, ..track.clone() },
+            Track { channels: 1, ..track.clone() },
+            Track { codec: Codec::Mp3, ..track.clone() },
+            Track { codec: Codec::Wav, ..track.clone() },
+        ] {
+            let (writer, _reader) = pcm::window(4096);
+            let (hooks, said) = hooks();
+            let _handle = library.open_stream(&wrong, 0, writer, hooks).expect("starts");
+            assert!(matches!(heard(&said), Said::Failed(why) if why.contains("Rising")));
+        }
+        track.size += 1;
+        let (writer, _reader) = pcm::window(4096);
+        assert!(library.open_stream(&track, 0, writer, hooks().0).is_err());
+    }
+
+    #[test]
+    fn a_rotten_blob_is_removed_when_it_is_asked_for() {
+        let (library, dir) = library();
+        let track = import(&library, "stereo.flac").expect("imports");
+        let name = track.hash.to_string();
+        let file = dir.path().join("blobs").join(&name[..2]).join(&name);
+        let mut data = std::fs::read(&file).expect("reads");
+        data[30_000] ^= 1;
+        std::fs::write(&file, data).expect("writes");
+        assert!(matches!(library.encode_piece(&track.hash, 0), Err(MediaError::Corrupt { .. })));
+        assert_eq!(library.holds(&track.hash), Holding::None);
+        assert!(!file.exists());
+    }
+}

@@ -215,22 +215,46 @@ fn view(mut source: Bytes, blocks: &Blocks) -> Result<View, FormatError> {
     if blocks.info.1 != INFO_LEN {
         return Err(broken("it has no stream info"));
     }
-    let mut head = b"fLaC".to_vec();
-    let mut append = |kind: u8, (at, len): (u64, u64)| -> io::Result<()> {
-        let start = head.len() + 4;
-        head.push(kind);
-        head.extend(&u32::try_from(len).unwrap_or(0).to_be_bytes()[1..]);
-        head.resize(start + usize::try_from(len).unwrap_or(0), 0);
-        read_exact_at(&mut source, at, &mut head[start..])
+    let mut info = [0; INFO_LEN as usize];
+    read_exact_at(&mut source, blocks.info.0, &mut info)?;
+    let audio = source.size().saturating_sub(blocks.audio);
+    let table = match blocks.seek_table {
+        Some((at, len)) => seek_points(&mut source, at, len, audio)?,
+        None => Vec::new(),
     };
-    match blocks.seek_table {
-        Some(table) => {
-            append(STREAM_INFO, blocks.info)?;
-            append(SEEK_TABLE | LAST, table)?;
-        }
-        None => append(STREAM_INFO | LAST, blocks.info)?,
+    let mut head = b"fLaC".to_vec();
+    append(&mut head, if table.is_empty() { STREAM_INFO | LAST } else { STREAM_INFO }, &info);
+    if !table.is_empty() {
+        append(&mut head, SEEK_TABLE | LAST, &table);
     }
     Ok(View { head, audio: blocks.audio, source, at: 0 })
+}
+
+fn append(head: &mut Vec<u8>, kind: u8, body: &[u8]) {
+    let len = u32::try_from(body.len()).expect("bounded by the largest seek table");
+    head.push(kind);
+    head.extend(&len.to_be_bytes()[1..]);
+    head.extend(body);
+}
+
+/// The points of a seek table that can be true: rising, and within the `audio` bytes that are
+/// there. The search between two points does not expect anything else.
+fn seek_points(source: &mut Bytes, at: u64, len: u64, audio: u64) -> io::Result<Vec<u8>> {
+    const POINT: usize = 18;
+    let mut table = vec![0; usize::try_from(len).expect("bounded by the largest seek table")];
+    read_exact_at(source, at, &mut table)?;
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let mut last = None;
+    let mut points = Vec::new();
+    for point in table.chunks_exact(POINT) {
+        let place = (number(&point[..8]), number(&point[8..16]));
+        let rises = last.is_none_or(|(frame, byte)| place.0 > frame && place.1 > byte);
+        if rises && place.1 < audio {
+            points.extend(point);
+            last = Some(place);
+        }
+    }
+    Ok(points)
 }
 
 /// `head`, then the source from `audio` on.

@@ -270,7 +270,7 @@ mod tests {
                 let all = decode_from(&mut decoder, 0);
                 let channels = usize::from(channels);
                 assert_eq!(all.len(), 3000 * channels);
-                let tolerance = 1.1 / 2_f32.powi(i32::from(bits.min(24)) - 1);
+                let tolerance = 2.0 / 2_f32.powi(i32::from(bits.min(24)) - 1);
                 for (i, value) in all.iter().enumerate() {
                     let wanted = chirp(i / channels, 48_000, i % channels);
                     assert!((value - wanted).abs() <= tolerance, "{bits} bits, sample {i}");
