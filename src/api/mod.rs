@@ -159,4 +159,4 @@ impl axum::serve::Listener for Listening {
 #[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

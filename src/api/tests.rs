@@ -18,22 +18,23 @@ use crate::engine::command::{Done, SeekTo, VolumeChange};
 use crate::wire::message::Level;
 use crate::wire::{Codec, RefusalCode};
 
-struct Fake {
+/// Remembers commands, refuses when told to, and publishes what the test says.
+pub(crate) struct Fake {
     status: watch::Sender<Arc<Status>>,
     commands: Mutex<Vec<Command>>,
     refusal: Mutex<Option<Refusal>>,
 }
 
 impl Fake {
-    fn commands(&self) -> Vec<Command> {
+    pub(crate) fn commands(&self) -> Vec<Command> {
         std::mem::take(&mut *self.commands.lock().expect("no panic"))
     }
 
-    fn refuse(&self, refusal: Refusal) {
+    pub(crate) fn refuse(&self, refusal: Refusal) {
         *self.refusal.lock().expect("no panic") = Some(refusal);
     }
 
-    fn publish(&self, change: impl FnOnce(&mut Status)) {
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(|status| change(Arc::make_mut(status)));
     }
 }
@@ -100,15 +101,15 @@ impl Backend for Fake {
 }
 
 /// A served interface. Dropping it stops the server.
-struct Served {
-    fake: Arc<Fake>,
+pub(crate) struct Served {
+    pub(crate) fake: Arc<Fake>,
     place: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,
     server: tokio::task::JoinHandle<Result<(), ApiError>>,
 }
 
 impl Served {
-    async fn start() -> Served {
+    pub(crate) async fn start() -> Served {
         let place = tempfile::tempdir().expect("a directory");
         let fake = Arc::new(Fake {
             status: watch::Sender::new(Arc::new(sample::status())),
@@ -124,8 +125,16 @@ impl Served {
         Served { fake, place, stop: Some(stop), server }
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.place.path().join("s")
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.stop.take().expect("once").send(()).expect("running");
+    }
+
     async fn connect(&self) -> UnixStream {
-        UnixStream::connect(self.place.path().join("s")).await.expect("listening")
+        UnixStream::connect(self.socket()).await.expect("listening")
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> (StatusCode, Value) {
@@ -443,7 +452,7 @@ async fn stopping_ends_event_streams_and_removes_the_socket() {
     let mut served = Served::start().await;
     let mut events = served.events("").await;
     next(&mut events).await;
-    served.stop.take().expect("once").send(()).expect("running");
+    served.stop();
     let farewell = events.next().await.expect("a message").expect("no failure");
     assert!(farewell.is_close(), "{farewell:?}");
     drop(events);

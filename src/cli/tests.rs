@@ -8,8 +8,12 @@ use super::screen::Colour;
 use super::seek::Where;
 use super::volume::Loudness;
 use super::*;
+use crate::api::tests::Served;
 use crate::api::{Event, sample};
-use crate::engine::Status;
+use crate::base::{EntryId, Span};
+use crate::engine::command::{SeekTo, VolumeChange};
+use crate::engine::{Command, Status};
+use crate::wire::{Refusal, RefusalCode};
 
 fn parse(line: &str) -> Result<Verb, String> {
     let arguments = Arguments::try_parse_from(line.split_whitespace());
@@ -115,23 +119,81 @@ fn relative_paths_leave_complete() {
 
 #[test]
 fn status_in_eighty_columns() {
-    assert_lines(&status::lines(&sample::status(), Look::PLAIN), "STATUS");
+    assert_lines(
+        &status::lines(&sample::status(), Look::PLAIN),
+        "
+Kitchen party · GROOVE-7KQ4 · 2 of 3 devices · coordinator kitchen
+
+playing  So What · Miles Davis · Kind of Blue
+━━━━━━━━━──────────────────────────────────────────────────────────  1:23 / 9:22
+
+DEVICE           STATE      OFFSET VOLUME OUTPUT            NETWORK
+*kitchen         synced   +12±18µs     80 ok                good
+living-room-left synced -340±302µs     80 ok                good
+porch            away            –  muted failed: unplugged good
+
+# NEXT               ARTIST      LENGTH FROM
+7 Freddie Freeloader Miles Davis   5:37 kitchen
+9 Blue in Green      Miles Davis   5:37 kitchen
+",
+    );
     let alone = status::lines(&Status::default(), Look::PLAIN);
     assert!(alone[0].contains("in no room"), "{alone:?}");
 }
 
 #[test]
 fn sync_in_eighty_columns() {
-    assert_lines(&live_lines(&sample::status(), Look::PLAIN), "SYNC");
+    assert_lines(
+        &live_lines(&sample::status(), Look::PLAIN),
+        "
+Kitchen party · GROOVE-7KQ4 · coordinator kitchen · playing 1:23/9:22 So What
+
+DEVICE           STATE     OFFSET  ASYM   RTT JITTER DRIFT   DAC CORR  BUF DRY
+                              ±3σ   max   min          ppm   ppm  ppm    s
+*kitchen         synced  +12±18µs   0µs   0µs    0µs -12.3 +31.2 +0.4 15.2   1
+living-room-left synced -340±96µs 206µs 412µs  1.6ms -12.3 +31.2 +0.4 15.2   1
+porch            away           –     –     –      –     –     –    –    –   –
+",
+    );
 }
 
 #[test]
 fn lists_in_eighty_columns() {
     let status = sample::status();
-    assert_lines(&rooms::lines(&status.rooms, Look::PLAIN), "ROOMS");
-    assert_lines(&peers::lines(&status.peers, Look::PLAIN), "PEERS");
-    assert_lines(&volume::lines(&status.members, Look::PLAIN), "VOLUME");
-    assert_lines(&room::lines(&status, Look::PLAIN), "ROOM");
+    let lists = [
+        rooms::lines(&status.rooms, Look::PLAIN),
+        peers::lines(&status.peers, Look::PLAIN),
+        volume::lines(&status.members, Look::PLAIN),
+        room::lines(&status, Look::PLAIN),
+    ];
+    assert_lines(
+        &lists.join(&String::new()),
+        "
+CODE        NAME          DEVICES ACCESS PLAYING
+GROOVE-7KQ4 Kitchen party       3 open   So What joined
+GROOVE-M3XA Next door           1 locked –
+
+DEVICE           STATE     ADDRESS           ROOM           SENT RECEIVED
+living-room-left connected 192.168.1.20:4766 GROOVE-7KQ4 61.2 MB      0 B
+porch            away      192.168.1.20:4766 GROOVE-7KQ4     0 B      0 B
+
+DEVICE           VOLUME
+kitchen              80
+living-room-left     80
+porch             muted
+
+name         Kitchen party
+code         GROOVE-7KQ4
+access       open
+devices      2 here, 3 in all
+coordinator  kitchen
+owner        nobody
+dj           nobody
+term         3
+log          entry 42, state 0123456789abcdef
+id           d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4
+",
+    );
 }
 
 #[test]
@@ -196,21 +258,94 @@ fn a_picture_follows_snapshot_and_changes() {
     assert_eq!(status, Status { queue: Vec::new(), ..sample::status() });
 }
 
+const PROGRAMS: Programs = Programs {
+    daemon: |_| anyhow::bail!("not asked for"),
+    demo: |_| anyhow::bail!("not asked for"),
+};
+
+fn run_on(socket: &std::path::Path, line: &str) -> ExitCode {
+    let socket = ["groovebox", "--socket", socket.to_str().expect("UTF-8")];
+    run_with(socket.into_iter().chain(line.split_whitespace()).map(OsString::from), PROGRAMS)
+}
+
 #[test]
 fn nobody_listening_is_exit_code_three() {
     let place = tempfile::tempdir().expect("a directory");
-    let socket = place.path().join("nobody");
-    let programs = Programs {
-        daemon: |_| anyhow::bail!("not asked for"),
-        demo: |_| anyhow::bail!("not asked for"),
-    };
-    let run = |verb: &str| {
-        let words = ["groovebox", "--socket", socket.to_str().expect("UTF-8"), verb];
-        run_with(words.map(OsString::from), programs)
-    };
+    let run = |line: &str| run_on(&place.path().join("nobody"), line);
     assert_eq!(run("status"), ExitCode::from(3));
+    assert_eq!(run("status --watch"), ExitCode::from(3));
     assert_eq!(run("pause"), ExitCode::from(3));
     assert_eq!(run("dance"), ExitCode::from(2));
     assert_eq!(run("demo"), ExitCode::from(1));
     assert_eq!(run("version"), ExitCode::from(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_verb_reaches_a_daemon() {
+    let served = Served::start().await;
+    let run = async |line: &'static str| {
+        let socket = served.socket();
+        let ran = tokio::task::spawn_blocking(move || run_on(&socket, line));
+        (ran.await.expect("no panic"), served.fake.commands())
+    };
+    for line in [
+        "status",
+        "status --json",
+        "sync",
+        "sync --json",
+        "peers",
+        "rooms",
+        "room show",
+        "room show --json",
+        "queue",
+        "queue list --json",
+        "volume",
+        "outputs",
+        "version --json",
+    ] {
+        assert_eq!(run(line).await, (ExitCode::SUCCESS, Vec::new()), "{line}");
+    }
+    let member = Some("porch".to_owned());
+    for (line, command) in [
+        ("pause", Command::Pause),
+        ("play", Command::Resume),
+        ("toggle --json", Command::Toggle),
+        ("stop", Command::Stop),
+        ("next", Command::Next),
+        ("prev", Command::Prev),
+        ("resume", Command::Resume),
+        ("seek -10", Command::Seek { to: SeekTo::Relative(Span::from_secs(-10)) }),
+        ("queue clear", Command::Clear),
+        ("queue remove 7 9", Command::Remove { entries: vec![EntryId(7), EntryId(9)] }),
+        (
+            "volume -5 --member porch",
+            Command::Volume { member: member.clone(), change: VolumeChange::By(-5) },
+        ),
+        ("volume 30 --room", Command::RoomVolume { change: VolumeChange::To(30) }),
+        ("mute off --member porch", Command::Mute { member, muted: Some(false) }),
+        ("mute toggle", Command::Mute { member: None, muted: None }),
+        ("room create", Command::CreateRoom { name: None }),
+        ("room join GROOVE-7KQ4", Command::JoinRoom { room: "GROOVE-7KQ4".to_owned() }),
+        ("room leave", Command::LeaveRoom),
+    ] {
+        assert_eq!(run(line).await, (ExitCode::SUCCESS, vec![command]), "{line}");
+    }
+    assert_eq!(run("play /m/a /m/broken").await.1.len(), 1);
+    assert_eq!(run("queue add /m/broken --json").await, (ExitCode::from(1), Vec::new()));
+    served.fake.refuse(Refusal::new(RefusalCode::NotFound, "no such entry", "list them"));
+    assert_eq!(run("queue remove 8").await.0, ExitCode::from(4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watching_ends_well_when_the_daemon_says_goodbye() {
+    let mut served = Served::start().await;
+    let client = client::Client::new(vec!["/nonexistent".into(), served.socket()]);
+    let mut follower = client.follow().await.expect("listening");
+    let first = follower.next().await.expect("an event");
+    assert!(matches!(first, Some(Event::Snapshot { .. })));
+    served.fake.publish(|status| status.queue.clear());
+    let second = follower.next().await.expect("an event");
+    assert!(matches!(second, Some(Event::Delta { .. })));
+    served.stop();
+    assert!(follower.next().await.expect("a farewell").is_none());
 }
