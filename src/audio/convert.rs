@@ -70,8 +70,7 @@ impl DeviceSample for f64 {
 macro_rules! integer {
     ($type:ident, $to:ident) => {
         impl DeviceSample for $type {
-            #[allow(clippy::cast_possible_truncation)] // never: the value has as many bits
-            #[allow(trivial_numeric_casts)]
+            #[allow(clippy::cast_possible_truncation, reason = "the value has as many bits")]
             fn from_unit(x: f32) -> $type {
                 $to(x, $type::BITS) as $type
             }

@@ -35,6 +35,9 @@ const MAX_FRAMES: u64 = 30 * 60 * 48_000;
 /// Frames of a block; a period of two seconds at 192 kHz fits.
 const MAX_BLOCK: u32 = 400_000;
 
+/// Windows of a comparison: a recording's times are not trusted to be near each other.
+const MAX_WINDOWS: usize = 10_000;
+
 /// Writes a recording.
 #[derive(Debug)]
 pub struct Recorder {
@@ -332,9 +335,9 @@ pub fn compare(a: &Recording, b: &Recording, plan: &Plan) -> Comparison {
     let mut windows = Vec::new();
     if let (Some((a_from, a_to)), Some((b_from, b_to))) = (a.span(), b.span()) {
         let margin = Span(plan.window.0 / 2) + plan.reach;
-        let mut correlator = Correlator::new(a.rate, plan);
+        let correlator = Correlator::new(a.rate, plan);
         let mut middle = a_from.later(b_from) + plan.settle + margin;
-        while middle + margin < a_to.min(b_to) {
+        while middle + margin < a_to.min(b_to) && windows.len() < MAX_WINDOWS {
             windows.push((middle, correlator.find(a, b, middle)));
             middle += plan.hop.max(Span::from_millis(1));
         }
@@ -408,7 +411,7 @@ impl Correlator {
         Correlator { step, n, reach, forward, inverse }
     }
 
-    fn find(&mut self, a: &Recording, b: &Recording, middle: LocalTime) -> Finding {
+    fn find(&self, a: &Recording, b: &Recording, middle: LocalTime) -> Finding {
         let start = middle - nanos(to_f64(self.n) * self.step / 2.0);
         let long = self.n + 2 * self.reach;
         let window = a.resample(start, self.n, self.step);
@@ -450,10 +453,9 @@ impl Correlator {
     }
 
     fn peak(&self, likeness: &[f64]) -> Finding {
-        let best =
-            |(i, x): (usize, &f64), (j, y): (usize, f64)| if *x > y { (i, *x) } else { (j, y) };
-        let start = (0, f64::MIN);
-        let (at, top) = likeness.iter().enumerate().fold(start, |kept, new| best(new, kept));
+        let by_likeness = |x: &(usize, f64), y: &(usize, f64)| x.1.total_cmp(&y.1);
+        let top = likeness.iter().copied().enumerate().max_by(by_likeness);
+        let Some((at, top)) = top else { return Finding::Different };
         // At the very edge the true peak may be outside.
         let inside = at > 0 && at + 1 < likeness.len();
         if top < LIKE || !inside {
