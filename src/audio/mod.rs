@@ -8,6 +8,8 @@ pub mod output;
 pub mod paced;
 pub mod realtime;
 pub mod record;
+pub mod mixer;
 pub mod reader;
+pub mod shelf;
 pub mod sink;
 pub mod wav_sink;

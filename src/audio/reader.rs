@@ -4,8 +4,7 @@
 //! above the device's, so that the filter stays as steep), changes of the ratio from chunk to
 //! chunk without a click, no allocation. Its position is private, but moves by exactly one
 //! step a frame; so it is mirrored here, and two facts about it are measured by tests: the
-//! first frame that it yields stands [`Reader::FIRST`] before its first input, and a ratio
-//! that is a little off during the frames that fill its history lets a reader begin at any
+//! first frame that it yields stands half the taps before its first input, and a ratio that is a little off during the frames that fill its history lets a reader begin at any
 //! fraction of a frame.
 //!
 //! It knows nothing of segments, fades and missing frames: see [`super::voice`].
@@ -139,7 +138,12 @@ impl Reader {
         let start = start as f64;
         self.last = start - self.first_offset();
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.read(&mut scratch[..frames], (lead - start) / n, source);
+        let mut left = frames;
+        while left > 0 {
+            let now = left.min(self.max_chunk);
+            self.read(&mut scratch[..now], (lead - start) / n, source);
+            left -= now;
+        }
         self.scratch = scratch;
         self.step = step;
     }
@@ -190,7 +194,7 @@ impl Reader {
         let frames = (2 * self.taps) as f64 / self.nominal_step;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive")]
         let frames = frames.ceil() as usize;
-        frames.min(self.max_chunk)
+        frames
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Their error is no noise around the truth but a saw-tooth that a filter follows. Medians of
 //! a tenth of a second, a minute of them, and a straight line through the middle average it
-//! away. Until a sink has shown that it needs this, only the medians are kept.
+//! away. Until a sink has shown that it needs this, by errors as large as a coarse pointer's
+//! or by small steps again and again, only the medians are kept.
 
 use std::collections::VecDeque;
 
@@ -16,24 +17,21 @@ const BIN_CAP: usize = 64;
 /// Bins of the line: one minute.
 const BINS: usize = 600;
 
-/// Bins until the spread and the correlation are believed.
+/// Bins until the spread is believed.
 const SPREAD_AFTER: usize = 20;
-const CORRELATED_AFTER: usize = 100;
 
 /// A spread of the innovations above this is a coarse pointer; below the second figure it no
 /// longer is.
 const SPREAD_IN_S: f64 = 200e-6;
 const SPREAD_OUT_S: f64 = 100e-6;
 
-/// So is an error that is alike after a second, if it is large enough to matter.
-const CORRELATION_IN: f64 = 0.35;
-const CORRELATION_OUT: f64 = 0.2;
-const CORRELATED_S: f64 = 50e-6;
+/// Small steps, forgotten over five minutes, that make a beat: a device that lost a few frames
+/// makes one.
+const STEPS_IN: f64 = 2.2;
+const STEPS_OUT: f64 = 0.5;
+const STEPS_KEPT: f64 = 1.0 - BIN_S / 300.0;
 
-/// Bins of one second: the lag of the correlation.
-const LAG: usize = 10;
-
-/// Share of a new bin in the running spread and correlation: five seconds.
+/// Share of a new bin in the running spread: five seconds.
 const SHARE: f64 = 0.02;
 
 /// A standard deviation is so many median absolute deviations of a normal law.
@@ -60,11 +58,9 @@ pub(super) struct Coarse {
     open_since: f64,
     open: Vec<(f64, f64)>,
     bins: VecDeque<(f64, f64)>,
-    recent: VecDeque<f64>,
     scratch: Vec<f64>,
     spread: f64,
-    power: f64,
-    lagged: f64,
+    steps: f64,
     seen: usize,
     line: Option<Line>,
 }
@@ -75,11 +71,9 @@ impl Coarse {
             open_since: 0.0,
             open: Vec::with_capacity(BIN_CAP),
             bins: VecDeque::with_capacity(BINS),
-            recent: VecDeque::with_capacity(LAG),
             scratch: Vec::with_capacity(BINS),
             spread: 0.0,
-            power: 0.0,
-            lagged: 0.0,
+            steps: 0.0,
             seen: 0,
             line: None,
         }
@@ -112,9 +106,16 @@ impl Coarse {
         }
     }
 
+    /// A small step was seen. The first ones are believed: what lies before counts no more.
+    pub(super) fn step(&mut self) {
+        self.steps += 1.0;
+        if !self.is_needed() {
+            self.bins.clear();
+        }
+    }
+
     fn close(&mut self, x: f64) {
         let y = self.median_of_open(|seen| seen.0);
-        let innovation = self.median_of_open(|seen| seen.1);
         let spread = MAD * self.median_of_open(|seen| seen.1.abs());
         let middle = f64::midpoint(self.open_since, x);
         self.open.clear();
@@ -123,7 +124,7 @@ impl Coarse {
         }
         self.bins.push_back((middle, y));
         self.seen += 1;
-        self.weigh(innovation, spread);
+        self.weigh(spread);
         if self.is_needed() {
             self.line = Some(self.fit(x));
         } else {
@@ -131,27 +132,19 @@ impl Coarse {
         }
     }
 
-    fn weigh(&mut self, innovation: f64, spread: f64) {
+    fn weigh(&mut self, spread: f64) {
         // The first bins count fully, as a plain mean would have them.
         #[expect(clippy::cast_precision_loss, reason = "small until the minimum takes over")]
         let share = SHARE.max(1.0 / self.seen as f64);
         self.spread += share * (spread - self.spread);
-        if self.recent.len() == LAG {
-            let before = self.recent.pop_front().unwrap_or(0.0);
-            self.power += SHARE * (innovation * innovation - self.power);
-            self.lagged += SHARE * (innovation * before - self.lagged);
-        }
-        self.recent.push_back(innovation);
+        self.steps *= STEPS_KEPT;
     }
 
     fn is_needed(&self) -> bool {
-        let correlation = if self.power > 0.0 { self.lagged / self.power } else { 0.0 };
-        let matters = self.seen > CORRELATED_AFTER && self.power.sqrt() > CORRELATED_S;
         if self.line.is_some() {
-            return self.spread > SPREAD_OUT_S || (matters && correlation > CORRELATION_OUT);
+            return self.spread > SPREAD_OUT_S || self.steps > STEPS_OUT;
         }
-        (self.seen > SPREAD_AFTER && self.spread > SPREAD_IN_S)
-            || (matters && correlation > CORRELATION_IN)
+        (self.seen > SPREAD_AFTER && self.spread > SPREAD_IN_S) || self.steps > STEPS_IN
     }
 
     fn median_of_open(&mut self, value: impl Fn(&(f64, f64)) -> f64) -> f64 {

@@ -117,8 +117,10 @@ impl DacModel {
         self.coarse.observe(x, y, innovation);
         match broken {
             // The steps of a coarse pointer are its nature; the slow line goes through them.
-            Some(Break::Aside) if self.is_coarse() => Observed::Bent,
-            Some(Break::Aside) => Observed::Broke,
+            Some(Break::Aside) => {
+                self.coarse.step();
+                if self.is_coarse() { Observed::Bent } else { Observed::Broke }
+            }
             Some(Break::Far) => {
                 self.coarse.shift(innovation);
                 Observed::Broke
@@ -311,12 +313,12 @@ mod tests {
         let mut rng = Rng::new(9);
         let mut model = DacModel::new(RATE, None);
         let mut worst = 0.0_f64;
-        for k in 0..12_000 {
+        for k in 0..20_000 {
             let frame = k * PERIOD;
             // A beat of 20 s between the frame counter of the bus and the converter.
             let beat = 1e-3 * (k as f64 * 0.01 * 0.05).fract();
             model.observe(frame, local(truth(frame, 30e-6) + beat + interrupt(&mut rng)));
-            if k > 7_000 {
+            if k > 12_000 {
                 worst = worst.max((error(&model, frame, 30e-6) - 0.5e-3).abs());
             }
         }
