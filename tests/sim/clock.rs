@@ -303,11 +303,11 @@ steady_scenes! {
     clock_wifi: WIFI, as_drawn, 80.0, 0.95;
     clock_wifi_warming_up: WIFI, warming_up, 80.0, 0.95;
     clock_wifi_bursty: WIFI_BURSTY, as_drawn, 80.0, 0.95;
-    clock_wifi_queued_one_way: WIFI_QUEUED, as_drawn, 160.0, 0.90;
+    clock_wifi_queued_one_way: WIFI_QUEUED, as_drawn, 160.0, 0.95;
     clock_wifi_asymmetric: WIFI_ASYMMETRIC, as_drawn, 600.0, 0.0;
-    clock_wifi_correlated: WIFI_CORRELATED, as_drawn, 160.0, 0.85;
-    clock_wifi_saturated: WIFI_SATURATED, as_drawn, 600.0, 0.85;
-    clock_wifi_saturated_correlated: WIFI_SATURATED_CORRELATED, as_drawn, 800.0, 0.80;
+    clock_wifi_correlated: WIFI_CORRELATED, as_drawn, 160.0, 0.95;
+    clock_wifi_saturated: WIFI_SATURATED, as_drawn, 600.0, 0.95;
+    clock_wifi_saturated_correlated: WIFI_SATURATED_CORRELATED, as_drawn, 800.0, 0.95;
 }
 
 /// Stations come in at any phase of the path; the error at instants after, and the time from

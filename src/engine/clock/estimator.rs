@@ -36,6 +36,11 @@ const SPLIT_FROM: usize = 8;
 /// From so many samples on, the mean of what the halves say turns slow.
 const SETTLED: u64 = 60;
 
+/// Noise that lasts is shared by neighbours but not by stretches this long, seconds; the
+/// window must span several of them.
+const STRETCH_S: f64 = 4.0;
+const STRETCHES_FROM_S: f64 = 16.0;
+
 /// Share of the legs' skew that counts as error: what skewed queues cost in simulation.
 const SKEW_WEIGHT: f64 = 0.35;
 
@@ -45,6 +50,9 @@ const SIGMA_FLOOR_S: f64 = 0.5e-6;
 /// Golden-section steps of the fit and of its two halves: 24 narrow ±12 ppm to 0.2 ppb.
 const STEPS: u32 = 24;
 const HALF_STEPS: u32 = 16;
+
+/// What is claimed before any answer, seconds: a quarter of the slowest one taken.
+const UNKNOWN_S: f64 = 0.5;
 
 /// A clock jump must exceed so many standard deviations …
 const JUMP_SIGMAS: f64 = 6.0;
@@ -130,6 +138,8 @@ pub struct Estimator {
     /// Subtracted from every raw difference, so that floats keep their nanoseconds.
     base: Span,
     columns: Columns,
+    /// One half of them, stretch by stretch.
+    part: Columns,
     prior: FrequencyPrior,
     /// Exchanges since the start or the last jump.
     n: u64,
@@ -138,6 +148,8 @@ pub struct Estimator {
     solution: Option<Solution>,
     /// Mean square of the difference between the offsets of the two halves, s².
     split: Option<f64>,
+    /// The same between halves made of whole stretches of [`STRETCH_S`].
+    stretched: Option<f64>,
     skew: f64,
     window: Span,
     holdover: Holdover,
@@ -153,26 +165,35 @@ impl Estimator {
     /// Knows nothing but the prior.
     #[must_use]
     pub fn new(prior: FrequencyPrior) -> Estimator {
-        Estimator::with_buffers(VecDeque::with_capacity(RING), Columns::with_capacity(RING), prior)
+        let columns = || Columns::with_capacity(RING);
+        Estimator::with_buffers(VecDeque::with_capacity(RING), columns(), columns(), prior)
     }
 
     /// Forgets everything and keeps its memory.
     pub fn reset(&mut self, prior: FrequencyPrior) {
         let mut ring = std::mem::take(&mut self.ring);
         ring.clear();
-        *self = Estimator::with_buffers(ring, std::mem::take(&mut self.columns), prior);
+        let (columns, part) = (std::mem::take(&mut self.columns), std::mem::take(&mut self.part));
+        *self = Estimator::with_buffers(ring, columns, part, prior);
     }
 
-    fn with_buffers(ring: VecDeque<Sample>, columns: Columns, prior: FrequencyPrior) -> Estimator {
+    fn with_buffers(
+        ring: VecDeque<Sample>,
+        columns: Columns,
+        part: Columns,
+        prior: FrequencyPrior,
+    ) -> Estimator {
         Estimator {
             ring,
             base: Span::ZERO,
             columns,
+            part,
             prior,
             n: 0,
             fresh: 0,
             solution: None,
             split: None,
+            stretched: None,
             skew: 0.0,
             window: QUIET_WINDOW,
             holdover: Holdover::new(prior),
@@ -271,21 +292,28 @@ impl Estimator {
         }
     }
 
-    /// One standard deviation of the offset at an instant of ours, seconds: statistics, skew
-    /// and age. A constant asymmetry of the path cannot be seen and is not in it.
+    /// One standard deviation of the offset at an instant of ours, seconds: statistics or
+    /// lasting noise, whichever is larger; skew; age. A constant asymmetry of the path cannot
+    /// be seen and is not in it.
     #[must_use]
     pub fn sigma(&self, at: LocalTime) -> f64 {
-        let Some(solution) = self.solution else { return 0.5 };
+        let Some(solution) = self.solution else { return UNKNOWN_S };
         let Some(statistics) = self.sigma_statistics() else { return solution.fastest / 2.0 };
         let age = (at - solution.at).as_secs_f64().max(0.0);
-        let squares = statistics.powi(2) + self.sigma_skew().powi(2) + self.holdover.growth(age);
-        squares.sqrt()
+        let noise = statistics.max(self.sigma_lasting());
+        (noise.powi(2) + self.sigma_skew().powi(2) + self.holdover.growth(age)).sqrt()
     }
 
     /// The part that more or better probes would lower, seconds.
     #[must_use]
     pub fn sigma_statistics(&self) -> Option<f64> {
         self.split.map(|split| 0.5 * split.sqrt() + SIGMA_FLOOR_S)
+    }
+
+    /// The part that comes of noise that lasts, seconds; 0 while the window is short.
+    #[must_use]
+    pub fn sigma_lasting(&self) -> f64 {
+        self.stretched.map_or(0.0, |split| 0.5 * split.sqrt())
     }
 
     /// The part that comes of unequal queues, seconds.
@@ -370,6 +398,7 @@ impl Estimator {
         self.n = self.ring.len() as u64;
         self.n_jumps += 1;
         self.split = None;
+        self.stretched = None;
         self.skew = 0.0;
         self.window = QUIET_WINDOW;
         self.suspicion = None;
@@ -403,9 +432,21 @@ impl Estimator {
         let gain = if self.n > SETTLED { 0.05 } else { 0.3 };
         let mean = self.split.map_or(split, |mean| mean + gain * (split - mean));
         self.split = Some(mean);
+        if fit.span >= STRETCHES_FROM_S {
+            let offsets = [0, 1].map(|half| self.fit_stretches(half, fit.frequency));
+            let split = (offsets[0] - offsets[1]).powi(2);
+            let mean = self.stretched.unwrap_or(split);
+            self.stretched = Some(mean + gain * (split - mean));
+        }
         let weight = if self.skew == 0.0 { 1.0 } else { 0.1 };
         self.skew += weight * (skew - self.skew);
         self.window = if 0.5 * mean.sqrt() < QUIET_S { QUIET_WINDOW } else { NOISY_WINDOW };
+    }
+
+    /// The offset by every other stretch of the window.
+    fn fit_stretches(&mut self, half: usize, frequency: f64) -> f64 {
+        self.part.copy_stretches(&self.columns, half);
+        self.part.legs().fit(self.prior, frequency, HALF_STEPS).offset
     }
 
     fn forget_old(&mut self, now: LocalTime) {
@@ -487,6 +528,19 @@ impl Columns {
         }
     }
 
+    /// Takes over every other [`STRETCH_S`] of another's samples.
+    fn copy_stretches(&mut self, all: &Columns, half: usize) {
+        for column in [&mut self.ta, &mut self.a, &mut self.tb, &mut self.b] {
+            column.clear();
+        }
+        for i in (0..all.len()).filter(|i| stretch_of(all.ta[*i]) % 2 == half) {
+            self.ta.push(all.ta[i]);
+            self.a.push(all.a[i]);
+            self.tb.push(all.tb[i]);
+            self.b.push(all.b[i]);
+        }
+    }
+
     fn len(&self) -> usize {
         self.ta.len()
     }
@@ -498,6 +552,12 @@ impl Columns {
     fn legs(&self) -> Legs<'_> {
         Legs::new(&self.ta, &self.a, &self.tb, &self.b)
     }
+}
+
+/// Which stretch before now an instant (seconds, negative) is in.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates at 0")]
+fn stretch_of(at: f64) -> usize {
+    (-at / STRETCH_S) as usize
 }
 
 /// One clock's stamp minus the other's: not a time that passed.
