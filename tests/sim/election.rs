@@ -203,7 +203,8 @@ impl House {
         let now = LocalTime(self.now + self.devices[node].offset);
         let Some(election) = &mut self.devices[node].election else { return };
         act(election, now);
-        while let Some(output) = self.devices[node].election.as_mut().and_then(Election::poll_output)
+        while let Some(output) =
+            self.devices[node].election.as_mut().and_then(Election::poll_output)
         {
             self.obey(node, output);
         }
@@ -241,8 +242,7 @@ impl House {
                 assert_eq!(term.node, id(node), "{}: heartbeat of another's term", self.name());
                 let (room, sent) = (ROOM, RoomTime(self.now));
                 let (last_idx, _, chain) = log;
-                let beat =
-                    Heartbeat { room, term, seq, sent, last_idx, chain, successors, live };
+                let beat = Heartbeat { room, term, seq, sent, last_idx, chain, successors, live };
                 self.send(node, place(to), Packet::Heartbeat(beat));
             }
             Out::SendAck { to, seq } => {
@@ -282,8 +282,7 @@ impl House {
         self.leads.push((self.now, term));
         self.devices[node].matched.clear();
         let (last_idx, last_term, chain) = self.log_end(node);
-        let line =
-            RoomLine { epoch: 0, local0: LocalTime(0), room0: RoomTime(0), rate: 0.0 };
+        let line = RoomLine { epoch: 0, local0: LocalTime(0), room0: RoomTime(0), rate: 0.0 };
         let start = Start { room: ROOM, term, last_idx, last_term, chain, line };
         for to in 0..self.devices.len() {
             self.send(node, to, Packet::Start(Box::new(start.clone())));
@@ -488,7 +487,8 @@ impl House {
         self.views[node][to] = true;
         self.members_changed(node);
         let known = self.devices[to].election.as_ref().map(|e| (e.term(), e.role()));
-        let told = known.filter(|&(_, role)| role != Role::Observer && !self.devices[node].told_term);
+        let told =
+            known.filter(|&(_, role)| role != Role::Observer && !self.devices[node].told_term);
         if let Some((term, _)) = told {
             self.devices[node].told_term = true;
             if self.role(node) == Some(Role::Observer) {
@@ -499,10 +499,8 @@ impl House {
 
     fn members_changed(&mut self, node: usize) {
         let facts = |n: usize| MemberFacts { connected: self.views[node][n], score: 5000 };
-        let others: BTreeMap<NodeId, MemberFacts> = (0..self.devices.len())
-            .filter(|&n| n != node)
-            .map(|n| (id(n), facts(n)))
-            .collect();
+        let others: BTreeMap<NodeId, MemberFacts> =
+            (0..self.devices.len()).filter(|&n| n != node).map(|n| (id(n), facts(n))).collect();
         self.with(node, |election, now| election.members_changed(now, &others));
     }
 
@@ -848,8 +846,12 @@ fn after_the_coordinators_death_another_leads_within_1500_ms() {
 
 #[test]
 fn a_goodbye_is_faster_than_any_silence() {
-    let (first, _) = measure(5, Air::Cable, End::Stopped, 50);
-    assert!(first <= 250.0, "{first} ms");
+    let mut first: Vec<f64> =
+        (1..=100).map(|seed| failover(seed, 5, Air::Cable, End::Stopped).first).collect();
+    let (half, most) = (percentile(&mut first, 0.5), percentile(&mut first, 0.99));
+    println!("  5 devices, Cable, Stopped: first p50 {half:5.0} p99 {most:5.0} ms");
+    // Where the goodbye itself is lost and repeated, somebody still vouches for the leaver.
+    assert!(half <= 60.0 && most <= 1000.0, "{half} and {most} ms");
 }
 
 #[test]

@@ -109,8 +109,7 @@ impl Radio {
     }
 
     fn draw_stall(&self, rng: &mut Rng) -> (i64, bool) {
-        let (short, middle) =
-            if self.air == Air::HomeWifi { (0.85, 0.96) } else { (0.70, 0.93) };
+        let (short, middle) = if self.air == Air::HomeWifi { (0.85, 0.96) } else { (0.70, 0.93) };
         let (short_max, middle_min, middle_max) =
             if self.air == Air::HomeWifi { (300, 400, 1000) } else { (500, 500, 1300) };
         let kind = rng.unit();

@@ -278,7 +278,9 @@ impl Election {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: LocalTime) {
         match self.state {
-            State::Observer { stand_at } if now >= stand_at && self.may_stand() => self.suspect(now),
+            State::Observer { stand_at } if now >= stand_at && self.may_stand() => {
+                self.suspect(now)
+            }
             State::Follower { heard } if now >= heard + self.timing().silence => self.suspect(now),
             State::Lame { until } if now >= until => self.suspect(now),
             State::Candidate { ref round, .. } if now >= round.ends => self.close_round(now),

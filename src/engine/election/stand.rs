@@ -15,12 +15,7 @@ use super::{Election, ElectionOutput};
 impl Election {
     /// An answer to this node's pre-vote. Answers of earlier rounds, second answers and those
     /// of strangers do not count.
-    pub fn pre_vote_reply_received(
-        &mut self,
-        now: LocalTime,
-        from: NodeId,
-        reply: &PreVoteReply,
-    ) {
+    pub fn pre_vote_reply_received(&mut self, now: LocalTime, from: NodeId, reply: &PreVoteReply) {
         if reply.room != self.config.room || !self.is_member(from) {
             return;
         }

@@ -176,13 +176,7 @@ impl Membership {
     }
 
     /// A connection is up: both sides have said hello.
-    pub fn connected(
-        &mut self,
-        now: LocalTime,
-        node: NodeId,
-        address: SocketAddr,
-        hello: &Hello,
-    ) {
+    pub fn connected(&mut self, now: LocalTime, node: NodeId, address: SocketAddr, hello: &Hello) {
         self.reached(node, address);
         let listening = SocketAddr::new(address.ip(), hello.port);
         let Some(peer) = self.peer(node) else { return };

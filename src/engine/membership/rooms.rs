@@ -177,8 +177,7 @@ impl Membership {
             return self.look.founding_until;
         }
         let awaited = |peer: &super::Peer| peer.is_announced && peer.announces_room;
-        let is_awaited =
-            self.peers.values().any(|peer| peer.connected.is_none() && awaited(peer));
+        let is_awaited = self.peers.values().any(|peer| peer.connected.is_none() && awaited(peer));
         let look = if is_awaited { LOOK_FOR_ANNOUNCED } else { LOOK };
         Some(self.look.began + look + self.precedence())
     }
