@@ -8,6 +8,13 @@
 //! The log is only as real as the election needs it: a list of operations that a coordinator
 //! hands out whole.
 
+#![expect(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "small counts and times of a simulation"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -152,7 +159,7 @@ impl House {
         for node in 1..self.devices.len() {
             self.with(node, |election, now| election.join(now, founder));
         }
-        self.with(0, |election, now| election.found(now));
+        self.with(0, Election::found);
         self.agenda.add(100 * MS, Event::Connections);
         self.agenda.add(150 * MS, Event::Operation);
     }
@@ -243,7 +250,7 @@ impl House {
                 let (room, sent) = (ROOM, RoomTime(self.now));
                 let (last_idx, _, chain) = log;
                 let beat = Heartbeat { room, term, seq, sent, last_idx, chain, successors, live };
-                self.send(node, place(to), Packet::Heartbeat(beat));
+                self.send(node, place(to), &Packet::Heartbeat(beat));
             }
             Out::SendAck { to, seq } => {
                 assert_eq!(term.node, to, "{}: answer to another than followed", self.name());
@@ -251,19 +258,19 @@ impl House {
                 let score = self.election(node).score();
                 let room = ROOM;
                 let ack = HeartbeatAck { room, term, seq, last_idx, last_term, chain, score };
-                self.send(node, place(to), Packet::Ack(ack));
+                self.send(node, place(to), &Packet::Ack(ack));
             }
             Out::SendPreVote { to, n, round } => {
                 let (last_idx, last_term, _) = log;
                 let ask = PreVote { room: ROOM, n, round, last_idx, last_term };
-                self.send(node, place(to), Packet::PreVote(ask));
+                self.send(node, place(to), &Packet::PreVote(ask));
             }
             Out::SendPreVoteReply { to, round, granted, alive, ahead, term } => {
                 let reply = PreVoteReply { room: ROOM, round, granted, alive, term, ahead };
-                self.send(node, place(to), Packet::PreVoteReply(reply));
+                self.send(node, place(to), &Packet::PreVoteReply(reply));
             }
             Out::SendStale { to, term, alive } => {
-                self.send(node, place(to), Packet::Stale(term, alive));
+                self.send(node, place(to), &Packet::Stale(term, alive));
             }
             Out::Lead { term } => self.leads(node, term),
             Out::Follow { term } => self.follows(node, term),
@@ -285,7 +292,7 @@ impl House {
         let line = RoomLine { epoch: 0, local0: LocalTime(0), room0: RoomTime(0), rate: 0.0 };
         let start = Start { room: ROOM, term, last_idx, last_term, chain, line };
         for to in 0..self.devices.len() {
-            self.send(node, to, Packet::Start(Box::new(start.clone())));
+            self.send(node, to, &Packet::Start(Box::new(start.clone())));
         }
         self.hand_out_log(node);
     }
@@ -293,7 +300,7 @@ impl House {
     fn follows(&mut self, node: usize, term: Term) {
         self.tell(|| format!("{node} follows {} of {}", term.n, place(term.node)));
         assert_ne!(term.node, id(node), "{}: follows itself", self.name());
-        self.send(node, place(term.node), Packet::NeedLog);
+        self.send(node, place(term.node), &Packet::NeedLog);
     }
 
     // The log, in its simplest form.
@@ -332,7 +339,7 @@ impl House {
         let term = self.election(node).term();
         self.devices[node].version += 1;
         let (version, log) = (self.devices[node].version, Rc::clone(&self.devices[node].log));
-        self.send(node, to, Packet::Append { term, version, log });
+        self.send(node, to, &Packet::Append { term, version, log });
     }
 
     fn take_log(&mut self, node: usize, from: usize, term: Term, version: u64, log: Log) {
@@ -348,7 +355,7 @@ impl House {
             self.devices[node].log = log;
             self.log_changed(node);
         }
-        self.send(node, from, Packet::Holds { term, len });
+        self.send(node, from, &Packet::Holds { term, len });
     }
 
     fn holds(&mut self, node: usize, from: usize, term: Term, len: usize) {
@@ -376,7 +383,7 @@ impl House {
 
     // The network.
 
-    fn send(&mut self, from: usize, to: usize, packet: Packet) {
+    fn send(&mut self, from: usize, to: usize, packet: &Packet) {
         if from == to || !self.is_open(from, to) {
             return;
         }
@@ -511,7 +518,7 @@ impl House {
         if end == End::Stopped {
             self.with(node, Election::resign);
             for to in 0..self.devices.len() {
-                self.send(node, to, Packet::Bye);
+                self.send(node, to, &Packet::Bye);
             }
         }
         self.devices[node].election = None;
@@ -567,7 +574,9 @@ impl House {
             let leader = up.iter().copied().find(|&n| self.role(n) == Some(Role::Coordinator));
             let ends = [End::Killed, End::Unplugged, End::Stopped];
             let end = ends[self.rng.below(3) as usize];
-            leader.into_iter().for_each(|node| self.end(node, end));
+            if let Some(node) = leader {
+                self.end(node, end);
+            }
         } else if kind < 0.38 {
             for node in up {
                 if self.rng.happens(0.5) {

@@ -2,6 +2,12 @@
 //! comes, dials that meet, rooms that are made twice. What a node does with the outputs
 //! (joining, founding) is played by the simplest thing that could.
 
+#![expect(
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "small counts and times of a simulation"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -323,6 +329,24 @@ fn twenty_nodes_started_at_once_are_in_one_room_within_five_seconds() {
         founded = founded.max(street.rooms.len());
     }
     println!("at the latest after {} ms; at most {founded} rooms were founded", latest / MS);
+}
+
+#[test]
+fn twenty_nodes_that_hear_of_each_other_too_late_leave_their_twenty_rooms_for_one() {
+    for seed in seeds(50) {
+        let mut street = Street::new(seed, 20);
+        for at in 0..20 {
+            for node in (0..20).filter(|&node| node != at) {
+                let delay = street.rng.between(1500 * MS, 3000 * MS);
+                street.agenda.add(delay, Event::Discovered { at, node });
+            }
+        }
+        street.run(1400 * MS);
+        assert_eq!(street.rooms_lived_in().len(), 20, "{}", street.name());
+        street.run(5 * SEC);
+        let smallest = street.rooms.keys().min().copied();
+        assert_eq!(street.rooms_lived_in(), BTreeSet::from([smallest]), "{}", street.name());
+    }
 }
 
 #[test]

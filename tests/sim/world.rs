@@ -1,6 +1,13 @@
 //! What every simulated world is made of: an order of events, radios with their stalls, and
 //! the seeds to run. Time is nanoseconds since the beginning.
 
+#![expect(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "small counts and times of a simulation"
+)]
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -147,7 +154,7 @@ pub fn flight(
 ) -> [Option<i64>; 2] {
     let (wait_from, drop_from) = from.stall(now, rng);
     let (wait_to, drop_to) = to.stall(now, rng);
-    let mut delay = MS + rng.around(2500_000) + wait_from.max(wait_to);
+    let mut delay = MS + rng.around(2_500_000) + wait_from.max(wait_to);
     let lost = drop_from || drop_to || rng.happens(0.01);
     if lost {
         match carriage {

@@ -256,14 +256,11 @@ impl Election {
     /// The machine was asleep, or its clock ticked with a gap of more than a second: others
     /// have probably elected somebody. For 600 ms nothing is sent.
     pub fn resumed(&mut self, now: LocalTime) {
-        match self.state {
-            State::Observer { .. } => {
-                self.state = State::Observer { stand_at: now + timing::LOOK };
-            }
-            _ => {
-                self.lose();
-                self.state = State::Lame { until: now + timing::LAME };
-            }
+        if matches!(self.state, State::Observer { .. }) {
+            self.state = State::Observer { stand_at: now + timing::LOOK };
+        } else {
+            self.lose();
+            self.state = State::Lame { until: now + timing::LAME };
         }
     }
 
@@ -279,7 +276,7 @@ impl Election {
     pub fn handle_timeout(&mut self, now: LocalTime) {
         match self.state {
             State::Observer { stand_at } if now >= stand_at && self.may_stand() => {
-                self.suspect(now)
+                self.suspect(now);
             }
             State::Follower { heard } if now >= heard + self.timing().silence => self.suspect(now),
             State::Lame { until } if now >= until => self.suspect(now),
