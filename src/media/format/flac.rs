@@ -12,6 +12,7 @@ use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::{FormatOptions, FormatReader, SeekMode, SeekTo};
 use symphonia::core::io::{MediaSource, MediaSourceStream, MediaSourceStreamOptions};
+use symphonia::core::packet::Packet;
 use symphonia::core::units::Timestamp;
 use symphonia::default::codecs::FlacDecoder;
 use symphonia::default::formats::FlacReader;
@@ -27,6 +28,9 @@ const MAX_SEEK_TABLE: u64 = 512 * 1024;
 /// Frames that do not decode, one after the other, before the file is given up.
 const MAX_ERRORS: usize = 1000;
 
+/// Seconds from the beginning that are reached by decoding up to there, not by searching.
+const NEAR_SECONDS: u64 = 2;
+
 const STREAM_INFO: u8 = 0;
 const SEEK_TABLE: u8 = 3;
 /// The block of textual tags.
@@ -35,7 +39,8 @@ const LAST: u8 = 0x80;
 
 /// A FLAC file being decoded.
 pub struct Flac {
-    reader: FlacReader<'static>,
+    /// None only after a rewind has failed.
+    reader: Option<FlacReader<'static>>,
     decoder: FlacDecoder,
     layout: Layout,
     /// Audio frames that the stream info promises; a writer into a pipe leaves it open.
@@ -63,19 +68,36 @@ impl Flac {
         let layout = Layout::check(params.sample_rate.unwrap_or(0), channels, 0)?;
         let decoder = FlacDecoder::try_new(params, &AudioDecoderOptions::default())?;
         let promised = track.num_frames;
-        Ok(Flac { reader, decoder, layout, promised })
+        Ok(Flac { reader: Some(reader), decoder, layout, promised })
     }
 
     fn seek_reader(&mut self, frame: u64) -> Result<(), Error> {
         let ts = i64::try_from(frame).map_or(Timestamp::ZERO, Timestamp::from);
         let to = SeekTo::Timestamp { ts, track_id: 0 };
-        self.reader.seek(SeekMode::Accurate, to).map(|_| ())
+        self.reader()?.seek(SeekMode::Accurate, to).map(|_| ())
+    }
+
+    /// Begins again at the first frame, without a search, which needs a whole file.
+    fn rewind(&mut self) -> Result<(), FormatError> {
+        let reader = self.reader.take().ok_or_else(|| broken("it cannot be read again"))?;
+        let mut stream = Box::new(reader).into_inner();
+        stream.seek(SeekFrom::Start(0))?;
+        self.reader = Some(FlacReader::try_new(stream, FormatOptions::default())?);
+        Ok(())
+    }
+
+    fn reader(&mut self) -> Result<&mut FlacReader<'static>, Error> {
+        self.reader.as_mut().ok_or(Error::DecodeError("the file cannot be read again"))
+    }
+
+    fn next_packet(&mut self) -> Result<Option<Packet>, Error> {
+        self.reader()?.next_packet()
     }
 
     /// Whether the very last promised frame is there.
     fn is_whole(&mut self, promised: u64) -> Result<bool, FormatError> {
         let last = promised.saturating_sub(1);
-        match self.seek_reader(last).map(|()| self.reader.next_packet()) {
+        match self.seek_reader(last).map(|()| self.next_packet()) {
             Ok(Ok(Some(packet))) => {
                 let end = i128::from(packet.pts.get()) + i128::from(packet.dur.get());
                 Ok(end >= i128::from(promised))
@@ -93,18 +115,22 @@ impl Decoder for Flac {
 
     fn seek(&mut self, frame: u64) -> Result<(), FormatError> {
         self.decoder.reset();
+        // The search begins in the middle of the file, which may not be here yet.
+        if frame <= u64::from(self.layout.rate) * NEAR_SECONDS {
+            return self.rewind();
+        }
         match self.seek_reader(frame) {
             Ok(()) => Ok(()),
             Err(Error::IoError(e)) if is_stopped(&e) => Err(e.into()),
             // The search fails where the file is cut off or damaged; from the start on, every
             // frame that is there will be met.
-            Err(_) => Ok(self.seek_reader(0)?),
+            Err(_) => self.rewind(),
         }
     }
 
     fn next(&mut self, out: &mut Vec<f32>) -> Result<Option<i64>, FormatError> {
         for _ in 0..MAX_ERRORS {
-            let packet = match self.reader.next_packet() {
+            let packet = match self.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(None),
                 Err(Error::DecodeError(_)) => continue,
@@ -131,10 +157,10 @@ impl Decoder for Flac {
         {
             return Ok(promised);
         }
-        self.seek_reader(0)?;
+        self.rewind()?;
         let mut end = 0;
         for _ in 0..u32::MAX {
-            match self.reader.next_packet() {
+            match self.next_packet() {
                 Ok(Some(packet)) => {
                     end = packet.pts.get().saturating_add_unsigned(packet.dur.get())
                 }
