@@ -99,7 +99,10 @@ impl Cache {
 
     /// The blob, or an empty one of this size to be filled.
     pub fn begin(&self, hash: BlobHash, size: u64) -> Result<Arc<Blob>, MediaError> {
-        if size == 0 || size > MAX_BLOB {
+        if size == 0 {
+            return Err(MediaError::Broken { name: hash.short(), why: "it has no bytes".into() });
+        }
+        if size > MAX_BLOB {
             return Err(MediaError::TooLarge { name: hash.short(), size });
         }
         let mut blobs = lock(&self.blobs);
@@ -154,9 +157,14 @@ impl Cache {
         let mut state = blob.lock();
         if !matches!(*state, State::Complete) {
             fs::create_dir_all(blob.folder())?;
+            if blob.path("part").exists() {
+                // Streams that wait for pieces read this very file; it must not be another.
+                io::copy(&mut File::open(data)?, &mut open_for_writing(&blob.path("part"))?)?;
+                fs::rename(blob.path("part"), blob.path(""))?;
+            } else {
+                fs::rename(data, blob.path(""))?;
+            }
             fs::rename(tree, blob.path("obao"))?;
-            fs::rename(data, blob.path(""))?;
-            let _ = fs::remove_file(blob.path("part"));
             *state = State::Complete;
         }
         drop(state);
@@ -190,17 +198,15 @@ impl Cache {
         let ending = path.extension().unwrap_or_default().to_string_lossy();
         let whole = path.with_extension("");
         match &*ending {
+            // The whole one was finished another way.
+            "part" if whole.exists() => remove(path),
             "" | "part" => {
                 let size = fs::metadata(path).map_or(0, |about| about.len());
                 let blob = Blob::new(&self.dir, hash, size);
                 if size > MAX_BLOB || size == 0 || !blob.verify(ending.is_empty()) {
                     return blob.discard();
                 }
-                let mut known = lock(&self.blobs);
-                // The whole one wins over a left-over part.
-                if ending.is_empty() || !known.contains_key(&hash) {
-                    known.insert(hash, Arc::new(blob));
-                }
+                lock(&self.blobs).insert(hash, Arc::new(blob));
             }
             "obao" if whole.exists() || path.with_extension("part").exists() => {}
             _ => remove(path),
@@ -337,9 +343,9 @@ impl Blob {
     }
 
     fn write(&self, items: &[BaoContentItem]) -> io::Result<()> {
-        let open = |ending| OpenOptions::new().write(true).open(self.path(ending));
-        let mut data = open("part")?;
-        let mut outboard = new_outboard(open("obao")?, self.size);
+        let mut data = open_for_writing(&self.path("part"))?;
+        let tree = open_for_writing(&self.path("obao"))?;
+        let mut outboard = new_outboard(tree, self.size);
         for item in items {
             match item {
                 BaoContentItem::Parent(parent) => outboard.save(parent.node, &parent.pair)?,
@@ -478,6 +484,10 @@ fn new_outboard(data: File, size: u64) -> PreOrderOutboard<File> {
     PreOrderOutboard { root, tree: BaoTree::new(size, GROUP), data }
 }
 
+fn open_for_writing(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).open(path)
+}
+
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).open(path)
 }
@@ -610,6 +620,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_taken_in_completes_the_blob_that_was_arriving() {
+        use std::io::Read;
+        let (a, b) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let data = noise(8, LEN);
+        let (_from, source) = full(a.path(), &data);
+        let (cache, target) = empty(b.path(), &source);
+        target.accept(1, &source.encode(1).expect("encodes")).expect("right");
+        // Somebody reads it already.
+        let mut reader = target.open().expect("opens");
+        cache.take_in(&mut &data[..], LEN as u64).expect("taken in");
+        assert_eq!(target.holding(), Holding::Complete);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).expect("reads");
+        assert!(read == data);
+        assert_eq!(target.encode(3), source.encode(3));
+    }
+
+    #[test]
     fn left_overs_that_do_not_verify_are_removed() {
         let dir = tempfile::tempdir().expect("dir");
         let (cache, blob) = full(dir.path(), &noise(4, LEN));
@@ -622,6 +650,17 @@ mod tests {
         assert!(again.find(&blob.hash).is_none());
         assert_eq!(fs::read_dir(blob.folder()).expect("reads").count(), 0);
         assert_eq!(fs::read_dir(dir.path().join("tmp")).expect("reads").count(), 0);
+    }
+
+    #[test]
+    fn a_left_over_part_does_not_cost_the_whole_blob() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (cache, blob) = full(dir.path(), &noise(9, LEN));
+        drop(cache);
+        fs::write(blob.path("part"), vec![0; LEN]).expect("writes");
+        let again = Cache::open(dir.path()).expect("opens");
+        assert_eq!(again.find(&blob.hash).map(|blob| blob.holding()), Some(Holding::Complete));
+        assert!(!blob.path("part").exists());
     }
 
     #[test]

@@ -110,6 +110,10 @@ fn decode(
     stop: &Arc<Stop>,
     need: Box<dyn Fn(BlobHash, u32) + Send + Sync>,
 ) -> Result<(), MediaError> {
+    if from >= track.frames {
+        filler.finish();
+        return Ok(());
+    }
     let source = BlobSource::open(Arc::clone(stop), need)?;
     let named = |e: format::FormatError| e.of(&track.title);
     let mut decoder =
@@ -157,6 +161,9 @@ impl BlobSource {
 impl Read for BlobSource {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let blob = &self.stop.blob;
+        if self.stop.is_requested() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         if self.at >= blob.size || buf.is_empty() {
             return Ok(0);
         }

@@ -34,6 +34,7 @@ enum Field {
 
 impl Tags {
     /// Reads them.
+    #[must_use]
     pub fn read(codec: Codec, source: Bytes) -> Tags {
         let found = match codec {
             Codec::Flac => from_vorbis_comment(source),
@@ -63,6 +64,7 @@ impl Tags {
 }
 
 /// Without control characters, without white space around, at most [`MAX_TAG`] characters.
+#[must_use]
 pub fn clean(text: &str) -> String {
     let plain: String = text.trim().chars().filter(|c| !c.is_control()).take(MAX_TAG).collect();
     plain.trim().to_owned()

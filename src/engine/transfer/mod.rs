@@ -272,14 +272,16 @@ impl Transfer {
 
     /// Rule 2.
     fn at_leisure(&mut self, now: LocalTime) -> Option<(BlobHash, u32, NodeId)> {
+        if self.tokens < COST {
+            if self.blobs.values().any(|blob| !blob.is_complete()) {
+                self.wake_at(now + self.time_to_fill());
+            }
+            return None;
+        }
         let mut order: Vec<(u8, BlobHash)> =
             self.blobs.iter().map(|(hash, blob)| (blob.priority, *hash)).collect();
         order.sort_unstable();
         let chosen = order.into_iter().find_map(|(_, hash)| self.rarest(now, hash))?;
-        if self.tokens < COST {
-            self.wake_at(now + self.time_to_fill());
-            return None;
-        }
         self.tokens -= COST;
         Some(chosen)
     }

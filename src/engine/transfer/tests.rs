@@ -46,6 +46,10 @@ fn arrive(transfer: &mut Transfer, now: LocalTime, fetch: Fetch) {
     transfer.piece_arrived(now, &fetch.hash, fetch.piece, PIECE, fetch.from);
 }
 
+fn fail(transfer: &mut Transfer, now: LocalTime, fetch: Fetch, failure: Failure) {
+    transfer.piece_failed(now, &fetch.hash, fetch.piece, fetch.from, failure);
+}
+
 /// Holds the first `n` pieces.
 fn hold(transfer: &mut Transfer, n: u32) {
     transfer.local_has(&HASH, &bits(&(0..n).collect::<Vec<_>>()));
@@ -328,10 +332,8 @@ fn whatever_fails_everything_arrives_in_the_end() {
             while under_way.first().is_some_and(|(due, _)| *due <= now) {
                 let (_, fetch) = under_way.remove(0);
                 match rng.below(6) {
-                    0 => {
-                        transfer.piece_failed(now, &HASH, fetch.piece, fetch.from, Failure::Refused)
-                    }
-                    1 => transfer.piece_failed(now, &HASH, fetch.piece, fetch.from, Failure::Gone),
+                    0 => fail(&mut transfer, now, fetch, Failure::Refused),
+                    1 => fail(&mut transfer, now, fetch, Failure::Gone),
                     _ => arrive(&mut transfer, now, fetch),
                 }
             }

@@ -77,6 +77,17 @@ impl Flac {
         self.reader()?.seek(SeekMode::Accurate, to).map(|_| ())
     }
 
+    /// Goes to the FLAC frame that holds `frame`.
+    fn search(&mut self, frame: u64) -> Result<(), FormatError> {
+        match self.seek_reader(frame) {
+            Ok(()) => Ok(()),
+            Err(Error::IoError(e)) if is_stopped(&e) => Err(e.into()),
+            // The search fails where the file is cut off or damaged; from the start on, every
+            // frame that is there will be met.
+            Err(_) => self.rewind(),
+        }
+    }
+
     /// Begins again at the first frame, without a search, which needs a whole file.
     fn rewind(&mut self) -> Result<(), FormatError> {
         let reader = self.reader.take().ok_or_else(|| broken("it cannot be read again"))?;
@@ -119,13 +130,7 @@ impl Decoder for Flac {
         if frame <= u64::from(self.layout.rate) * NEAR_SECONDS {
             return self.rewind();
         }
-        match self.seek_reader(frame) {
-            Ok(()) => Ok(()),
-            Err(Error::IoError(e)) if is_stopped(&e) => Err(e.into()),
-            // The search fails where the file is cut off or damaged; from the start on, every
-            // frame that is there will be met.
-            Err(_) => self.rewind(),
-        }
+        self.search(frame)
     }
 
     fn next(&mut self, out: &mut Vec<f32>) -> Result<Option<i64>, FormatError> {
@@ -162,7 +167,7 @@ impl Decoder for Flac {
         for _ in 0..u32::MAX {
             match self.next_packet() {
                 Ok(Some(packet)) => {
-                    end = packet.pts.get().saturating_add_unsigned(packet.dur.get())
+                    end = packet.pts.get().saturating_add_unsigned(packet.dur.get());
                 }
                 Err(Error::IoError(e)) if is_stopped(&e) => return Err(e.into()),
                 Ok(None) | Err(_) => break,
@@ -237,11 +242,11 @@ fn blocks(source: &mut Bytes) -> Result<Blocks, FormatError> {
 }
 
 fn view(mut source: Bytes, blocks: &Blocks) -> Result<View, FormatError> {
-    const INFO_LEN: u64 = 34;
-    if blocks.info.1 != INFO_LEN {
+    const INFO_LEN: usize = 34;
+    if blocks.info.1 != INFO_LEN as u64 {
         return Err(broken("it has no stream info"));
     }
-    let mut info = [0; INFO_LEN as usize];
+    let mut info = [0; INFO_LEN];
     read_exact_at(&mut source, blocks.info.0, &mut info)?;
     let audio = source.size().saturating_sub(blocks.audio);
     let table = match blocks.seek_table {
@@ -336,7 +341,7 @@ impl MediaSource for View {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{bytes, chirp, decode_from, fixture};
+    use super::super::tests::{bytes, chirp, decode_from, decode_on, fixture};
     use super::*;
 
     fn open(name: &str) -> Flac {
@@ -373,9 +378,13 @@ mod tests {
             let channels = usize::from(decoder.layout().channels);
             let all = decode_from(&mut decoder, 0);
             for from in [1, 1151, 1152, 5000, 20_000, 22_049] {
-                let rest = decode_from(&mut decoder, from);
                 let place = usize::try_from(from).expect("small") * channels;
+                let rest = decode_from(&mut decoder, from);
                 assert!(rest == all[place..], "{name} from {from}");
+                // So short a file is not searched by itself.
+                decoder.search(from).expect("finds it");
+                let rest = decode_on(&mut decoder, from);
+                assert!(rest == all[place..], "{name} searched from {from}");
             }
         }
     }

@@ -193,21 +193,21 @@ pub fn recognise(source: &mut dyn ByteSource) -> Result<Codec, FormatError> {
     Err(FormatError::Unsupported(found.into()))
 }
 
-/// Where an ID3v2 tag at the beginning ends; 0 without one. Its length is said in its header,
+/// Where an `ID3v2` tag at the beginning ends; 0 without one. Its length is said in its header,
 /// so not a byte of the tag (which may hold a large picture) is read.
 pub(super) fn skip_id3(source: &mut dyn ByteSource) -> io::Result<u64> {
-    const HEADER: u64 = 10;
+    const HEADER: usize = 10;
     let mut start = 0;
     // Some taggers put a second tag behind the first; more are nonsense.
     for _ in 0..4 {
-        let mut head = [0; HEADER as usize];
+        let mut head = [0; HEADER];
         let len = read_up_to(source, start, &mut head)?;
         if len < head.len() || !head.starts_with(b"ID3") || head[6..].iter().any(|b| *b > 0x7F) {
             break;
         }
         let body = head[6..].iter().fold(0, |sum, byte| sum << 7 | u64::from(*byte));
-        let footer = if head[5] & 0x10 == 0 { 0 } else { HEADER };
-        start += HEADER + body + footer;
+        let footer = if head[5] & 0x10 == 0 { 0 } else { HEADER as u64 };
+        start += HEADER as u64 + body + footer;
     }
     Ok(start)
 }
@@ -279,6 +279,12 @@ fn is_text(head: &[u8]) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
+    #![expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "numbers made for the tests are small"
+    )]
+
     use super::*;
     use std::io::Cursor;
 
@@ -300,6 +306,11 @@ pub(super) mod tests {
     /// Everything from `from` on, placed by frame number, gaps as zeros.
     pub fn decode_from(decoder: &mut dyn Decoder, from: u64) -> Vec<f32> {
         decoder.seek(from).expect("seeks");
+        decode_on(decoder, from)
+    }
+
+    /// The same from where the decoder stands.
+    pub fn decode_on(decoder: &mut dyn Decoder, from: u64) -> Vec<f32> {
         let channels = usize::from(decoder.layout().channels);
         let (mut all, mut out) = (Vec::new(), Vec::new());
         while let Some(first) = decoder.next(&mut out).expect("decodes") {
