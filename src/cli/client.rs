@@ -22,7 +22,7 @@ use crate::wire::RefusalCode;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Reading and hashing a folder of recordings from a slow disk takes its time.
-const PATIENCE_FOR_FILES: Duration = Duration::from_secs(3600);
+const PATIENCE_FOR_FILES: Duration = Duration::from_hours(1);
 
 /// How long an answer may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

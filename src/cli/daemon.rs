@@ -33,7 +33,7 @@ pub(super) struct DaemonArgs {
     /// TCP port of the web page [default: 4766]
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
-    /// Where the sound goes: default, a device of `groovebox outputs`, null, file:PATH
+    /// Where the sound goes: default, a device of `groovebox outputs`, null, `file:PATH`
     #[arg(long)]
     output: Option<String>,
     /// Neither announce this device nor look for others

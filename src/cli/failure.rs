@@ -95,7 +95,9 @@ impl Failure {
         let mut talk = format!("error: {self}\n");
         if let Failure::Refused(problem) = self {
             if !problem.hint.is_empty() {
-                talk.push_str(&format!("hint: {}\n", problem.hint));
+                talk.push_str("hint: ");
+                talk.push_str(&problem.hint);
+                talk.push('\n');
             }
             if let (true, Ok(text)) = (json, serde_json::to_string(problem)) {
                 let _nobody_may_listen = writeln!(io::stdout(), "{text}");

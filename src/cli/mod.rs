@@ -75,7 +75,7 @@ struct Arguments {
 
 #[derive(Args, Debug)]
 struct Global {
-    /// The daemon's socket [default: $GROOVEBOX_SOCKET, else the session's, else the system's]
+    /// The daemon's socket [default: `GROOVEBOX_SOCKET`, else the session's, else the system's]
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Write JSON for programs

@@ -1,8 +1,10 @@
 //! `groovebox room`: create, join, leave or show a room.
 
 use clap::Subcommand;
+use hyper::Method;
 use serde_json::json;
 
+use super::client::Patience;
 use super::failure::Failure;
 use super::live::coordinator_name;
 use super::screen::Look;
@@ -44,8 +46,8 @@ async fn show(session: &Session) -> Result<(), Failure> {
     if session.format == Format::Text {
         return session.show("/status", lines).await;
     }
-    let get = hyper::Method::GET;
-    let answer = session.client.send(get, "/status", None, super::client::Patience::Short).await?;
+    let get = Method::GET;
+    let answer = session.client.send(get, "/status", None, Patience::Short).await?;
     let status: Status = understand(answer)?;
     print_json(&serde_json::to_value(status.room).unwrap_or_default())
 }
