@@ -326,7 +326,8 @@ fn frames_in(frames: usize, step: f64) -> u64 {
     }
 }
 
-fn apply(ramp: &Ramp, first: i64, out: &mut [Frame]) {
+/// Multiplies frames, of which the first is ring frame `first`, by a level.
+pub fn apply(ramp: &Ramp, first: i64, out: &mut [Frame]) {
     if ramp.is_flat(first, out.len()) {
         let level = ramp.at(first);
         if (level - 1.0).abs() > f32::EPSILON {

@@ -3,11 +3,11 @@
 //! rubato's asynchronous sinc resampler does the work: 64 taps (more where the track's rate is
 //! above the device's, so that the filter stays as steep), changes of the ratio from chunk to
 //! chunk without a click, no allocation. Its position is private, but moves by exactly one
-//! step a frame; so it is mirrored here, and two facts about it are measured by tests: the
-//! first frame that it yields stands half the taps before its first input, and a ratio that is a little off during the frames that fill its history lets a reader begin at any
-//! fraction of a frame.
+//! step a frame; so it is mirrored here. Two facts about it are held by tests: the first frame
+//! that it yields stands half the taps before its first input, and a ratio that is a little
+//! off while the history fills lets a reader begin at any fraction of a frame.
 //!
-//! It knows nothing of segments, fades and missing frames: see [`super::voice`].
+//! It knows nothing of segments, fades and missing frames: see [`super::mixer`].
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{
