@@ -106,8 +106,7 @@ impl Mixer {
             return false;
         }
         let rates = plan.spans.iter().flatten().map(|span| span.rate);
-        let Some(rate) = rates.into_iter().find(|rate| self.count(*rate) < READERS_PER_RATE)
-        else {
+        let Some(rate) = rates.into_iter().find(|rate| self.count(*rate) < READERS_PER_RATE) else {
             return false;
         };
         let needed = |reader: &Reader| {
@@ -184,6 +183,9 @@ impl Mixer {
             let Some(at) = self.readers.iter().position(fit) else { return };
             voice.reader = Some(self.readers.swap_remove(at));
         }
+        // Before reading: a window full of what has passed keeps the decoder from going on.
+        let history = u64::from(order.span.rate) * HISTORY_MS / 1_000;
+        self.shelf.let_go(order.span.segment, order.position, history);
         let scratch = &mut self.scratch[..order.frames];
         let place = Place {
             first,
@@ -201,8 +203,6 @@ impl Mixer {
             sum[0] += frame[0];
             sum[1] += frame[1];
         }
-        let history = u64::from(order.span.rate) * HISTORY_MS / 1_000;
-        self.shelf.let_go(order.span.segment, order.position, history);
     }
 }
 
@@ -262,7 +262,13 @@ impl Voice {
         }
     }
 
-    fn come_in(&mut self, order: &Order, at: &Place, shelf: &mut Shelf, out: &mut [Frame]) -> Spoke {
+    fn come_in(
+        &mut self,
+        order: &Order,
+        at: &Place,
+        shelf: &mut Shelf,
+        out: &mut [Frame],
+    ) -> Spoke {
         let (Some(reader), Some(strand)) = (&mut self.reader, self.strand) else {
             return Spoke::Nothing;
         };

@@ -306,11 +306,9 @@ impl Pump {
 
     /// Opens a device if there is none, and lets go of one that does not work.
     fn supervise(&mut self, now: LocalTime) {
-        if let Some(output) = &mut self.output {
-            if let Err(error) = output.check(now) {
-                warn!(output = self.sink.name(), %error, "the output stopped; trying again");
-                self.close(now, &error);
-            }
+        if let Some(Err(error)) = self.output.as_mut().map(|output| output.check(now)) {
+            warn!(output = self.sink.name(), %error, "the output stopped; trying again");
+            self.close(now, &error);
         }
         if self.output.is_none() && self.quitting.is_none() && now >= self.retry_at {
             self.open(now);
@@ -522,4 +520,346 @@ impl Output {
 
 fn chunk_frames(rate: u32) -> usize {
     (rate / CHUNKS_PER_S).max(1) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::sync::{Arc, Mutex, mpsc};
+
+    use super::*;
+    use crate::base::RoomTime;
+    use crate::base::pcm::{BLOCK_FRAMES, PcmWriter, window};
+    use crate::engine::playout::PlannedSpan;
+
+    const RATE: u32 = 48_000;
+    const PERIOD: usize = 480;
+    const DRIFT: f64 = -40e-6;
+
+    thread_local! {
+        static NOW: AtomicI64 = const { AtomicI64::new(0) };
+    }
+
+    fn now() -> LocalTime {
+        NOW.with(|now| LocalTime(now.load(Ordering::Relaxed)))
+    }
+
+    fn set_now(to: LocalTime) {
+        NOW.with(|now| now.store(to.0, Ordering::Relaxed));
+    }
+
+    /// What the test and the sink share: the feed of the running stream, and whether it fails.
+    #[derive(Default)]
+    struct Device {
+        feed: Option<Feed>,
+        opened: u32,
+        busy: bool,
+        broken: bool,
+    }
+
+    struct FakeSink(Arc<Mutex<Device>>);
+    struct FakeStream(Arc<Mutex<Device>>);
+
+    impl Sink for FakeSink {
+        fn open(
+            &mut self,
+            feed: &mut dyn FnMut(Format) -> Feed,
+        ) -> Result<Box<dyn Stream>, SinkError> {
+            let mut device = self.0.lock().expect("one thread");
+            if device.busy {
+                return Err(SinkError::Busy);
+            }
+            device.opened += 1;
+            device.broken = false;
+            device.feed = Some(feed(Format { rate: RATE, period: PERIOD }));
+            Ok(Box::new(FakeStream(self.0.clone())))
+        }
+
+        fn name(&self) -> String {
+            "fake".into()
+        }
+    }
+
+    impl Stream for FakeStream {
+        fn check(&mut self) -> Result<(), SinkError> {
+            let broken = self.0.lock().expect("one thread").broken;
+            if broken { Err(SinkError::Failed("unplugged".into())) } else { Ok(()) }
+        }
+    }
+
+    impl Drop for FakeStream {
+        fn drop(&mut self) {
+            self.0.lock().expect("one thread").feed = None;
+        }
+    }
+
+    /// The pump without its thread, a device, and what that has played.
+    struct Rig {
+        pump: Pump,
+        inbox: rtrb::Producer<PlayoutCommand>,
+        device: Arc<Mutex<Device>>,
+        reports: mpsc::Receiver<PlayoutReport>,
+        decoder: Option<PcmWriter>,
+        decoded: u64,
+        played: Vec<Frame>,
+        /// Local seconds of the first callback.
+        began: f64,
+    }
+
+    const DEPTH_S: f64 = 0.02;
+
+    impl Rig {
+        fn new() -> Rig {
+            set_now(LocalTime(0));
+            let device = Arc::<Mutex<Device>>::default();
+            let (inbox, commands) = rtrb::RingBuffer::new(COMMANDS);
+            let (say, reports) = mpsc::channel();
+            let pump = Pump::new(
+                now,
+                Box::new(FakeSink(device.clone())),
+                commands,
+                Box::new(move |report| drop(say.send(report))),
+                thread::current(),
+            );
+            Rig {
+                pump,
+                inbox,
+                device,
+                reports,
+                decoder: None,
+                decoded: 0,
+                played: Vec::new(),
+                began: 0.0,
+            }
+        }
+
+        fn send(&mut self, command: PlayoutCommand) {
+            self.inbox.push(command).expect("room");
+        }
+
+        /// A clock like the local one, and a track that turns a pointer 50 times a second, so
+        /// that every frame, however loud, tells which one it is.
+        fn play(&mut self, start_s: f64, from: u64, seconds: u64) -> PlannedSpan {
+            let model = ClockModel {
+                local0: LocalTime(0),
+                room0: RoomTime(0),
+                rate: 0.0,
+                sigma: 1e-6,
+                asymmetry: 0.0,
+                generation: 0,
+            };
+            let span = PlannedSpan {
+                segment: SegmentId(1),
+                start: RoomTime(0) + Span::from_secs_f64(start_s),
+                from,
+                frames: seconds * u64::from(RATE),
+                rate: RATE,
+                cut: None,
+            };
+            let (writer, pcm) = window(RATE as usize);
+            (self.decoder, self.decoded) = (Some(writer), from);
+            self.send(PlayoutCommand::Clock(model));
+            self.send(PlayoutCommand::Load { segment: span.segment, pcm });
+            self.send(PlayoutCommand::Plan(plan(span)));
+            span
+        }
+
+        fn decode(&mut self) {
+            let Some(writer) = &mut self.decoder else { return };
+            while let Some(mut block) = writer.take() {
+                block.first = self.decoded;
+                block.frames = BLOCK_FRAMES;
+                for (frame, n) in block.samples.chunks_exact_mut(2).zip(self.decoded..) {
+                    let (sine, cosine) = (TURN * n as f64).sin_cos();
+                    frame.copy_from_slice(&[(0.5 * sine) as f32, (0.5 * cosine) as f32]);
+                }
+                self.decoded += BLOCK_FRAMES as u64;
+                writer.put(block);
+            }
+        }
+
+        /// Local seconds at which frame `n` of the device is played.
+        fn truth(&self, n: usize) -> f64 {
+            self.began + n as f64 / f64::from(RATE) * (1.0 + DRIFT) + DEPTH_S
+        }
+
+        fn callback(&mut self) {
+            let played_at = LocalTime(0) + Span::from_secs_f64(self.truth(self.played.len()));
+            let delay = Span::from_secs_f64(DEPTH_S);
+            let mut out = [[9.0; 2]; PERIOD];
+            set_now(played_at - delay);
+            if let Some(feed) = &mut self.device.lock().expect("one thread").feed {
+                feed.fill(played_at - delay, delay, &mut out);
+                self.played.extend(out);
+            }
+        }
+
+        fn run(&mut self, seconds: f64) {
+            for _ in 0..(seconds * 100.0).round() as usize {
+                self.decode();
+                self.callback();
+                assert_eq!(self.pump.turn(), Turn::Sleep(SLEEP));
+            }
+        }
+
+        /// By how much the sound at device frame `n` lies beside its place, seconds.
+        fn error_s(&self, span: &PlannedSpan, n: usize) -> f64 {
+            let room = RoomTime(0) + Span::from_secs_f64(self.truth(n));
+            let [sine, cosine] = self.played[n].map(f64::from);
+            let beside = TURN * span.position(room) - sine.atan2(cosine);
+            let beside = (beside / TAU - (beside / TAU).round()) * TAU;
+            beside / TURN / f64::from(RATE)
+        }
+
+        fn last_report(&self) -> PlayoutReport {
+            self.reports.try_iter().last().expect("a report")
+        }
+    }
+
+    const TAU: f64 = std::f64::consts::TAU;
+
+    /// How far a frame turns the pointer: 50 times a second.
+    const TURN: f64 = TAU * 50.0 / RATE as f64;
+
+    fn plan(span: PlannedSpan) -> PlayoutPlan {
+        let mut plan = PlayoutPlan::silent();
+        plan.spans[0] = Some(span);
+        plan
+    }
+
+    #[test]
+    fn frames_sound_at_their_instant() {
+        let mut rig = Rig::new();
+        rig.pump.turn();
+        rig.run(0.5);
+        let span = rig.play(1.0, 100_000, 60);
+        rig.run(3.0);
+        let first = rig.played.iter().position(|frame| frame[1].abs() > 1e-9).expect("sound");
+        assert!((rig.truth(first) - 1.0).abs() < 1e-3, "{}", rig.truth(first));
+        let begun = first + 480;
+        let worst = (begun..rig.played.len()).map(|n| rig.error_s(&span, n).abs());
+        let worst = worst.fold(0.0, f64::max);
+        assert!(worst < 2e-6, "{worst:e}");
+        let report = rig.last_report();
+        assert_eq!((report.output, report.sounding), (OutputState::Ok, Some(SegmentId(1))));
+        assert!(report.locked && report.underruns == 0 && !report.coarse);
+        assert!((report.dac_ppm - DRIFT * 1e6).abs() < 3.0, "{}", report.dac_ppm);
+        let depth = report.depth.as_millis_f64();
+        assert!((45.0..56.0).contains(&depth), "{depth}");
+        assert!(report.buffer_ms > 500.0);
+    }
+
+    #[test]
+    fn data_that_comes_late_comes_in_where_it_would_have_been() {
+        let mut rig = Rig::new();
+        rig.pump.turn();
+        let span = rig.play(0.5, 100_000, 60);
+        rig.run(1.0);
+        let decoder = rig.decoder.take();
+        rig.run(1.5);
+        assert_eq!(rig.pump.underruns(), 1);
+        assert!(rig.played[rig.played.len() - 480..].iter().all(|frame| *frame == [0.0; 2]));
+        let there = rig.decoded;
+        rig.decoder = decoder;
+        // The decoder skips what nobody can hear any more.
+        rig.decoded = there + 48_000;
+        rig.run(1.0);
+        assert_eq!(rig.pump.underruns(), 1);
+        let last = rig.played.len() - 1;
+        assert!(rig.error_s(&span, last).abs() < 8e-6);
+        let step = |pair: &[Frame]| (pair[1][0] - pair[0][0]).abs();
+        let steepest = rig.played.windows(2).map(step).fold(0.0, f32::max);
+        assert!(steepest < 0.01, "no click: {steepest}");
+    }
+
+    #[test]
+    fn a_starved_sink_is_counted_and_goes_on_in_place() {
+        let mut rig = Rig::new();
+        rig.pump.turn();
+        let span = rig.play(0.5, 100_000, 60);
+        rig.run(1.0);
+        for _ in 0..5 {
+            rig.callback();
+        }
+        rig.run(0.5);
+        assert_eq!(rig.last_report().underruns, 1);
+        let last = rig.played.len() - 1;
+        assert!(rig.error_s(&span, last).abs() < 8e-6);
+    }
+
+    #[test]
+    fn a_device_that_fails_is_opened_again_ever_more_rarely_and_joins_in_phase() {
+        let mut rig = Rig::new();
+        rig.pump.turn();
+        let span = rig.play(0.5, 100_000, 60);
+        rig.run(1.0);
+        rig.device.lock().expect("one thread").busy = true;
+        rig.device.lock().expect("one thread").broken = true;
+        let mut tries = Vec::new();
+        let failed = now();
+        for k in 1..100 {
+            set_now(failed + Span::from_millis(100 * k));
+            let before = rig.pump.retry_at;
+            rig.pump.turn();
+            if rig.pump.retry_at != before {
+                tries.push((now() - failed).as_millis());
+            }
+        }
+        assert_eq!(tries[1] - tries[0], 500);
+        assert_eq!(tries[2] - tries[1], 1_000);
+        assert_eq!(tries[3] - tries[2], 2_000);
+        assert_eq!(rig.last_report().output, OutputState::Busy);
+        rig.device.lock().expect("one thread").busy = false;
+        set_now(failed + Span::from_secs(20));
+        rig.pump.turn();
+        assert_eq!(rig.device.lock().expect("one thread").opened, 2);
+        rig.played.clear();
+        rig.began = now().0 as f64 * 1e-9;
+        rig.decoded = 100_000 + 48_000 * 20;
+        rig.run(0.8);
+        let last = rig.played.len() - 1;
+        assert!(rig.error_s(&span, last).abs() < 20e-6, "{:e}", rig.error_s(&span, last));
+    }
+
+    #[test]
+    fn a_device_that_falls_silent_is_given_up() {
+        let mut rig = Rig::new();
+        rig.pump.turn();
+        rig.run(1.0);
+        set_now(now() + Span::from_millis(600));
+        rig.pump.turn();
+        assert!(rig.pump.output.is_none());
+        assert!(matches!(rig.last_report().output, OutputState::Failed(_)));
+    }
+
+    #[test]
+    fn the_end_is_a_fade_that_is_heard_out() {
+        let mut rig = Rig::new();
+        rig.pump.turn();
+        rig.play(0.5, 100_000, 60);
+        rig.run(1.0);
+        rig.send(PlayoutCommand::Quit);
+        let mut turns = 0;
+        let mut last = Turn::Sleep(SLEEP);
+        while last != Turn::Stop {
+            rig.callback();
+            last = rig.pump.turn();
+            turns += 1;
+            assert!(turns < 40);
+        }
+        assert!((3..=10).contains(&turns), "{turns}");
+        // What the device still holds is silence.
+        rig.callback();
+        assert!(rig.played[rig.played.len() - PERIOD..].iter().all(|frame| *frame == [0.0; 2]));
+    }
+
+    #[test]
+    fn the_thread_stops_when_told_even_without_a_device() {
+        let device = Arc::<Mutex<Device>>::default();
+        device.lock().expect("fresh").busy = true;
+        let mut handle = start(now, Box::new(FakeSink(device)), Box::new(drop));
+        handle.send(PlayoutCommand::NoClock);
+        handle.send(PlayoutCommand::Quit);
+        handle.join();
+    }
 }

@@ -262,7 +262,13 @@ mod tests {
                 let noise = interrupt(&mut rng);
                 model.observe(frame, local(truth(frame, 87e-6) + noise));
                 let error = error(&model, frame + 2 * PERIOD, 87e-6) - 12e-6;
-                let bound = if k < 100 { continue } else if k < 1_000 { 15e-6 } else { 6e-6 };
+                let bound = if k < 100 {
+                    continue;
+                } else if k < 1_000 {
+                    15e-6
+                } else {
+                    6e-6
+                };
                 assert!(error.abs() < bound, "seed {seed} callback {k}: {error:e}");
             }
             assert!((model.drift() - 87e-6).abs() < 1e-6, "seed {seed}: {}", model.drift());

@@ -382,12 +382,12 @@ impl Playout {
 
     fn may_start(&self, timeline: &Timeline) -> bool {
         let warm = self.dac.as_ref().is_some_and(DacModel::is_warm);
-        let now = self.dac.as_ref().and_then(|dac| {
-            dac.at(timeline.first.cast_unsigned() + self.starved)
-        });
-        let known = self.clock.zip(self.clock_since).zip(now).is_some_and(|((clock, since), now)| {
-            clock.sigma < USABLE_SIGMA_S || now - since >= USABLE_AFTER
-        });
+        let now =
+            self.dac.as_ref().and_then(|dac| dac.at(timeline.first.cast_unsigned() + self.starved));
+        let known =
+            self.clock.zip(self.clock_since).zip(now).is_some_and(|((clock, since), now)| {
+                clock.sigma < USABLE_SIGMA_S || now - since >= USABLE_AFTER
+            });
         warm && known
     }
 
@@ -453,9 +453,9 @@ impl Voice {
     /// Where it should be at output frame `at`.
     fn at_place(&self, timeline: &Timeline, at: usize) -> Voice {
         let position = self.span.position(timeline.room_at(at));
-        let servo = Servo::new(timeline.feed_forward);
         let step = timeline.step(self.span.rate, timeline.feed_forward);
-        Voice { position, servo, step, ..*self }
+        let servo = Servo::new(timeline.feed_forward);
+        Voice { position, step, servo, ..*self }
     }
 
     /// Over the seam to what follows without a gap.
@@ -584,4 +584,429 @@ fn frame_number(frame: u64) -> f64 {
 
 fn end_frame(span: &PlannedSpan) -> f64 {
     frame_number(span.from) + frame_number(span.frames)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::playout::plan::{GainStep, PLAN_SPANS};
+
+    const PERIOD: usize = 480;
+    const CHUNK: usize = 240;
+    const TARGET: usize = 960;
+    const DRIFT: f64 = 60e-6;
+
+    /// A sink with a converter of its own pace, and everything that was ordered.
+    struct Rig {
+        playout: Playout,
+        pushed: u64,
+        taken: u64,
+        given: u64,
+        starved: u64,
+        /// Seconds that the converter has lost by glitches.
+        lost_s: f64,
+        log: Vec<Heard>,
+        chunks: Vec<Chunk>,
+    }
+
+    /// One order and the true room time of its first frame.
+    #[derive(Clone, Copy, Debug)]
+    struct Heard {
+        at_s: f64,
+        ring: i64,
+        order: Order,
+    }
+
+    impl Heard {
+        fn error_s(&self) -> f64 {
+            let room = RoomTime(0) + Span::from_secs_f64(self.at_s);
+            let rate = f64::from(self.order.span.rate);
+            (self.order.span.position(room) - self.order.position) / rate
+        }
+
+        /// Room time behind its last frame.
+        fn end_s(&self) -> f64 {
+            self.at_s + self.order.frames as f64 / 48_000.0 * (1.0 + DRIFT)
+        }
+    }
+
+    fn clock(offset_s: f64) -> ClockModel {
+        ClockModel {
+            local0: LocalTime(0),
+            room0: RoomTime(0) + Span::from_secs_f64(offset_s),
+            rate: 0.0,
+            sigma: 1e-5,
+            asymmetry: 0.0,
+            generation: 0,
+        }
+    }
+
+    fn at(seconds: f64) -> RoomTime {
+        RoomTime(0) + Span::from_secs_f64(seconds)
+    }
+
+    fn span(segment: u64, start_s: f64, from: u64, frames: u64) -> PlannedSpan {
+        let start = at(start_s);
+        PlannedSpan { segment: SegmentId(segment), start, from, frames, rate: 44_100, cut: None }
+    }
+
+    fn plan(spans: &[PlannedSpan]) -> PlayoutPlan {
+        let mut plan = PlayoutPlan::silent();
+        for (place, span) in plan.spans.iter_mut().zip(spans) {
+            *place = Some(*span);
+        }
+        assert!(spans.len() <= PLAN_SPANS);
+        plan
+    }
+
+    impl Rig {
+        fn new(spans: &[PlannedSpan]) -> Rig {
+            let mut playout = Playout::new();
+            playout.output_opened(48_000);
+            playout.set_clock(LocalTime(0), Some(clock(0.0)));
+            playout.set_plan(plan(spans));
+            Rig {
+                playout,
+                pushed: 0,
+                taken: 0,
+                given: 0,
+                starved: 0,
+                lost_s: 0.0,
+                log: Vec::new(),
+                chunks: Vec::new(),
+            }
+        }
+
+        /// Local, and without an offset room, seconds at which a device frame is played.
+        fn truth(&self, frame: u64) -> f64 {
+            0.05 + frame as f64 / 48_000.0 * (1.0 + DRIFT) + self.lost_s
+        }
+
+        /// The sink takes a period.
+        fn take(&mut self) {
+            let there = (self.pushed - self.taken).min(PERIOD as u64);
+            self.starved += PERIOD as u64 - there;
+            let played_at = LocalTime(0) + Span::from_secs_f64(self.truth(self.given));
+            let starved = self.starved;
+            self.playout.observe(DacObservation { frame: self.given, played_at, starved });
+            self.given += PERIOD as u64;
+            self.taken += there;
+        }
+
+        fn fill(&mut self) {
+            while self.pushed - self.taken < TARGET as u64 {
+                let chunk = self.playout.chunk(self.pushed, CHUNK);
+                for order in chunk.orders.into_iter().flatten() {
+                    let ring = chunk.first + order.first as i64;
+                    let at_s = self.truth(ring as u64 + self.starved);
+                    self.log.push(Heard { at_s, ring, order });
+                }
+                self.chunks.push(chunk);
+                self.pushed += CHUNK as u64;
+            }
+        }
+
+        fn run(&mut self, seconds: f64) -> &mut Rig {
+            for _ in 0..(seconds * 100.0).round() as usize {
+                self.take();
+                self.fill();
+            }
+            self
+        }
+
+        fn heard(&self, segment: u64) -> Vec<Heard> {
+            let of = |heard: &&Heard| heard.order.span.segment == SegmentId(segment);
+            self.log.iter().filter(of).copied().collect()
+        }
+
+        fn beginnings(&self) -> Vec<Heard> {
+            let begins = |heard: &&Heard| heard.order.begins == Begins::Here;
+            self.log.iter().filter(begins).copied().collect()
+        }
+    }
+
+    /// A device frame, seconds.
+    const FRAME: f64 = 1.0 / 48_000.0;
+
+    #[test]
+    fn a_track_starts_at_its_instant_with_its_first_frame_and_stays_there() {
+        let mut rig = Rig::new(&[span(1, 1.0, 0, 44_100 * 60)]);
+        rig.run(5.0);
+        let first = rig.heard(1)[0];
+        assert!((0.0..FRAME).contains(&(first.at_s - 1.0)), "{first:?}");
+        assert!(first.error_s().abs() < 2e-6, "{:e}", first.error_s());
+        assert_eq!(first.order.rise, Ramp::flat(1.0));
+        for heard in rig.heard(1) {
+            assert!(heard.error_s().abs() < 5e-6, "{heard:?}");
+        }
+        assert!(rig.playout.is_locked());
+        assert_eq!(rig.playout.sounding().segment, Some(SegmentId(1)));
+    }
+
+    #[test]
+    fn orders_of_a_voice_follow_each_other_without_a_hole() {
+        let mut rig = Rig::new(&[span(1, 0.5, 0, 44_100 * 60)]);
+        rig.run(3.0);
+        for pair in rig.heard(1).windows(2) {
+            let [a, b] = [pair[0], pair[1]];
+            assert_eq!(b.ring, a.ring + a.order.frames as i64);
+            let expected = a.order.position + a.order.frames as f64 * a.order.step;
+            assert!((b.order.position - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_late_joiner_comes_in_at_the_right_place_with_a_long_fade() {
+        let mut rig = Rig::new(&[span(1, -10.0, 0, 44_100 * 60)]);
+        rig.run(1.0);
+        let first = rig.heard(1)[0];
+        assert!(first.at_s > 0.1, "the converter's line was not known before");
+        assert!(first.at_s < 0.3);
+        // Twelve callbacks know 60 ppm only roughly, over the 30 ms to the first frame.
+        assert!(first.error_s().abs() < 5e-6, "{:e}", first.error_s());
+        assert_eq!(first.order.rise, Ramp::fade_in(first.ring, 960));
+    }
+
+    #[test]
+    fn a_start_inside_a_track_has_a_short_fade() {
+        let mut rig = Rig::new(&[span(1, 1.0, 12_345, 44_100)]);
+        rig.run(1.5);
+        let first = rig.heard(1)[0];
+        assert_eq!(first.order.rise, Ramp::fade_in(first.ring, 240));
+        assert!((first.order.position - 12_345.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn nothing_starts_without_a_clock_or_with_a_poor_one_for_long() {
+        let mut rig = Rig::new(&[span(1, 0.0, 0, 44_100 * 60)]);
+        rig.playout.set_clock(LocalTime(0), None);
+        rig.run(1.0);
+        assert!(rig.log.is_empty());
+        let poor = ClockModel { sigma: 3e-3, ..clock(0.0) };
+        let now = LocalTime(1_000_000_000);
+        rig.playout.set_clock(now, Some(poor));
+        rig.run(1.0);
+        let first = rig.heard(1)[0];
+        assert!((1.3..1.32).contains(&first.at_s), "{first:?}");
+    }
+
+    #[test]
+    fn a_cut_ends_at_its_instant_with_a_fade_before_it() {
+        let mut cut = span(1, 0.5, 0, 44_100 * 60);
+        cut.cut = Some(at(2.0));
+        let mut rig = Rig::new(&[cut]);
+        rig.run(3.0);
+        let last = *rig.heard(1).last().expect("it sounded");
+        assert!((last.end_s() - 2.0).abs() < 1.5 * FRAME, "{}", last.end_s());
+        assert!(last.order.ends);
+        let end = last.ring + last.order.frames as i64;
+        assert_eq!(last.order.fall, Ramp::fade_out(end - 240, 240));
+        assert_eq!(rig.beginnings().len(), 1);
+        assert!(rig.playout.is_silent());
+    }
+
+    #[test]
+    fn a_cut_that_is_heard_of_late_fades_at_once() {
+        let mut rig = Rig::new(&[span(1, 0.5, 0, 44_100 * 60)]);
+        rig.run(2.0);
+        let told = rig.pushed;
+        let mut cut = span(1, 0.5, 0, 44_100 * 60);
+        cut.cut = Some(at(1.5));
+        rig.playout.set_plan(plan(&[cut]));
+        rig.run(1.0);
+        let last = *rig.heard(1).last().expect("it sounded");
+        assert_eq!(last.ring + last.order.frames as i64, told as i64 + 240);
+        assert_eq!(last.order.fall, Ramp::fade_out(told as i64, 240));
+    }
+
+    #[test]
+    fn a_plan_without_the_segment_ends_it() {
+        let mut rig = Rig::new(&[span(1, 0.5, 0, 44_100 * 60)]);
+        rig.run(2.0);
+        rig.playout.set_plan(PlayoutPlan::silent());
+        rig.run(0.1);
+        assert!(rig.playout.is_silent());
+        assert!(rig.log.last().expect("it sounded").order.ends);
+    }
+
+    #[test]
+    fn a_seek_ends_one_segment_and_starts_the_next_at_the_same_frame() {
+        let mut before = span(1, 0.5, 0, 44_100 * 60);
+        before.cut = Some(at(2.0));
+        let after = span(2, 2.0, 700_000, 44_100 * 60);
+        let mut rig = Rig::new(&[before, after]);
+        rig.run(3.0);
+        let last = *rig.heard(1).last().expect("it sounded");
+        let first = rig.heard(2)[0];
+        assert!((first.ring - last.ring - last.order.frames as i64).abs() <= 1);
+        assert!(first.error_s().abs() < 3e-6);
+        assert_eq!(rig.beginnings().len(), 2);
+    }
+
+    #[test]
+    fn equal_rates_without_a_hole_are_one_voice() {
+        let first = span(1, 0.5, 0, 44_100);
+        let second = span(2, 1.5, 0, 44_100);
+        let mut rig = Rig::new(&[first, second]);
+        rig.run(3.0);
+        assert_eq!(rig.beginnings().len(), 1);
+        let seam = rig.heard(1);
+        assert!(seam.iter().rev().take(2).all(|heard| heard.order.next == Some(second)));
+        let over = rig.heard(2)[0];
+        assert!((0.0..250.0).contains(&over.order.position), "{over:?}");
+        assert!(over.error_s().abs() < 5e-6, "{:e}", over.error_s());
+        let last = *rig.heard(2).last().expect("it sounded");
+        assert!((last.end_s() - 2.5).abs() < 1.5 * FRAME);
+        assert_eq!(last.order.fall.frames, 0, "a track's own end is not faded");
+    }
+
+    #[test]
+    fn different_rates_switch_at_the_exact_frame() {
+        let first = span(1, 0.5, 0, 44_100);
+        let second = PlannedSpan { rate: 96_000, ..span(2, 1.5, 0, 96_000) };
+        let mut rig = Rig::new(&[first, second]);
+        rig.run(3.0);
+        let last = *rig.heard(1).last().expect("it sounded");
+        let next = rig.heard(2)[0];
+        assert_eq!(next.ring, last.ring + last.order.frames as i64);
+        assert_eq!(next.order.rise, Ramp::flat(1.0));
+        assert!((next.order.position).abs() < 2.0);
+        assert!((0.0..FRAME).contains(&(next.at_s - 1.5)));
+    }
+
+    #[test]
+    fn a_near_jump_cross_fades_and_a_far_one_fades_out_and_in() {
+        for (by, apart) in [(8e-3, 0), (50e-3, 960)] {
+            let mut rig = Rig::new(&[span(1, 0.5, 0, 44_100 * 60)]);
+            rig.run(4.0);
+            let told = rig.pushed as i64;
+            rig.playout.set_clock(LocalTime(0), Some(clock(by)));
+            rig.run(0.5);
+            let jump = rig.beginnings()[1];
+            assert_eq!(jump.ring, told + 3 * CHUNK as i64);
+            let fade = if apart == 0 { 480 } else { 960 };
+            assert_eq!(jump.order.rise, Ramp::fade_in(jump.ring + apart, fade));
+            let falls = |heard: &&Heard| heard.order.fall == Ramp::fade_out(jump.ring, fade);
+            assert_eq!(rig.log.iter().filter(falls).count(), fade as usize / CHUNK);
+            assert!((jump.error_s() + by).abs() < 3e-6, "now {by} ahead of the old line");
+        }
+    }
+
+    #[test]
+    fn a_small_step_of_the_clock_is_slewed() {
+        let mut rig = Rig::new(&[span(1, 0.5, 0, 44_100 * 600)]);
+        rig.run(4.0);
+        rig.playout.set_clock(LocalTime(0), Some(clock(300e-6)));
+        rig.run(20.0);
+        assert_eq!(rig.beginnings().len(), 1);
+        let last = rig.log.last().expect("it sounds");
+        assert!((last.error_s() + 300e-6).abs() < 5e-6, "{:e}", last.error_s());
+        let steps = rig.log.iter().map(|heard| heard.order.step / (44_100.0 / 48_000.0) - 1.0);
+        assert!(steps.fold(0.0_f64, |most, step| most.max((step - DRIFT).abs())) < 155e-6);
+    }
+
+    #[test]
+    fn after_the_ring_ran_dry_it_goes_on_where_it_should_be() {
+        let mut rig = Rig::new(&[span(1, 0.5, 0, 44_100 * 60)]);
+        rig.run(2.0);
+        for _ in 0..4 {
+            rig.take();
+        }
+        rig.run(0.5);
+        assert_eq!(rig.playout.underruns(), 1);
+        let back = rig.beginnings()[1];
+        assert!(back.error_s().abs() < 5e-6);
+        assert_eq!(back.order.rise, Ramp::fade_in(back.ring, 240));
+        assert!(rig.log.last().expect("it sounds").error_s().abs() < 5e-6);
+    }
+
+    #[test]
+    fn an_idle_ring_that_runs_dry_is_no_underrun() {
+        let mut rig = Rig::new(&[]);
+        rig.run(1.0);
+        rig.take();
+        rig.take();
+        rig.take();
+        rig.run(1.0);
+        assert_eq!(rig.playout.underruns(), 0);
+    }
+
+    #[test]
+    fn frames_lost_in_the_device_are_made_up_for_within_a_tenth_of_a_second() {
+        let mut rig = Rig::new(&[span(1, 0.5, 0, 44_100 * 60)]);
+        rig.run(4.0);
+        rig.lost_s = 0.03;
+        let glitch = rig.truth(rig.given);
+        rig.run(0.5);
+        let wrong: Vec<_> = rig
+            .log
+            .iter()
+            .filter(|heard| heard.at_s > glitch && heard.error_s().abs() > 1e-3)
+            .filter(|heard| heard.order.fall.to > 0.5)
+            .collect();
+        let until = wrong.last().expect("a glitch shows first").end_s();
+        assert!(until - glitch < 0.1, "{}", until - glitch);
+        assert!(rig.log.last().expect("it sounds").error_s().abs() < 100e-6);
+    }
+
+    #[test]
+    fn a_change_of_volume_ramps_at_its_instant() {
+        let mut plan = plan(&[span(1, 0.5, 0, 44_100 * 60)]);
+        plan.gain = GainStep { from: 0.2, to: 0.8, at: at(1.0) };
+        let mut rig = Rig::new(&[]);
+        rig.playout.set_plan(plan);
+        rig.run(2.0);
+        let level = |seconds: f64| {
+            let device = ((seconds - rig.truth(0)) / (1.0 + DRIFT) * 48_000.0) as i64;
+            let frame = device - rig.starved as i64;
+            let chunk = rig.chunks.iter().rfind(|chunk| chunk.first <= frame).expect("ran");
+            chunk.gain.at(frame)
+        };
+        assert!((level(0.999) - 0.2).abs() < 0.01);
+        assert!((level(1.005) - 0.5).abs() < 0.02);
+        assert!((level(1.011) - 0.8).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_volume_that_was_heard_of_late_never_steps() {
+        let mut rig = Rig::new(&[span(1, 0.5, 0, 44_100 * 60)]);
+        rig.run(1.0);
+        let mut quiet = plan(&[span(1, 0.5, 0, 44_100 * 60)]);
+        quiet.gain = GainStep { from: 1.0, to: 0.1, at: at(0.2) };
+        rig.playout.set_plan(quiet);
+        rig.run(0.2);
+        let levels = rig
+            .chunks
+            .iter()
+            .flat_map(|chunk| (0..CHUNK as i64).map(move |m| chunk.gain.at(chunk.first + m)));
+        let levels: Vec<f32> = levels.collect();
+        assert!(levels.windows(2).all(|pair| (pair[1] - pair[0]).abs() < 0.02));
+        assert!((levels.last().expect("ran") - 0.1).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_trim_of_a_device_plays_later() {
+        let mut trimmed = plan(&[span(1, 1.0, 0, 44_100 * 60)]);
+        trimmed.trim = Span::from_millis(7);
+        let mut rig = Rig::new(&[]);
+        rig.playout.set_plan(trimmed);
+        rig.run(2.0);
+        assert!((0.0..FRAME).contains(&(rig.heard(1)[0].at_s - 1.007)));
+    }
+
+    #[test]
+    fn without_a_device_the_plan_passes_and_it_joins_in_phase_when_there_is_one() {
+        let mut rig = Rig::new(&[span(1, 0.5, 0, 44_100 * 60)]);
+        rig.run(2.0);
+        rig.playout.output_lost();
+        assert!(rig.playout.is_silent());
+        assert!(rig.playout.chunk(rig.pushed, CHUNK).orders.iter().all(Option::is_none));
+        rig.playout.output_opened(48_000);
+        let mut back = Rig { playout: rig.playout.clone(), lost_s: 3.0, ..Rig::new(&[]) };
+        back.run(0.5);
+        let first = back.heard(1)[0];
+        assert!(first.error_s().abs() < 5e-6, "the drift is remembered");
+        assert!(first.at_s < 3.3);
+        assert_eq!(first.order.rise.frames, 960);
+    }
 }
