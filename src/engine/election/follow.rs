@@ -62,6 +62,9 @@ impl Election {
             self.is_over = true;
         }
         self.peer_lost(now, from);
+        if let State::Suspect { stand_at, .. } = &mut self.state {
+            *stand_at = (*stand_at).max(now + timing::GOODBYE);
+        }
     }
 
     /// The connection to a member is closed. Only a hint, but one that is acted upon at once:
@@ -108,10 +111,16 @@ impl Election {
             return;
         }
         let alive = self.hears(now) && self.term.node != from;
-        let ahead = self.log.position() > (ask.last_term, ask.last_idx);
-        let granted = !alive && !ahead && ask.n > self.term.n && self.is_free_for(now, from);
+        let position = (ask.last_term, ask.last_idx);
+        let ahead = self.log.position() > position;
+        let free = self.promise.is_none_or(|promise| promise.allows(now, from, position));
+        let granted = !alive && !ahead && ask.n > self.term.n && free;
+        if !alive && !ahead && ask.n > self.term.n {
+            self.contested_until = now + PROMISE;
+        }
         if granted {
-            self.promise = Some(Promise { to: from, until: now + PROMISE });
+            self.promise = Some(Promise { to: from, until: now + PROMISE, position });
+            self.stand_back(now);
         }
         self.output(ElectionOutput::SendPreVoteReply {
             to: from,
@@ -213,12 +222,8 @@ impl Election {
         }
     }
 
-    fn is_free_for(&self, now: LocalTime, node: NodeId) -> bool {
-        self.promise.is_none_or(|promise| promise.to == node || promise.until <= now)
-    }
-
     /// The first successor stands at once, the others a step apart, all beyond at random.
-    fn rank_delay(&mut self) -> Span {
+    pub(super) fn rank_delay(&mut self) -> Span {
         let gone = self.term.node;
         let mut ranked = self.successors.iter().filter(|&&node| node != gone);
         match ranked.position(|&node| node == self.config.me) {
@@ -227,10 +232,10 @@ impl Election {
         }
     }
 
-    /// This node refused somebody because its own log goes further, so it must stand itself:
-    /// as soon as the promises that the other was given have run out.
+    /// This node refused somebody because its own log goes further, so it must stand itself.
+    /// The draw keeps several such from asking at one instant.
     fn stand_soon(&mut self, now: LocalTime) {
-        let soon = now + PROMISE + timing::HANDOVER + self.draw(timing::HANDOVER);
+        let soon = now + self.draw(timing::HANDOVER);
         match &mut self.state {
             State::Follower { .. } | State::Observer { .. } => {
                 self.suspect(now);

@@ -173,6 +173,9 @@ pub struct Election {
     /// As the coordinator last ordered them.
     successors: Vec<NodeId>,
     promise: Option<Promise>,
+    /// Until then the promises bind that were given in the latest round known, this node's
+    /// own or another's.
+    contested_until: LocalTime,
     rounds: u32,
     live: BTreeSet<NodeId>,
     outputs: VecDeque<ElectionOutput>,
@@ -197,6 +200,7 @@ impl Election {
             score: Fitness::default().score(),
             successors: Vec::new(),
             promise: None,
+            contested_until: now,
             rounds: 0,
             live: BTreeSet::new(),
             outputs: VecDeque::new(),

@@ -8,7 +8,7 @@ use crate::wire::PreVoteReply;
 use super::state::{Answer, Heard, Promise, Round, Silence, State, Verdict};
 use super::timing::{
     ALIVE_BACKOFF, BEHIND_BACKOFF, ISOLATION, ISOLATION_DISCONNECTED, ISOLATION_OF_TWO, PROMISE,
-    RETRY_SPREAD, ROUND,
+    RETRY_DRAW, RETRY_SPREAD, ROUND,
 };
 use super::{Election, ElectionOutput};
 
@@ -33,11 +33,8 @@ impl Election {
     /// This node's turn has come: ask everybody who is connected.
     pub(super) fn stand(&mut self, now: LocalTime) {
         let State::Suspect { silence, .. } = self.state else { return };
-        let me = self.config.me;
-        let promised = self.promise.filter(|promise| promise.to != me && promise.until > now);
-        if let Some(promise) = promised {
-            let stand_at = promise.until + self.draw(RETRY_SPREAD);
-            self.state = State::Suspect { silence, stand_at };
+        if self.contested_until > now {
+            self.retry_after_promises(now, silence);
         } else if !self.may_stand() {
             self.state = State::Suspect { silence, stand_at: now + ISOLATION };
         } else if self.connected().next().is_none() {
@@ -49,7 +46,9 @@ impl Election {
 
     fn ask(&mut self, now: LocalTime, silence: Silence) {
         self.rounds = self.rounds.wrapping_add(1);
-        self.promise = Some(Promise { to: self.config.me, until: now + PROMISE });
+        let position = self.log.position();
+        self.contested_until = now + PROMISE;
+        self.promise = Some(Promise { to: self.config.me, until: now + PROMISE, position });
         let round = Round {
             number: self.rounds,
             ends: now + ROUND,
@@ -61,6 +60,13 @@ impl Election {
             self.outputs.push_back(ElectionOutput::SendPreVote { to, n, round: round.number });
         }
         self.state = State::Candidate { silence, round };
+    }
+
+    /// A candidate that has granted somebody with a longer log no longer stands against it.
+    pub(super) fn stand_back(&mut self, now: LocalTime) {
+        if let State::Candidate { silence, .. } = self.state {
+            self.retry_after_promises(now, silence);
+        }
     }
 
     pub(super) fn close_round_if_complete(&mut self, now: LocalTime) {
@@ -86,8 +92,8 @@ impl Election {
             (_, Some(grants)) => self.win(now, &grants),
             (Verdict::Unanswered, _) => self.unanswered(now, silence),
             (Verdict::Alive, _) => self.retry(now + ALIVE_BACKOFF, silence),
-            (Verdict::Behind, _) => self.retry_after_draw(BEHIND_BACKOFF, silence),
-            _ => self.retry_after_draw(Span::ZERO, silence),
+            (Verdict::Behind, _) => self.retry_after_promises(now + BEHIND_BACKOFF, silence),
+            _ => self.retry_after_promises(now, silence),
         }
     }
 
@@ -106,8 +112,8 @@ impl Election {
             return;
         }
         // The last round ends just when this node may believe it is alone.
-        let next = self.after_promise(now) + self.draw(RETRY_SPREAD);
-        let last = (alone_at - ROUND).max(self.after_promise(now));
+        let next = self.contested_until.max(now) + self.draw(RETRY_SPREAD);
+        let last = (alone_at - ROUND).max(self.contested_until);
         let last = if self.connected().next().is_none() { alone_at } else { last };
         self.retry(next.min(last), silence);
     }
@@ -125,14 +131,11 @@ impl Election {
         }
     }
 
-    fn after_promise(&self, now: LocalTime) -> LocalTime {
-        self.promise.map_or(now, |promise| promise.until.max(now))
-    }
-
-    fn retry_after_draw(&mut self, extra: Span, silence: Silence) {
-        let State::Candidate { round, .. } = &self.state else { return };
-        let stand_at = self.after_promise(round.ends - ROUND) + extra + self.draw(RETRY_SPREAD);
-        self.retry(stand_at, silence);
+    /// Once the promises of the latest round have run out, in the order of succession: those
+    /// who have just taken the votes from each other do not meet again.
+    fn retry_after_promises(&mut self, now: LocalTime, silence: Silence) {
+        let turn = Span(self.rank_delay().0 / 2) + self.draw(RETRY_DRAW);
+        self.retry(self.contested_until.max(now) + turn, silence);
     }
 
     fn retry(&mut self, stand_at: LocalTime, silence: Silence) {

@@ -120,11 +120,21 @@ impl Round {
     }
 }
 
-/// A grant binds until it runs out.
+/// A grant binds until it runs out, except toward somebody whose log goes further: the first
+/// asker will not be elected by those who hold what it lacks, so keeping to it would only
+/// keep out the one that can be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Promise {
     pub to: NodeId,
     pub until: LocalTime,
+    /// Where the log of its receiver ends.
+    pub position: (Term, u64),
+}
+
+impl Promise {
+    pub fn allows(&self, now: LocalTime, node: NodeId, position: (Term, u64)) -> bool {
+        self.to == node || self.until <= now || position > self.position
+    }
 }
 
 /// What a coordinator remembers of its term.

@@ -12,20 +12,26 @@ pub(super) const ROUND: Span = Span::from_millis(150);
 /// How long a grant binds its giver, own candidacy included.
 pub(super) const PROMISE: Span = Span::from_millis(300);
 
-/// Upper end of the draw that keeps two losers of a round from meeting again. The draw starts
-/// where the promise ends: a shorter wait would let three nodes refuse each other for ever.
+/// Upper end of the draw between two rounds that nobody answers. It starts where the promise
+/// ends: a shorter wait would let three nodes refuse each other for ever.
 pub(super) const RETRY_SPREAD: Span = Span::from_millis(250);
+
+/// After a lost round the nodes stand again half a [`RANK_STEP`] apart, and within this.
+pub(super) const RETRY_DRAW: Span = Span::from_millis(60);
+
+/// After a goodbye everybody is given this long to hear it: who has not would vouch for the
+/// leaver, and cost [`ALIVE_BACKOFF`].
+pub(super) const GOODBYE: Span = Span::from_millis(20);
 
 /// After somebody said that the coordinator lives.
 pub(super) const ALIVE_BACKOFF: Span = Span::from_millis(400);
 
-/// Behind somebody's log: that one is given its turn, which comes [`PROMISE`] and twice
-/// [`HANDOVER`] later at most.
+/// Behind somebody's log: that one stands within [`HANDOVER`], and this leaves it time for two
+/// rounds.
 pub(super) const BEHIND_BACKOFF: Span = Span::from_millis(450);
 
-/// How much later than the promises run out a node stands whose log goes further than the
-/// asker's; again as much is drawn.
-pub(super) const HANDOVER: Span = Span::from_millis(40);
+/// Within this a node stands that refused another whose log is shorter than its own.
+pub(super) const HANDOVER: Span = Span::from_millis(60);
 
 /// Between the candidacies of the first, second and third successor.
 pub(super) const RANK_STEP: Span = Span::from_millis(150);
