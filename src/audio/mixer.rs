@@ -242,12 +242,18 @@ impl Voice {
     }
 
     /// Fills `out` with what `order` says, as far as there are frames.
-    fn speak(&mut self, order: &Order, at: &Place, shelf: &mut Shelf, out: &mut [Frame]) -> Spoke {
+    fn speak(
+        &mut self,
+        order: &Order,
+        at: &Place,
+        windows: &mut Shelf,
+        out: &mut [Frame],
+    ) -> Spoke {
         let strand = Strand { span: order.span, next: order.next };
         self.cross(&strand);
         match self.gate {
-            Gate::Open => self.go_on(order, at, shelf, out),
-            Gate::Waiting | Gate::Starved => self.come_in(order, at, shelf, out),
+            Gate::Open => self.go_on(order, at, windows, out),
+            Gate::Waiting | Gate::Starved => self.come_in(order, at, windows, out),
         }
     }
 
@@ -266,7 +272,7 @@ impl Voice {
         &mut self,
         order: &Order,
         at: &Place,
-        shelf: &mut Shelf,
+        windows: &mut Shelf,
         out: &mut [Frame],
     ) -> Spoke {
         let (Some(reader), Some(strand)) = (&mut self.reader, self.strand) else {
@@ -275,7 +281,7 @@ impl Voice {
         #[expect(clippy::cast_possible_truncation, reason = "positions are far below 2^53")]
         let from = order.position.floor() as i64;
         let needed = frames_in(order.frames, order.step) + reader.reach() + at.margin;
-        if shelf.ready(&strand, from) < needed {
+        if windows.ready(&strand, from) < needed {
             return Spoke::Nothing;
         }
         self.rise = match (order.begins, self.gate) {
@@ -283,7 +289,7 @@ impl Voice {
             (Begins::No, Gate::Starved) => Ramp::fade_in(at.first, at.fade),
             (Begins::No, _) => Ramp::fade_in(at.first, at.fade * LATE_FADE_MS / HOLE_FADE_MS),
         };
-        let mut source = |first: i64, into: &mut [f32]| shelf.copy(&strand, first, into);
+        let mut source = |first: i64, into: &mut [f32]| windows.copy(&strand, first, into);
         reader.seek(order.position, order.step, &mut source);
         reader.read(out, order.step, &mut source);
         self.gate = Gate::Open;
@@ -296,15 +302,21 @@ impl Voice {
         clippy::cast_possible_truncation,
         reason = "positions are far below 2^53"
     )]
-    fn go_on(&mut self, order: &Order, at: &Place, shelf: &mut Shelf, out: &mut [Frame]) -> Spoke {
+    fn go_on(
+        &mut self,
+        order: &Order,
+        at: &Place,
+        windows: &mut Shelf,
+        out: &mut [Frame],
+    ) -> Spoke {
         let (Some(reader), Some(strand)) = (&mut self.reader, self.strand) else {
             return Spoke::Nothing;
         };
         let needed = reader.prepare(out.len(), order.step) as u64;
         let cursor = reader.cursor();
-        let ready = shelf.ready(&strand, cursor);
+        let ready = windows.ready(&strand, cursor);
         let ahead = cursor as f64 + ready as f64 - reader.reach() as f64 - order.position;
-        let mut source = |first: i64, into: &mut [f32]| shelf.copy(&strand, first, into);
+        let mut source = |first: i64, into: &mut [f32]| windows.copy(&strand, first, into);
         reader.read(out, order.step, &mut source);
         apply(&self.rise, at.first, out);
         if ready >= needed + at.margin {
@@ -345,5 +357,138 @@ pub fn apply(ramp: &Ramp, first: i64, out: &mut [Frame]) {
         let level = ramp.at(at);
         frame[0] *= level;
         frame[1] *= level;
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    reason = "the figures of the tests are small"
+)]
+mod tests {
+    use super::*;
+    use crate::base::RoomTime;
+    use crate::base::pcm::{BLOCK_FRAMES, window};
+    use crate::engine::playout::PlannedSpan;
+
+    const CHUNK: usize = 240;
+
+    /// Frame `k` of the sound that runs through all segments.
+    fn tone(k: f64) -> f64 {
+        0.5 * (k * std::f64::consts::TAU * 997.0 / 48_000.0).sin()
+    }
+
+    fn span(segment: u64, from: u64, frames: u64) -> PlannedSpan {
+        let start = RoomTime(0);
+        PlannedSpan { segment: SegmentId(segment), start, from, frames, rate: 48_000, cut: None }
+    }
+
+    /// A segment whose frames begin with frame `sound` of the tone.
+    fn load(mixer: &mut Mixer, span: &PlannedSpan, sound: u64) {
+        let (mut writer, pcm) = window(span.frames as usize);
+        let mut done = 0;
+        while let Some(mut block) = writer.take().filter(|_| done < span.frames) {
+            block.first = span.from + done;
+            block.frames = BLOCK_FRAMES.min((span.frames - done) as usize);
+            for (frame, k) in block.samples.chunks_exact_mut(2).zip(sound + done..) {
+                frame.fill(tone(k as f64) as f32);
+            }
+            done += block.frames as u64;
+            writer.put(block);
+        }
+        mixer.load(span.segment, pcm);
+    }
+
+    fn order(span: PlannedSpan, next: Option<PlannedSpan>, position: f64, step: f64) -> Order {
+        Order {
+            begins: Begins::No,
+            ends: false,
+            span,
+            next,
+            position,
+            step,
+            first: 0,
+            frames: CHUNK,
+            rise: Ramp::flat(1.0),
+            fall: Ramp::flat(1.0),
+        }
+    }
+
+    fn mixer(spans: &[PlannedSpan]) -> Mixer {
+        let mut plan = PlayoutPlan::silent();
+        for (place, span) in plan.spans.iter_mut().zip(spans) {
+            *place = Some(*span);
+        }
+        let mut mixer = Mixer::new();
+        mixer.set_output(48_000, CHUNK);
+        let built = std::iter::repeat_with(|| mixer.build_one(&plan)).take_while(|built| *built);
+        assert_eq!(built.count(), READERS_PER_RATE);
+        mixer
+    }
+
+    #[test]
+    fn two_segments_that_belong_together_sound_as_one() {
+        let (one, two) = (span(1, 100, 5_000), span(2, 7, 5_000));
+        let mut mixer = mixer(&[one, two]);
+        load(&mut mixer, &one, 0);
+        load(&mut mixer, &two, 5_000);
+        let step = 1.0 + 90e-6;
+        let (mut sound, mut worst, mut out) = (0.0, 0.0_f64, [[0.0; 2]; CHUNK]);
+        for k in 0..38_i64 {
+            let position = 100.0 + sound;
+            let mut order = if position < 5_100.0 {
+                order(one, Some(two), position, step)
+            } else {
+                order(two, None, position - 5_100.0 + 7.0, step)
+            };
+            order.begins = if k == 0 { Begins::Here } else { Begins::No };
+            let mut chunk = Chunk::silence(k * CHUNK as i64, CHUNK);
+            chunk.orders[0] = Some(order);
+            mixer.render(&chunk, &mut out);
+            for frame in &out {
+                // The first frames have silence behind them, not the tone.
+                if sound > 40.0 {
+                    worst = worst.max((f64::from(frame[0]) - tone(sound)).abs());
+                }
+                sound += step;
+            }
+        }
+        assert!(worst < 2e-5, "{worst:e}");
+        assert_eq!((mixer.misses(), mixer.sounding()), (0, Some(SegmentId(2))));
+    }
+
+    #[test]
+    fn a_cross_fade_of_one_programme_keeps_its_level() {
+        let whole = span(1, 0, 20_000);
+        let mut mixer = mixer(&[whole]);
+        load(&mut mixer, &whole, 0);
+        let mut out = [[0.0; 2]; CHUNK];
+        let mut chunk = Chunk::silence(0, CHUNK);
+        chunk.orders[0] = Some(Order { begins: Begins::Here, ..order(whole, None, 1_000.0, 1.0) });
+        mixer.render(&chunk, &mut out);
+        chunk.first = CHUNK as i64;
+        let fall = Ramp::fade_out(chunk.first, CHUNK as u32);
+        let leaves = Order { fall, ends: true, ..order(whole, None, 1_240.0, 1.0) };
+        let rise = Ramp::fade_in(chunk.first, CHUNK as u32);
+        let enters = Order { begins: Begins::Here, rise, ..order(whole, None, 1_240.0, 1.0) };
+        chunk.orders = [Some(leaves), Some(enters)];
+        mixer.render(&chunk, &mut out);
+        for (frame, k) in out.iter().zip(1_240..) {
+            assert!((f64::from(frame[0]) - tone(f64::from(k))).abs() < 3e-5, "frame {k}");
+        }
+    }
+
+    #[test]
+    fn a_voice_without_a_window_is_silent_and_costs_nothing() {
+        let whole = span(1, 0, 20_000);
+        let mut mixer = mixer(&[whole]);
+        let mut chunk = Chunk::silence(0, CHUNK);
+        chunk.orders[0] = Some(Order { begins: Begins::Here, ..order(whole, None, 0.0, 1.0) });
+        let mut out = [[9.0; 2]; CHUNK];
+        mixer.render(&chunk, &mut out);
+        assert!(out.iter().flatten().all(|sample| sample.abs() < f32::EPSILON));
+        assert_eq!((mixer.misses(), mixer.sounding()), (0, None));
     }
 }

@@ -210,6 +210,12 @@ fn taps(step: f64) -> usize {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    reason = "the figures of the tests are small and exact"
+)]
 mod tests {
     use super::*;
 

@@ -177,6 +177,11 @@ fn offset(frames: u64) -> usize {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::float_cmp,
+    clippy::cast_precision_loss,
+    reason = "the figures of the tests are small and exact"
+)]
 mod tests {
     use super::*;
 

@@ -122,6 +122,7 @@ impl Chunk {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "the figures of the tests are small and exact")]
 mod tests {
     use super::*;
 

@@ -226,6 +226,7 @@ impl DacModel {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_precision_loss, reason = "the figures of the tests are small and exact")]
 mod tests {
     use super::*;
     use crate::base::rng::Rng;

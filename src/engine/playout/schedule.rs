@@ -587,6 +587,13 @@ fn end_frame(span: &PlannedSpan) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_wrap,
+    reason = "the figures of the tests are small and exact"
+)]
 mod tests {
     use super::*;
     use crate::engine::playout::plan::{GainStep, PLAN_SPANS};
