@@ -1,1 +1,400 @@
-//! (stub)
+//! The daemon: puts the parts together and keeps them running until it is told to stop.
+//!
+//! | file | what |
+//! |---|---|
+//! | this one | start, signals, orderly end |
+//! | `event_loop` | wait for one input, hand it in, drain the outputs |
+//! | `dispatch` | one `match` over the outputs |
+//! | `front` | what the local interface asks for |
+//! | `clock` | the only reader of this device's clock |
+//! | `logging` | where log lines go |
+//!
+//! Nothing here decides anything about rooms, time or music.
+
+pub mod clock;
+mod dispatch;
+mod event_loop;
+mod front;
+mod logging;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::audio::output::{self, OutputSettings};
+use crate::audio::{self, PlayoutCommand, PlayoutReport};
+use crate::base::{LocalTime, Span};
+use crate::config::{Port, Settings};
+use crate::engine::Status;
+use crate::engine::node::{Input, Node, NodeConfig, PlayoutFacts, RestoredRoom};
+use crate::identity::NodeKey;
+use crate::media::Library;
+use crate::net::{BlobProvider, Net, NetConfig, NetEvent};
+use crate::store::{self, StoreEvent};
+use crate::wire::Hello;
+
+use dispatch::Driver;
+use event_loop::{Event, EventLoop, EventSender, SHUTDOWN_DEADLINE};
+use front::Front;
+
+/// Threads that run tasks. Two keep a heartbeat going while the other seals a packet; more
+/// only cost memory.
+const WORKERS: usize = 2;
+
+/// Threads for files and decoders' starts.
+const BLOCKING: usize = 16;
+
+/// What threads are called that read files of people: a decoder's fault on a file made to
+/// break it ends that file, not the daemon.
+const READER_THREADS: &str = "decode";
+
+/// How long a name of a peer that does not resolve is left alone.
+const RESOLVE_RETRY: Span = Span::from_secs(5);
+
+/// Why a daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// The cache directory.
+    #[error(transparent)]
+    Media(#[from] crate::media::MediaError),
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] crate::net::NetError),
+    /// The local socket.
+    #[error(transparent)]
+    Api(#[from] crate::api::ApiError),
+    /// The key.
+    #[error("the device's key cannot be used: {0}")]
+    Identity(#[from] crate::identity::IdentityError),
+    /// The output's name.
+    #[error("output: {0}")]
+    Output(String),
+    /// The operating system gives no threads, timers or signals.
+    #[error("the operating system refused {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+/// Runs a daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// When it cannot start; once it runs, it runs on.
+pub fn run(settings: &Settings) -> Result<(), DaemonError> {
+    logging::start(&settings.log);
+    end_whole_on_panic();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .thread_name("worker")
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::System { what: "threads", source })?;
+    let outcome = runtime.block_on(serve(settings));
+    // A decoder may still be reading a slow disk; the process need not wait for it.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    outcome
+}
+
+/// A panic ends the process: a daemon that lost a thread would keep its place in the room and
+/// do nothing there. Only threads that read files may panic and are caught where they began:
+/// their names start with [`READER_THREADS`].
+fn end_whole_on_panic() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        before(info);
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        if !name.starts_with(READER_THREADS) {
+            std::process::abort();
+        }
+    }));
+}
+
+async fn serve(settings: &Settings) -> Result<(), DaemonError> {
+    let mut stop = stop_signals()?;
+    let (events, queue) = event_loop::channel();
+    let parts = Parts::open(settings, events.clone()).await?;
+    let listener = crate::api::listen(&settings.socket).await?;
+    let (status, watch) = watch::channel(Arc::new(Status::default()));
+    let front = Front::new(events.clone(), watch, parts.driver.library.clone());
+    tracing::info!(
+        name = %settings.name,
+        node = %parts.driver.me.short(),
+        port = parts.driver.port,
+        socket = %settings.socket.display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
+    let running = EventLoop::new(parts.node, parts.driver, queue, status);
+    let mut running = tokio::spawn(running.run());
+    let (end_api, api_ended) = tokio::sync::oneshot::channel::<()>();
+    let api = tokio::spawn(serve_api(listener, front, api_ended));
+    tokio::select! {
+        _ = stop.recv() => tracing::info!("stopping"),
+        _ = &mut running => {}
+    }
+    let _ = end_api.send(());
+    let _ = events.send(Input::ShutdownRequested.into()).await;
+    match tokio::time::timeout(SHUTDOWN_DEADLINE, running).await {
+        Ok(Ok(driver)) => close(driver).await,
+        _ => tracing::warn!("the event loop did not end in time"),
+    }
+    let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, api).await;
+    Ok(())
+}
+
+async fn serve_api(
+    listener: crate::api::Listening,
+    front: Front,
+    ended: tokio::sync::oneshot::Receiver<()>,
+) {
+    let shutdown = async {
+        let _ = ended.await;
+    };
+    if let Err(error) = crate::api::serve(listener, Arc::new(front), shutdown).await {
+        tracing::error!(%error, "the local interface ended; the music plays on");
+    }
+}
+
+/// Fades out, says good-bye and writes what is not yet on disk.
+async fn close(driver: Driver) {
+    let Driver { net, store, mut playout, streams, .. } = driver;
+    playout.send(PlayoutCommand::Quit);
+    net.shutdown().await;
+    let closing = tokio::task::spawn_blocking(move || {
+        playout.join();
+        drop(streams);
+        // Writes what is queued.
+        drop(store);
+    });
+    let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, closing).await;
+}
+
+/// One channel for both signals that mean "stop".
+fn stop_signals() -> Result<mpsc::Receiver<()>, DaemonError> {
+    let (sender, receiver) = mpsc::channel(1);
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut stream =
+            signal(kind).map_err(|source| DaemonError::System { what: "signals", source })?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            stream.recv().await;
+            let _ = sender.send(()).await;
+        });
+    }
+    Ok(receiver)
+}
+
+/// A node and what it drives, before the loop runs.
+struct Parts {
+    node: Node,
+    driver: Driver,
+}
+
+impl Parts {
+    async fn open(settings: &Settings, events: EventSender) -> Result<Parts, DaemonError> {
+        let output = output_settings(settings)?;
+        let (store, loaded) = open_store(settings, events.clone())?;
+        let key = Arc::new(NodeKey::from_pkcs8(&loaded.key)?);
+        let library = Library::open(&settings.cache_dir)?;
+        let hello = Hello {
+            node: key.node_id(),
+            boot: loaded.boot,
+            name: settings.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            port: 0,
+            room: None,
+        };
+        let net = open_net(settings, key.clone(), hello, &library, events.clone()).await?;
+        let playout = start_playout(&output, events.clone());
+        resolve_peers(&settings.peers, &events);
+        let config = NodeConfig {
+            key: key.clone(),
+            boot: loaded.boot,
+            name: settings.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            seed: seed(),
+            // A device that sounds late must be given its frames early.
+            trim: -Span::from_millis(i64::from(settings.trim_ms)),
+            peers: Vec::new(),
+            remembered: loaded.peers.into_iter().map(|p| (p.node, p.name, p.addresses)).collect(),
+            alone: loaded.intent == store::Intent::Alone,
+            room: loaded
+                .last_room
+                .map(|room| RestoredRoom { snapshot: room.snapshot, entries: room.entries }),
+        };
+        let node = Node::new(config, clock::now());
+        let driver = Driver {
+            me: key.node_id(),
+            port: net.local_port(),
+            net,
+            store,
+            library,
+            playout,
+            events,
+            streams: BTreeMap::new(),
+        };
+        Ok(Parts { node, driver })
+    }
+}
+
+fn output_settings(settings: &Settings) -> Result<OutputSettings, DaemonError> {
+    let choice = settings.output.parse().map_err(|e| DaemonError::Output(format!("{e}")))?;
+    Ok(OutputSettings {
+        choice,
+        buffer: Span::from_millis(i64::from(settings.buffer_ms)),
+        record: settings.record.clone(),
+    })
+}
+
+fn open_store(
+    settings: &Settings,
+    events: EventSender,
+) -> Result<(store::Store, store::Loaded), DaemonError> {
+    let on_event = move |event: StoreEvent| {
+        let input = match event {
+            StoreEvent::Written { room, idx, .. } => Input::Written { room, idx },
+            StoreEvent::NeedsRoom { room } => Input::RoomNotWritten { room },
+            StoreEvent::Synced { .. } => return,
+            StoreEvent::Failed { reason, .. } => {
+                tracing::error!(%reason, "the disk does not take the room; it is in memory only");
+                return;
+            }
+        };
+        let _ = events.blocking_send(input.into());
+    };
+    let new_key = || {
+        let key = NodeKey::generate(&SystemRandom::new())?;
+        Ok(key.pkcs8().to_vec())
+    };
+    Ok(store::open(&settings.state_dir, new_key, Box::new(on_event))?)
+}
+
+async fn open_net(
+    settings: &Settings,
+    key: Arc<NodeKey>,
+    hello: Hello,
+    library: &Library,
+    events: EventSender,
+) -> Result<Net, DaemonError> {
+    let (sender, mut receiver) = mpsc::channel(crate::base::limits::EVENT_QUEUE);
+    let config = NetConfig {
+        key,
+        bind: settings.bind,
+        port: settings.port.number(),
+        port_required: matches!(settings.port, Port::Exactly(_)),
+        clock: clock::now,
+        mdns: settings.mdns,
+        hello,
+    };
+    let net = Net::start(config, sender, Arc::new(Pieces(library.clone()))).await?;
+    tokio::spawn(async move {
+        while let Some(event) = receiver.recv().await {
+            let Some(input) = input_from(event) else { continue };
+            if events.send(input.into()).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(net)
+}
+
+/// The cache as the network sees it.
+struct Pieces(Library);
+
+impl BlobProvider for Pieces {
+    fn piece(&self, hash: crate::base::BlobHash, piece: u32) -> Result<Vec<u8>, String> {
+        self.0.encode_piece(&hash, piece).map_err(|error| error.to_string())
+    }
+}
+
+fn input_from(event: NetEvent) -> Option<Input> {
+    Some(match event {
+        NetEvent::Connected { peer, address, hello } => {
+            Input::PeerConnected { peer, address, hello }
+        }
+        NetEvent::Lost { peer, reason } => {
+            tracing::debug!(peer = %peer.short(), %reason, "connection lost");
+            Input::PeerLost { peer }
+        }
+        NetEvent::Message { from, message } => Input::MessageReceived { from, message },
+        NetEvent::Datagram { from, datagram, at } => Input::DatagramReceived { from, datagram, at },
+        NetEvent::Discovered { announcement, addresses } => {
+            Input::PeerDiscovered { announcement, addresses }
+        }
+        NetEvent::Vanished { node } => Input::PeerVanished { node },
+        NetEvent::DialFailed { address, node, reason } => {
+            tracing::debug!(%address, %reason, "could not connect");
+            Input::DialFailed { address, node }
+        }
+        // The network has logged it already.
+        NetEvent::Refused { .. } => return None,
+    })
+}
+
+fn start_playout(output: &OutputSettings, events: EventSender) -> audio::PlayoutHandle {
+    let report = move |report: PlayoutReport| {
+        // The playout thread never waits; a report that finds no place is followed by another.
+        let _ = events.try_send(Event::Input(Input::PlayoutReported(facts(&report))));
+    };
+    audio::start(clock::now, output::sink(output, clock::now), Box::new(report))
+}
+
+fn facts(report: &PlayoutReport) -> PlayoutFacts {
+    PlayoutFacts {
+        output: report.output.clone(),
+        error_s: report.error_s,
+        correction_ppm: report.correction_ppm,
+        dac_ppm: report.dac_ppm,
+        dac_sigma_s: report.dac_sigma_s,
+        buffer_ms: report.buffer_ms,
+        underruns: report.underruns,
+        depth: report.depth,
+        locked: report.locked,
+    }
+}
+
+/// Looks peers' names up until they are found: a name may be known only once the network is.
+fn resolve_peers(peers: &[String], events: &EventSender) {
+    for peer in peers.iter().cloned() {
+        let events = events.clone();
+        tokio::spawn(async move {
+            loop {
+                match tokio::net::lookup_host(&peer).await {
+                    Ok(addresses) => {
+                        for address in addresses.collect::<Vec<SocketAddr>>() {
+                            let _ = events.send(Input::PeerNamed { address }.into()).await;
+                        }
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%peer, %error, "peer's name is not known; trying again");
+                        tokio::time::sleep(RESOLVE_RETRY.to_std()).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Different for every start: two nodes that draw alike would always draw together.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness the time of the start must do.
+    if SystemRandom::new().fill(&mut bytes).is_err() {
+        let LocalTime(now) = clock::now();
+        return now.unsigned_abs();
+    }
+    u64::from_le_bytes(bytes)
+}

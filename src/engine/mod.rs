@@ -5,6 +5,7 @@ pub mod clock;
 pub mod command;
 pub mod election;
 pub mod membership;
+pub mod node;
 pub mod playout;
 pub mod room;
 pub mod status;

@@ -8,5 +8,6 @@ mod draw;
 mod election;
 mod membership;
 mod path;
+mod sync;
 mod vectors;
 mod world;

@@ -202,8 +202,14 @@ impl RoomClock {
     /// This node founded the room, or nobody alive carries its clock on: room time is this
     /// device's time, under a new epoch.
     pub fn found(&mut self, now: LocalTime, source: ClockSource, epoch: u32) {
+        self.found_from(now, source, epoch, RoomTime(now.0));
+    }
+
+    /// As [`found`](RoomClock::found), but room time goes on from `room0`: the last instant on
+    /// record of a room whose clock nobody alive carries.
+    pub fn found_from(&mut self, now: LocalTime, source: ClockSource, epoch: u32, room0: RoomTime) {
         self.forget();
-        let line = RoomLine { epoch, local0: now, room0: RoomTime(now.0), rate: 0.0 };
+        let line = RoomLine { epoch, local0: now, room0, rate: 0.0 };
         self.role = Role::Leading { source, line };
         self.redraw(now);
     }

@@ -1,7 +1,6 @@
 //! A room as one node holds it: genesis, state and the tail of the log, kept in step.
 
 use crate::base::{OpId, RoomId, RoomTime, Term};
-use crate::identity::{verify_genesis, verify_op};
 use crate::wire::codec;
 use crate::wire::message::Snapshot;
 use crate::wire::op::{Entry, Genesis, Op, Refusal, RefusalCode};
@@ -47,7 +46,7 @@ impl Room {
     ///
     /// When the genesis was not signed by its founder, or names more than a room may be called.
     pub fn new(genesis: Genesis) -> Result<Room, RoomError> {
-        verify_genesis(&genesis)?;
+        genesis.verify()?;
         let state = RoomState::new(&genesis);
         state.check(&genesis).map_err(RoomError::BadSnapshot)?;
         Ok(Room { genesis, state, log: Log::default() })
@@ -59,7 +58,7 @@ impl Room {
     ///
     /// When the genesis is not signed, or the state is not one of that room.
     pub fn from_snapshot(snapshot: &Snapshot) -> Result<Room, RoomError> {
-        verify_genesis(&snapshot.genesis)?;
+        snapshot.genesis.verify()?;
         let state: RoomState = codec::decode_state(&snapshot.state)?;
         state.check(&snapshot.genesis).map_err(RoomError::BadSnapshot)?;
         let log =
@@ -109,7 +108,7 @@ impl Room {
     ///
     /// The refusal, for its author. Nothing has changed then.
     pub fn order(&mut self, term: Term, at: RoomTime, op: Op) -> Result<Ordered, Refusal> {
-        verify_op(&op).map_err(|error| forged(&op.id, &error))?;
+        op.verify().map_err(|error| forged(&op.id, &error))?;
         if let Some((idx, at)) = self.state.known(&op.id) {
             return Ok(Ordered::Known { idx, at });
         }
@@ -137,7 +136,7 @@ impl Room {
             if entry.op.room != self.id() {
                 return Err(RoomError::OtherRoom(entry.op.id));
             }
-            verify_op(&entry.op)?;
+            entry.op.verify()?;
         }
         let mut taken = Taken { entries: fresh.to_vec(), refused: Vec::new() };
         for entry in fresh {

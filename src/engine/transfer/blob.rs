@@ -36,6 +36,15 @@ impl Have {
         }
     }
 
+    /// Puts a piece in. Beyond the last byte there is none.
+    pub fn add(&mut self, piece: u32) {
+        let Have::Pieces(bits) = self else { return };
+        let byte = usize::try_from(piece / 8).ok().and_then(|place| bits.get_mut(place));
+        if let Some(byte) = byte {
+            *byte |= 1 << (piece % 8);
+        }
+    }
+
     /// Whether a piece is among it.
     #[must_use]
     pub fn has(&self, piece: u32) -> bool {

@@ -1,0 +1,232 @@
+//! Does what the node says: one `match`, each arm one call.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::event_loop::EventSender;
+use crate::audio::{PlayoutCommand, PlayoutHandle};
+use crate::base::{BlobHash, NodeId, SegmentId, pcm};
+use crate::engine::Status;
+use crate::engine::membership::Intent;
+use crate::engine::node::{Input, MemberChange, Notice, Output};
+use crate::engine::transfer::{Failure, Fetch, Have};
+use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
+use crate::net::{Fetcher, Net};
+use crate::store::{self, Slow, Store};
+use crate::wire::message::PeerAddress;
+use crate::wire::{Announcement, RoomCard, Track, announce::AnnouncedRoom};
+
+/// Decoded audio held ahead of the playout, in seconds: enough for the decoder to be late.
+const WINDOW_SECONDS: u32 = 1;
+
+/// Everything that touches the world.
+pub struct Driver {
+    /// This node.
+    pub me: NodeId,
+    /// The port of its endpoint.
+    pub port: u16,
+    /// Peers.
+    pub net: Net,
+    /// The disk.
+    pub store: Store,
+    /// Tracks.
+    pub library: Library,
+    /// The output.
+    pub playout: PlayoutHandle,
+    /// Back into the loop.
+    pub events: EventSender,
+    /// Decoders at work.
+    pub streams: BTreeMap<SegmentId, StreamHandle>,
+}
+
+impl Driver {
+    /// Does one thing.
+    pub fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Send { to, message } => self.net.send(to, &message),
+            Output::SendDatagram { to, datagram } => self.net.send_datagram(to, datagram),
+            Output::Dial { address, node } => self.net.dial(address, node),
+            Output::ShowRoom(card) => self.show_room(card),
+            Output::SetClock(Some(model)) => self.playout.send(PlayoutCommand::Clock(model)),
+            Output::SetClock(None) => self.playout.send(PlayoutCommand::NoClock),
+            Output::SetPlan(plan) => self.playout.send(PlayoutCommand::Plan(plan)),
+            Output::Prepare { segment, track, from } => self.prepare(segment, &track, from),
+            Output::Release { segment } => self.release(segment),
+            Output::OpenBlob { hash, size } => self.open_blob(hash, size),
+            Output::FetchPiece(fetch) => self.fetch_piece(fetch),
+            Output::ThrottleBulk { span } => self.net.throttle_bulk(span.to_std()),
+            Output::SaveRoom(snapshot) => self.kept(self.store.save_room(*snapshot, 0)),
+            Output::SaveEntries { room, entries } => {
+                self.kept(self.store.save_entries(room, entries, 0));
+            }
+            Output::CompactRoom(snapshot) => self.kept(self.store.save_snapshot(*snapshot)),
+            Output::RememberIntent(intent) => {
+                self.kept(self.store.save_intent(stored_intent(intent)));
+            }
+            Output::RememberPeer { node, name, address } => {
+                let addresses = vec![address];
+                self.kept(self.store.save_peer(PeerAddress { node, name, addresses }));
+            }
+            Output::Tell(notice) => tell(&notice),
+            // The loop answers itself: it holds the other ends.
+            Output::Reply { .. } => {}
+        }
+    }
+
+    /// The disk may be too slow for what happens; the room then lives on in memory, and is
+    /// written as a whole once the disk has caught up.
+    fn kept(&self, queued: Result<(), Slow>) {
+        if queued.is_err() {
+            tracing::warn!("the disk is too slow for the room's changes; they are in memory only");
+        }
+    }
+
+    /// Puts the driver's byte counts into a picture of the node.
+    pub fn count_bytes(&self, status: &mut Status) {
+        for peer in &mut status.peers {
+            let Ok(node) = peer.id.parse() else { continue };
+            (peer.sent_bytes, peer.received_bytes) = self.net.bulk_counters(node);
+        }
+    }
+
+    fn show_room(&self, card: Option<RoomCard>) {
+        let room = card.as_ref().filter(|card| !card.locked).map(|card| AnnouncedRoom {
+            id_prefix: card.id.short(),
+            name: card.name.clone(),
+            code: card.code.clone(),
+        });
+        self.net.announce(Announcement { node: self.me, port: self.port, room });
+        self.net.set_room(card);
+    }
+
+    fn prepare(&mut self, segment: SegmentId, track: &Arc<Track>, from: u64) {
+        let frames = (track.rate * WINDOW_SECONDS) as usize;
+        let (writer, reader) = pcm::window(frames);
+        let hooks = self.hooks(segment);
+        match self.library.open_stream(track, from, writer, hooks) {
+            Ok(stream) => {
+                self.playout.send(PlayoutCommand::Load { segment, pcm: reader });
+                self.streams.insert(segment, stream);
+            }
+            Err(error) => {
+                self.say(Input::SegmentFailed { segment, reason: error.to_string() });
+            }
+        }
+    }
+
+    fn hooks(&self, segment: SegmentId) -> StreamHooks {
+        let (need, primed, failed) =
+            (self.events.clone(), self.events.clone(), self.events.clone());
+        StreamHooks {
+            need: Box::new(move |hash, piece| {
+                let _ = need.blocking_send(Input::PieceNeeded { hash, piece }.into());
+            }),
+            primed: Box::new(move || {
+                let _ = primed.blocking_send(Input::SegmentPrimed { segment }.into());
+            }),
+            failed: Box::new(move |reason| {
+                let _ = failed.blocking_send(Input::SegmentFailed { segment, reason }.into());
+            }),
+        }
+    }
+
+    fn release(&mut self, segment: SegmentId) {
+        self.playout.send(PlayoutCommand::Unload { segment });
+        self.streams.remove(&segment);
+    }
+
+    fn open_blob(&self, hash: BlobHash, size: u64) {
+        let (library, events) = (self.library.clone(), self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            let opened = library.begin(hash, size);
+            if let Err(error) = opened {
+                tracing::error!(blob = %hash.short(), %error, "no room for a track");
+                return;
+            }
+            let have = match library.holds(&hash) {
+                Holding::Complete => Have::Complete,
+                Holding::Partial { pieces } => Have::Pieces(pieces),
+                Holding::None => return,
+            };
+            let _ = events.blocking_send(Input::BlobOpened { hash, have }.into());
+        });
+    }
+
+    fn fetch_piece(&self, fetch: Fetch) {
+        let (fetcher, library, events) =
+            (self.net.fetcher(), self.library.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let input = fetch_verified(&fetcher, library, fetch).await;
+            let _ = events.send(input.into()).await;
+        });
+    }
+
+    /// From inside the loop: the queue may be full of what the loop itself has to read first.
+    fn say(&self, input: Input) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let _ = events.send(input.into()).await;
+        });
+    }
+}
+
+async fn fetch_verified(fetcher: &Fetcher, library: Library, fetch: Fetch) -> Input {
+    let Fetch { hash, piece, from, patience } = fetch;
+    let failed = |failure| Input::PieceFailed { hash, piece, from, failure };
+    let fetching = fetcher.fetch(from, hash, piece);
+    let encoded = match tokio::time::timeout(patience.to_std(), fetching).await {
+        Ok(Ok(encoded)) => encoded,
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %from.short(), blob = %hash.short(), piece, %error, "no piece");
+            return failed(Failure::Refused);
+        }
+        Err(_) => return failed(Failure::Timeout),
+    };
+    let bytes = encoded.len() as u64;
+    let accepted =
+        tokio::task::spawn_blocking(move || library.accept_piece(&hash, piece, &encoded)).await;
+    match accepted {
+        Ok(Ok(_)) => Input::PieceArrived { hash, piece, bytes, from },
+        Ok(Err(MediaError::Corrupt { .. })) => {
+            tracing::warn!(peer = %from.short(), blob = %hash.short(), piece, "sent wrong bytes");
+            failed(Failure::Corrupt)
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(blob = %hash.short(), piece, %error, "a piece could not be kept");
+            failed(Failure::Refused)
+        }
+        Err(_) => failed(Failure::Refused),
+    }
+}
+
+fn stored_intent(intent: Intent) -> store::Intent {
+    match intent {
+        Intent::Anywhere => store::Intent::Any,
+        Intent::Room(room) => store::Intent::Room(room),
+        Intent::Alone => store::Intent::Alone,
+    }
+}
+
+fn tell(notice: &Notice) {
+    match notice {
+        Notice::Founded { name, code } => tracing::info!(room = %name, %code, "made a room"),
+        Notice::Joined { name, code } => tracing::info!(room = %name, %code, "joined a room"),
+        Notice::JoinFailed { reason } => tracing::warn!(%reason, "could not join"),
+        Notice::Coordinator { name, n, here: true } => {
+            tracing::info!(%name, term = n, "this device coordinates now");
+        }
+        Notice::Coordinator { name, n, here: false } => {
+            tracing::info!(%name, term = n, "following a coordinator");
+        }
+        Notice::Leaderless => tracing::info!("the coordinator is silent; the music plays on"),
+        Notice::BranchDiscarded { entries } => {
+            tracing::warn!(entries, "two halves of the room met; the shorter history was dropped");
+        }
+        Notice::Member { name, change: MemberChange::Came } => tracing::info!(%name, "came"),
+        Notice::Member { name, change: MemberChange::Left } => tracing::info!(%name, "left"),
+        Notice::Member { name, change: MemberChange::Lost } => tracing::info!(%name, "was lost"),
+        Notice::TrackFailed { title, reason } => {
+            tracing::warn!(track = %title, %reason, "cannot be played here");
+        }
+    }
+}

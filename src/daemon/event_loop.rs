@@ -1,0 +1,171 @@
+//! The one loop: wait for an input or a deadline, hand it to the node, do what it says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::clock;
+use super::dispatch::Driver;
+use crate::base::limits::EVENT_QUEUE;
+use crate::base::{LocalTime, Span};
+use crate::engine::command::{CommandReply, RequestId};
+use crate::engine::node::{Input, Node, Output};
+use crate::engine::{Command, Status};
+
+/// How often front ends see a new picture while nothing but time changes.
+const STATUS_EVERY: Span = Span::from_millis(250);
+
+/// How often it is looked whether the device has slept.
+const SLEEP_CHECK: Span = Span::from_millis(500);
+
+/// A device that slept this long lost its place in time.
+const SLEPT_AT_LEAST: Span = Span::from_millis(500);
+
+/// What reaches the loop.
+#[derive(Debug)]
+pub enum Event {
+    /// For the node.
+    Input(Input),
+    /// From a front end.
+    Command(Command, oneshot::Sender<CommandReply>),
+}
+
+impl From<Input> for Event {
+    fn from(input: Input) -> Event {
+        Event::Input(input)
+    }
+}
+
+/// Hands events to the loop.
+pub type EventSender = mpsc::Sender<Event>;
+
+/// The way into a loop that is yet to run.
+#[must_use]
+pub fn channel() -> (EventSender, mpsc::Receiver<Event>) {
+    mpsc::channel(EVENT_QUEUE)
+}
+
+/// The loop and what it holds.
+pub struct EventLoop {
+    node: Node,
+    driver: Driver,
+    events: mpsc::Receiver<Event>,
+    status: watch::Sender<Arc<Status>>,
+    replies: BTreeMap<RequestId, oneshot::Sender<CommandReply>>,
+    next_request: u64,
+    next_status: LocalTime,
+    next_sleep_check: LocalTime,
+    slept: Span,
+}
+
+impl EventLoop {
+    /// A loop around a node.
+    #[must_use]
+    pub fn new(
+        node: Node,
+        driver: Driver,
+        events: mpsc::Receiver<Event>,
+        status: watch::Sender<Arc<Status>>,
+    ) -> EventLoop {
+        let now = clock::now();
+        EventLoop {
+            node,
+            driver,
+            events,
+            status,
+            replies: BTreeMap::new(),
+            next_request: 0,
+            next_status: now,
+            next_sleep_check: now,
+            slept: clock::slept(),
+        }
+    }
+
+    /// Runs until a shutdown was asked for; what is to be closed comes back.
+    pub async fn run(mut self) -> Driver {
+        loop {
+            self.drain();
+            let deadline =
+                self.node.poll_timeout().min(self.next_status).min(self.next_sleep_check);
+            let wait = (deadline - clock::now()).to_std();
+            match tokio::time::timeout(wait, self.events.recv()).await {
+                Ok(Some(event)) => {
+                    let last = matches!(event, Event::Input(Input::ShutdownRequested));
+                    self.take(event);
+                    if last {
+                        self.drain();
+                        return self.driver;
+                    }
+                }
+                // Every sender is gone: nothing can happen any more.
+                Ok(None) => return self.driver,
+                Err(_) => self.time_passed(),
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let input = match event {
+            Event::Input(input) => input,
+            Event::Command(command, reply) => {
+                self.next_request += 1;
+                let id = RequestId(self.next_request);
+                self.replies.insert(id, reply);
+                Input::CommandReceived { id, command }
+            }
+        };
+        self.node.handle_input(clock::now(), input);
+    }
+
+    fn time_passed(&mut self) {
+        let now = clock::now();
+        if now >= self.next_sleep_check {
+            self.next_sleep_check = now + SLEEP_CHECK;
+            self.look_for_sleep(now);
+        }
+        if now >= self.node.poll_timeout() {
+            self.node.handle_timeout(now);
+        }
+        if now >= self.next_status {
+            self.publish(now);
+        }
+    }
+
+    fn look_for_sleep(&mut self, now: LocalTime) {
+        let slept = clock::slept();
+        let gap = slept - self.slept;
+        self.slept = slept;
+        if gap >= SLEPT_AT_LEAST {
+            tracing::info!(seconds = gap.as_secs_f64(), "the device slept; looking for the room");
+            self.node.handle_input(now, Input::Suspended { gap });
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Reply { id, reply } => {
+                    // A picture with the command's effect must be there before its answer.
+                    self.publish(clock::now());
+                    if let Some(waiting) = self.replies.remove(&id) {
+                        // Whoever asked may have hung up; the command stands all the same.
+                        let _ = waiting.send(reply);
+                    }
+                }
+                other => self.driver.carry_out(other),
+            }
+        }
+    }
+
+    fn publish(&mut self, now: LocalTime) {
+        self.next_status = now + STATUS_EVERY;
+        let mut status = self.node.status(now);
+        self.driver.count_bytes(&mut status);
+        self.status.send_replace(Arc::new(status));
+    }
+}
+
+/// How long the loop may take to end before the process does without it.
+pub const SHUTDOWN_DEADLINE: Duration = Duration::from_millis(1500);

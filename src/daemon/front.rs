@@ -1,0 +1,132 @@
+//! What the local interface asks for: commands into the loop, pictures out of it, files into
+//! the cache.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{oneshot, watch};
+
+use super::READER_THREADS;
+use super::event_loop::{Event, EventSender};
+use crate::api::{Backend, Imported, OutputInfo};
+use crate::audio::devices::{self, DeviceInfo};
+use crate::base::limits::MAX_TRACKS_PER_ADD;
+use crate::engine::command::CommandReply;
+use crate::engine::{Command, Status};
+use crate::media::{self, Library};
+use crate::wire::{Refusal, RefusalCode};
+
+/// The daemon as the local interface sees it.
+pub struct Front {
+    events: EventSender,
+    status: watch::Receiver<Arc<Status>>,
+    library: Library,
+}
+
+impl Front {
+    /// A front of a loop.
+    #[must_use]
+    pub fn new(
+        events: EventSender,
+        status: watch::Receiver<Arc<Status>>,
+        library: Library,
+    ) -> Front {
+        Front { events, status, library }
+    }
+}
+
+impl Backend for Front {
+    fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.clone()
+    }
+
+    fn command(&self, command: Command) -> BoxFuture<'_, CommandReply> {
+        async move {
+            let (sender, receiver) = oneshot::channel();
+            self.events.send(Event::Command(command, sender)).await.map_err(|_| stopping())?;
+            receiver.await.map_err(|_| stopping())?
+        }
+        .boxed()
+    }
+
+    fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {
+        let library = self.library.clone();
+        async move {
+            let (sender, receiver) = oneshot::channel();
+            let work = move || {
+                let _ = sender.send(import(&library, &paths));
+            };
+            // A thread of its own, because a decoder's panic on it must not end the daemon.
+            let name = format!("{READER_THREADS}-import");
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(work)
+                .map_err(|_| internal("the system gives no thread to read the files"))?;
+            receiver.await.map_err(|_| internal("reading the files failed"))?
+        }
+        .boxed()
+    }
+
+    fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>> {
+        async {
+            tokio::task::spawn_blocking(outputs)
+                .await
+                .map_err(|_| internal("listing the outputs failed"))?
+        }
+        .boxed()
+    }
+}
+
+/// Reads every file that the paths name. One that cannot be played is left out and named,
+/// unless it was the only one.
+fn import(library: &Library, paths: &[PathBuf]) -> Result<Imported, Refusal> {
+    let mut imported = Imported { tracks: Vec::new(), skipped: Vec::new() };
+    for path in paths {
+        let files = media::scan(path).map_err(|error| error.refusal())?;
+        for file in files {
+            if imported.tracks.len() == MAX_TRACKS_PER_ADD {
+                return Ok(imported);
+            }
+            match library.import(&file, &mut |_, _| {}) {
+                Ok(track) => imported.tracks.push(track),
+                Err(error) => imported.skipped.push((file, error.refusal())),
+            }
+        }
+    }
+    match (imported.tracks.is_empty(), imported.skipped.len()) {
+        (true, 1) => Err(imported.skipped.remove(0).1),
+        (true, n) => Err(Refusal::new(
+            RefusalCode::UnsupportedMedia,
+            format!("none of the {n} files can be played"),
+            "FLAC, WAV and MP3 with one or two channels can; `file NAME` tells what a file is",
+        )),
+        (false, _) => Ok(imported),
+    }
+}
+
+fn outputs() -> Result<Vec<OutputInfo>, Refusal> {
+    let devices = devices::list().map_err(|error| {
+        Refusal::new(
+            RefusalCode::UpdateFailed,
+            format!("the outputs cannot be listed: {error}"),
+            "`null` and `file:PATH` work without a sound card",
+        )
+    })?;
+    let info = |device: DeviceInfo| OutputInfo {
+        id: device.id,
+        name: device.description,
+        default: device.is_default,
+        details: String::new(),
+    };
+    Ok(devices.into_iter().map(info).collect())
+}
+
+fn stopping() -> Refusal {
+    internal("the daemon is stopping")
+}
+
+fn internal(message: &str) -> Refusal {
+    Refusal::new(RefusalCode::Internal, message, "its log says more")
+}

@@ -1,0 +1,1014 @@
+//! One node: the sub-machines put together. `handle_input` and `handle_timeout` go in,
+//! `poll_output` and `poll_timeout` come out; the daemon does what the outputs say and decides
+//! nothing itself.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `mod.rs` | which sub-machine an input concerns |
+//! | `rooms.rs` | which room to be in: found, join, leave, move |
+//! | `replication.rs` | how operations become entries, and reach everybody |
+//! | `commands.rs` | what a person's request means as an operation |
+//! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
+//! | `view.rs` | what front ends see |
+
+mod commands;
+mod playback;
+mod replication;
+mod rooms;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::rng::Rng;
+use crate::base::{BlobHash, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term};
+use crate::engine::clock::{ClockModel, RoomClock};
+use crate::engine::command::{Command, CommandReply, RequestId};
+use crate::engine::election::{Election, ElectionOutput, Fitness, MemberFacts};
+use crate::engine::membership::{Intent, Membership, MembershipOutput};
+use crate::engine::playout::PlayoutPlan;
+use crate::engine::room::Room;
+use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
+use crate::identity::NodeKey;
+use crate::wire::message::{OutputState, Snapshot, Start};
+use crate::wire::{
+    Announcement, Datagram, Entry, Heartbeat, HeartbeatAck, Hello, Message, PreVote, PreVoteReply,
+    Report, RoomCard, Track,
+};
+
+use commands::Requests;
+use playback::Playback;
+use replication::Replication;
+use rooms::Joining;
+
+/// How often a node looks after what has no deadline of its own.
+const TICK: Span = Span::from_millis(250);
+
+/// How often it tells the others how it is doing.
+const REPORT_EVERY: Span = Span::from_secs(1);
+
+/// What a node is made of and what it remembers.
+pub struct NodeConfig {
+    /// The device's key.
+    pub key: Arc<NodeKey>,
+    /// Raised and synced to disk before this start.
+    pub boot: u32,
+    /// The device's name.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+    /// Seed of every draw that this node makes.
+    pub seed: u64,
+    /// Added to every playout time of this device.
+    pub trim: Span,
+    /// Peers to dial for ever.
+    pub peers: Vec<SocketAddr>,
+    /// Nodes met before.
+    pub remembered: Vec<(NodeId, String, Vec<SocketAddr>)>,
+    /// A person told it to be in no room.
+    pub alone: bool,
+    /// The room it was in.
+    pub room: Option<RestoredRoom>,
+}
+
+/// A room as the disk had it.
+pub struct RestoredRoom {
+    /// The state at some index.
+    pub snapshot: Snapshot,
+    /// Entries after it.
+    pub entries: Vec<Entry>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A peer is up: hellos were exchanged.
+    PeerConnected {
+        /// Who.
+        peer: NodeId,
+        /// Where.
+        address: SocketAddr,
+        /// What it said of itself.
+        hello: Hello,
+    },
+    /// A peer's connection is gone.
+    PeerLost {
+        /// Who.
+        peer: NodeId,
+    },
+    /// An address could not be reached.
+    DialFailed {
+        /// Where.
+        address: SocketAddr,
+        /// Who was expected there.
+        node: Option<NodeId>,
+    },
+    /// mDNS found a node.
+    PeerDiscovered {
+        /// What it says.
+        announcement: Announcement,
+        /// Where it is.
+        addresses: Vec<SocketAddr>,
+    },
+    /// mDNS lost a node.
+    PeerVanished {
+        /// Who.
+        node: NodeId,
+    },
+    /// A person named a peer's address.
+    PeerNamed {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// A message came.
+    MessageReceived {
+        /// From whom.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// A datagram came.
+    DatagramReceived {
+        /// From whom.
+        from: NodeId,
+        /// What.
+        datagram: Datagram,
+        /// When it arrived.
+        at: LocalTime,
+    },
+    /// A person asked for something.
+    CommandReceived {
+        /// Whom to answer.
+        id: RequestId,
+        /// What.
+        command: Command,
+    },
+    /// Entries are in the write-ahead log.
+    Written {
+        /// The room.
+        room: RoomId,
+        /// Up to here.
+        idx: u64,
+    },
+    /// The disk does not have the room as it is here: entries were lost on the way.
+    RoomNotWritten {
+        /// The room.
+        room: RoomId,
+    },
+    /// What the cache holds of a blob, asked for by [`Output::OpenBlob`].
+    BlobOpened {
+        /// Which.
+        hash: BlobHash,
+        /// What is there of it.
+        have: Have,
+    },
+    /// A decoder waits for a piece.
+    PieceNeeded {
+        /// Of which blob.
+        hash: BlobHash,
+        /// Which.
+        piece: u32,
+    },
+    /// A piece came and verified.
+    PieceArrived {
+        /// Of which blob.
+        hash: BlobHash,
+        /// Which.
+        piece: u32,
+        /// Bytes that travelled.
+        bytes: u64,
+        /// From whom.
+        from: NodeId,
+    },
+    /// A piece did not come, or was not what it should be.
+    PieceFailed {
+        /// Of which blob.
+        hash: BlobHash,
+        /// Which.
+        piece: u32,
+        /// From whom.
+        from: NodeId,
+        /// Why.
+        failure: Failure,
+    },
+    /// A segment could sound now.
+    SegmentPrimed {
+        /// Which.
+        segment: SegmentId,
+    },
+    /// A segment cannot be decoded here.
+    SegmentFailed {
+        /// Which.
+        segment: SegmentId,
+        /// Why.
+        reason: String,
+    },
+    /// How the output is doing.
+    PlayoutReported(PlayoutFacts),
+    /// The device slept.
+    Suspended {
+        /// For how long.
+        gap: Span,
+    },
+    /// The program is to end.
+    ShutdownRequested,
+}
+
+/// What the playout thread tells of itself.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct PlayoutFacts {
+    /// The output.
+    pub output: OutputState,
+    /// Playout error, seconds.
+    pub error_s: f64,
+    /// Correction beyond both drifts, ppm.
+    pub correction_ppm: f64,
+    /// Converter against this device's clock, ppm.
+    pub dac_ppm: f64,
+    /// Standard deviation of the converter model, seconds.
+    pub dac_sigma_s: f64,
+    /// Decoded audio waiting, ms.
+    pub buffer_ms: f64,
+    /// Times it ran dry.
+    pub underruns: u32,
+    /// From writing a frame to hearing it.
+    pub depth: Span,
+    /// Whether the servo follows closely.
+    pub locked: bool,
+}
+
+/// What to do.
+#[derive(Debug)]
+#[must_use]
+pub enum Output {
+    /// Send a message.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Send a datagram; stamp probes and their replies just before.
+    SendDatagram {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        datagram: Datagram,
+    },
+    /// Connect.
+    Dial {
+        /// Where.
+        address: SocketAddr,
+        /// Who is expected there.
+        node: Option<NodeId>,
+    },
+    /// The room that hellos and the announcement show from now on.
+    ShowRoom(Option<RoomCard>),
+    /// The line that the playout follows; none: be silent.
+    SetClock(Option<ClockModel>),
+    /// What to sound when.
+    SetPlan(PlayoutPlan),
+    /// Decode this segment from this frame on, and say when it is primed.
+    Prepare {
+        /// Its name.
+        segment: SegmentId,
+        /// What.
+        track: Arc<Track>,
+        /// From which frame.
+        from: u64,
+    },
+    /// Nobody needs this segment any more.
+    Release {
+        /// Which.
+        segment: SegmentId,
+    },
+    /// Make room for a blob and say what is there of it.
+    OpenBlob {
+        /// Which.
+        hash: BlobHash,
+        /// Its bytes.
+        size: u64,
+    },
+    /// Fetch a piece.
+    FetchPiece(Fetch),
+    /// Halve bulk sending for a while: probes are being delayed by it.
+    ThrottleBulk {
+        /// How long.
+        span: Span,
+    },
+    /// A room was entered or its whole state replaced: write it.
+    SaveRoom(Box<Snapshot>),
+    /// Write entries; say [`Input::Written`] when done.
+    SaveEntries {
+        /// The room.
+        room: RoomId,
+        /// In order.
+        entries: Vec<Entry>,
+    },
+    /// The log may be cut: write this state instead of the entries before it.
+    CompactRoom(Box<Snapshot>),
+    /// What this device was told about rooms, for after a restart.
+    RememberIntent(Intent),
+    /// A peer's address worked.
+    RememberPeer {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: String,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Answer a person.
+    Reply {
+        /// Whom.
+        id: RequestId,
+        /// What became of it.
+        reply: CommandReply,
+    },
+    /// Something a person would notice.
+    Tell(Notice),
+}
+
+/// What a person would notice; logged, and shown to whoever watches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// A room was made here.
+    Founded {
+        /// Its name.
+        name: String,
+        /// Its code.
+        code: String,
+    },
+    /// A room was entered.
+    Joined {
+        /// Its name.
+        name: String,
+        /// Its code.
+        code: String,
+    },
+    /// A room could not be entered.
+    JoinFailed {
+        /// Why.
+        reason: String,
+    },
+    /// Another coordinator.
+    Coordinator {
+        /// Who.
+        name: String,
+        /// Its term's number.
+        n: u64,
+        /// Whether that is this device.
+        here: bool,
+    },
+    /// Nobody coordinates at the moment.
+    Leaderless,
+    /// Two halves met; what was done on this side is dropped.
+    BranchDiscarded {
+        /// Entries that are lost.
+        entries: u64,
+    },
+    /// A member came or went.
+    Member {
+        /// Its name.
+        name: String,
+        /// What it did.
+        change: MemberChange,
+    },
+    /// A track could not be played.
+    TrackFailed {
+        /// Its title.
+        title: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a member did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemberChange {
+    /// Connected.
+    Came,
+    /// Said good-bye.
+    Left,
+    /// Was lost.
+    Lost,
+}
+
+/// A peer with a live connection.
+#[derive(Debug)]
+struct Peer {
+    name: String,
+    room: Option<RoomCard>,
+    report: Option<(Report, LocalTime)>,
+    ready: BTreeSet<SegmentId>,
+}
+
+/// The node. See the module's front page.
+pub struct Node {
+    me: NodeId,
+    key: Arc<NodeKey>,
+    boot: u32,
+    name: String,
+    version: String,
+    started: LocalTime,
+    rng: Rng,
+    op_seq: u64,
+    trim: Span,
+
+    membership: Membership,
+    election: Option<Election>,
+    clock: RoomClock,
+    room: Option<Room>,
+    joining: Option<Joining>,
+    replication: Replication,
+    requests: Requests,
+    transfer: Transfer,
+    playback: Playback,
+
+    peers: BTreeMap<NodeId, Peer>,
+    shown_card: Option<RoomCard>,
+    facts: PlayoutFacts,
+    report: Report,
+    next_report: LocalTime,
+    next_tick: LocalTime,
+    shutting_down: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Node {
+    /// A node that has just started.
+    #[must_use]
+    pub fn new(config: NodeConfig, now: LocalTime) -> Node {
+        let me = config.key.node_id();
+        let mut rng = Rng::new(config.seed);
+        let mut membership = Membership::new(me, rng.next_u64(), now);
+        for address in config.peers {
+            membership.add_static(address);
+        }
+        for (node, name, addresses) in config.remembered {
+            membership.remember(node, &name, &addresses);
+        }
+        let clock = RoomClock::new(rng.next_u64());
+        let mut node = Node {
+            me,
+            key: config.key,
+            boot: config.boot,
+            name: config.name,
+            version: config.version,
+            started: now,
+            op_seq: 0,
+            trim: config.trim,
+            membership,
+            election: None,
+            clock,
+            room: None,
+            joining: None,
+            replication: Replication::default(),
+            requests: Requests::default(),
+            transfer: Transfer::new(rng.next_u64()),
+            playback: Playback::default(),
+            peers: BTreeMap::new(),
+            shown_card: None,
+            facts: PlayoutFacts::default(),
+            report: Report::default(),
+            next_report: now,
+            next_tick: now,
+            shutting_down: false,
+            outputs: VecDeque::new(),
+            rng,
+        };
+        if config.alone {
+            node.membership.set_intent(now, Intent::Alone);
+        } else if let Some(restored) = config.room {
+            node.restore(now, restored);
+        }
+        node
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.me
+    }
+
+    /// What to do next; ask until there is nothing.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`handle_timeout`](Node::handle_timeout) wants to be called at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> LocalTime {
+        [
+            self.membership.poll_timeout(),
+            self.election.as_ref().and_then(Election::poll_timeout),
+            self.clock.poll_timeout(),
+            self.transfer.poll_timeout(),
+            self.requests.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.next_tick, LocalTime::min)
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: LocalTime) {
+        self.membership.handle_timeout(now);
+        if let Some(election) = &mut self.election {
+            election.handle_timeout(now);
+        }
+        self.clock.handle_timeout(now);
+        self.transfer.handle_timeout(now);
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.tick(now);
+        }
+        self.settle_machines(now);
+    }
+
+    /// Something happened.
+    pub fn handle_input(&mut self, now: LocalTime, input: Input) {
+        match input {
+            Input::PeerConnected { peer, address, hello } => {
+                self.peer_connected(now, peer, address, &hello);
+            }
+            Input::PeerLost { peer } => self.peer_lost(now, peer),
+            Input::DialFailed { address, node } => {
+                self.membership.dial_failed(now, address, node);
+            }
+            Input::PeerDiscovered { announcement, addresses } => {
+                self.membership.discovered(now, &announcement, &addresses);
+            }
+            Input::PeerVanished { node } => self.membership.vanished(node),
+            Input::PeerNamed { address } => self.membership.add_static(address),
+            Input::MessageReceived { from, message } => self.message_received(now, from, message),
+            Input::DatagramReceived { from, datagram, at } => {
+                self.datagram_received(now, from, datagram, at);
+            }
+            Input::CommandReceived { id, command } => self.command_received(now, id, command),
+            Input::Written { room, idx } => self.written(room, idx),
+            Input::RoomNotWritten { room } => self.rewrite(room),
+            Input::BlobOpened { hash, have } => self.blob_opened(hash, have),
+            Input::PieceNeeded { hash, piece } => self.transfer.need(&hash, piece),
+            Input::PieceArrived { hash, piece, bytes, from } => {
+                self.piece_arrived(now, hash, piece, bytes, from);
+            }
+            Input::PieceFailed { hash, piece, from, failure } => {
+                self.transfer.piece_failed(now, &hash, piece, from, failure);
+            }
+            Input::SegmentPrimed { segment } => self.segment_primed(now, segment),
+            Input::SegmentFailed { segment, reason } => self.segment_failed(now, segment, reason),
+            Input::PlayoutReported(facts) => self.playout_reported(now, facts),
+            Input::Suspended { gap } => self.suspended(now, gap),
+            Input::ShutdownRequested => self.shutdown(now),
+        }
+        self.settle_machines(now);
+    }
+
+    /// Drains the sub-machines until none of them has anything to say.
+    fn settle_machines(&mut self, now: LocalTime) {
+        loop {
+            if let Some(output) = self.membership.poll_output() {
+                self.membership_says(now, output);
+            } else if let Some(output) = self.election.as_mut().and_then(Election::poll_output) {
+                self.election_says(now, output);
+            } else if let Some(fetch) = self.transfer.poll_output(now) {
+                self.outputs.push_back(Output::FetchPiece(fetch));
+            } else if let Some(probe) = self.clock.poll_probe(now) {
+                let to = probe.source.node;
+                self.send_datagram(to, Datagram::Probe(probe));
+            } else {
+                break;
+            }
+        }
+        if let Some(model) = self.clock.poll_model() {
+            self.outputs.push_back(Output::SetClock(Some(model)));
+        }
+        self.update_plan(now);
+    }
+
+    fn tick(&mut self, now: LocalTime) {
+        self.retry_join(now);
+        self.retry_proposals(now);
+        self.refresh_election(now);
+        self.order_settle(now);
+        self.check_gate(now);
+        self.refresh_segments(now);
+        self.refresh_card(now);
+        if now >= self.next_report {
+            self.next_report = now + REPORT_EVERY;
+            self.send_report(now);
+        }
+    }
+
+    fn peer_connected(&mut self, now: LocalTime, peer: NodeId, address: SocketAddr, hello: &Hello) {
+        self.membership.connected(now, peer, address, hello);
+        let state = Peer {
+            name: hello.name.clone(),
+            room: hello.room.clone(),
+            report: None,
+            ready: BTreeSet::new(),
+        };
+        self.peers.insert(peer, state);
+        self.outputs.push_back(Output::RememberPeer {
+            node: peer,
+            name: hello.name.clone(),
+            address,
+        });
+        self.refresh_election(now);
+        self.note_reached(now, address, hello.room.as_ref());
+        if self.is_member(peer) {
+            self.tell_member(peer, MemberChange::Came);
+            self.greet_member(peer);
+        }
+    }
+
+    fn peer_lost(&mut self, now: LocalTime, peer: NodeId) {
+        if self.is_member(peer) {
+            self.tell_member(peer, MemberChange::Lost);
+        }
+        self.peers.remove(&peer);
+        self.membership.lost(now, peer);
+        self.transfer.peer_gone(&peer);
+        self.replication.forget(peer);
+        if let Some(election) = &mut self.election {
+            election.peer_lost(now, peer);
+        }
+        self.refresh_election(now);
+    }
+
+    /// What a member should know that has just come: what we hold and what we could sound.
+    fn greet_member(&mut self, peer: NodeId) {
+        for message in self.holdings_for_greeting() {
+            self.send(peer, message);
+        }
+    }
+
+    fn message_received(&mut self, now: LocalTime, from: NodeId, message: Message) {
+        match message {
+            // The driver has taken the first one already; another is of no consequence.
+            Message::Hello(_) => {}
+            Message::Card(card) => self.card_received(now, from, card),
+            Message::Peers(peers) => self.membership.peers_received(now, peers),
+            Message::Join(op) => self.join_received(now, from, op),
+            Message::Propose(op) => self.propose_received(now, from, op),
+            Message::Proposed { id, outcome } => self.proposed_received(now, id, outcome),
+            Message::Append { room, term, prev_idx, prev_chain, entries } => {
+                self.append_received(now, from, room, term, (prev_idx, prev_chain), entries);
+            }
+            Message::Appended { room, term, written } => {
+                self.appended_received(from, room, term, written);
+            }
+            Message::NeedSnapshot { room } => self.snapshot_wanted(from, room),
+            Message::Snapshot(snapshot) => self.snapshot_received(now, from, snapshot),
+            Message::Start(start) => self.start_received(now, from, &start),
+            Message::Stale { room, term, alive } => {
+                if let Some(election) = self.election_of(room) {
+                    election.stale_received(now, from, term, alive);
+                }
+            }
+            Message::Bye => self.bye_received(now, from),
+            Message::Have { hash, pieces } => {
+                self.transfer.peer_has(from, hash, Have::from_wire(pieces));
+            }
+            Message::Ready { room, segment } => self.ready_received(now, from, room, segment),
+            Message::Report(report) => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.report = Some((report, now));
+                }
+            }
+        }
+    }
+
+    fn datagram_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        datagram: Datagram,
+        at: LocalTime,
+    ) {
+        match datagram {
+            Datagram::Probe(probe) => {
+                if let Some(reply) = self.clock.answer(&probe, at) {
+                    self.send_datagram(from, Datagram::ProbeReply(reply));
+                }
+            }
+            Datagram::ProbeReply(reply) if reply.source.node == from => {
+                self.clock.handle_reply(at, &reply);
+            }
+            Datagram::ProbeReply(_) => {}
+            Datagram::Heartbeat(hb) => self.heartbeat_received(now, from, &hb, at),
+            Datagram::HeartbeatAck(ack) => self.ack_received(now, from, &ack),
+            Datagram::PreVote(vote) => {
+                if let Some(election) = self.election_of(vote.room) {
+                    election.pre_vote_received(now, from, &vote);
+                }
+            }
+            Datagram::PreVoteReply(reply) => {
+                if let Some(election) = self.election_of(reply.room) {
+                    election.pre_vote_reply_received(now, from, &reply);
+                }
+            }
+        }
+    }
+
+    fn heartbeat_received(&mut self, now: LocalTime, from: NodeId, hb: &Heartbeat, at: LocalTime) {
+        let sent = self.sent_at(hb.sent, at).min(now);
+        if let Some(election) = self.election_of(hb.room) {
+            election.heartbeat_received(now, from, hb, sent);
+        }
+        self.note_coordinator_log(now, from, hb);
+    }
+
+    /// When a heartbeat was sent, on our clock: by its own stamp where our clock is good enough
+    /// (5 ms), else when it arrived.
+    fn sent_at(&self, sent: RoomTime, arrived: LocalTime) -> LocalTime {
+        match self.clock.model() {
+            Some(model) if 3.0 * model.sigma + model.asymmetry < 5e-3 => {
+                let local = model.local(sent);
+                // A stamp from far away is a foreign timeline or a lie; neither may delay a
+                // suspicion by more than a moment.
+                if (arrived - local).abs() < Span::from_secs(2) {
+                    local.min(arrived)
+                } else {
+                    arrived
+                }
+            }
+            _ => arrived,
+        }
+    }
+
+    fn bye_received(&mut self, now: LocalTime, from: NodeId) {
+        if self.is_member(from) {
+            self.tell_member(from, MemberChange::Left);
+        }
+        self.membership.bye(now, from);
+        if let Some(election) = &mut self.election {
+            election.bye_received(now, from);
+        }
+    }
+
+    fn card_received(&mut self, now: LocalTime, from: NodeId, card: Option<RoomCard>) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.room.clone_from(&card);
+        }
+        self.membership.card_received(now, from, card);
+        self.refresh_election(now);
+    }
+
+    fn membership_says(&mut self, now: LocalTime, output: MembershipOutput) {
+        match output {
+            MembershipOutput::Dial { address, node } => {
+                self.outputs.push_back(Output::Dial { address, node });
+            }
+            MembershipOutput::SharePeers { to, peers } => self.send(to, Message::Peers(peers)),
+            MembershipOutput::Join { room, via } => self.begin_join(now, room, via),
+            MembershipOutput::FoundRoom => self.found_unattended(now),
+        }
+    }
+
+    fn election_says(&mut self, now: LocalTime, output: ElectionOutput) {
+        match output {
+            ElectionOutput::SendHeartbeat { to, seq, successors, live } => {
+                self.send_heartbeat(now, to, seq, successors, live);
+            }
+            ElectionOutput::SendAck { to, seq } => self.send_ack(to, seq),
+            ElectionOutput::SendPreVote { to, n, round } => self.send_pre_vote(to, n, round),
+            ElectionOutput::SendPreVoteReply { to, round, granted, alive, ahead, term } => {
+                let Some(room) = self.room_id() else { return };
+                let reply = PreVoteReply { room, round, granted, alive, ahead, term };
+                self.send_datagram(to, Datagram::PreVoteReply(reply));
+            }
+            ElectionOutput::SendStale { to, term, alive } => {
+                let Some(room) = self.room_id() else { return };
+                self.send(to, Message::Stale { room, term, alive });
+            }
+            ElectionOutput::Lead { term } => self.lead_from_now(now, term),
+            ElectionOutput::Follow { term } => self.follow(now, term),
+            ElectionOutput::Lost => {
+                self.clock.leaderless(now);
+                self.tell(Notice::Leaderless);
+            }
+            // What exactly is lost is known, and told, once the other state is here.
+            ElectionOutput::Discarded { branch, winner, .. } => {
+                tracing::debug!(branch = branch.n, winner = winner.n, "yielding to another half");
+            }
+        }
+    }
+
+    fn send_heartbeat(
+        &mut self,
+        now: LocalTime,
+        to: NodeId,
+        seq: u32,
+        successors: Vec<NodeId>,
+        live: u16,
+    ) {
+        let (Some(room), Some(election)) = (&self.room, &self.election) else { return };
+        let log = room.log();
+        let heartbeat = Heartbeat {
+            room: room.id(),
+            term: election.term(),
+            seq,
+            sent: self.room_now(now),
+            last_idx: log.last_idx(),
+            chain: log.chain(),
+            successors,
+            live,
+        };
+        self.send_datagram(to, Datagram::Heartbeat(heartbeat));
+    }
+
+    fn send_ack(&mut self, to: NodeId, seq: u32) {
+        let (Some(room), Some(election)) = (&self.room, &self.election) else { return };
+        let log = room.log();
+        let ack = HeartbeatAck {
+            room: room.id(),
+            term: election.term(),
+            seq,
+            last_idx: log.last_idx(),
+            last_term: log.last_term(),
+            chain: log.chain(),
+            score: self.election.as_ref().map_or(0, Election::score),
+        };
+        self.send_datagram(to, Datagram::HeartbeatAck(ack));
+    }
+
+    fn send_pre_vote(&mut self, to: NodeId, n: u64, round: u32) {
+        let Some(room) = &self.room else { return };
+        let log = room.log();
+        let (last_idx, last_term) = (log.last_idx(), log.last_term());
+        let vote = PreVote { room: room.id(), n, round, last_idx, last_term };
+        self.send_datagram(to, Datagram::PreVote(vote));
+    }
+
+    fn lead_from_now(&mut self, now: LocalTime, term: Term) {
+        self.take_the_clock(now, term);
+        self.replication.begin_reign();
+        let Some(start) = self.start_message(term) else { return };
+        for peer in self.member_peers() {
+            self.send(peer, Message::Start(start.clone()));
+        }
+        self.tell(Notice::Coordinator { name: self.name.clone(), n: term.n, here: true });
+        self.retry_proposals(now);
+        self.refresh_card(now);
+    }
+
+    fn take_the_clock(&mut self, now: LocalTime, term: Term) {
+        if self.clock.lead(now, term) {
+            return;
+        }
+        let epoch = u32::try_from(term.n).unwrap_or(u32::MAX);
+        match self.room.as_ref().map(|room| room.log().last_at()).filter(|at| *at > RoomTime(0)) {
+            None => self.clock.found(now, term, epoch),
+            Some(last) => {
+                self.clock.found_from(now, term, epoch, last + Span::from_millis(1));
+                self.replication.clock_was_lost = true;
+            }
+        }
+    }
+
+    fn start_message(&self, term: Term) -> Option<Start> {
+        let room = self.room.as_ref()?;
+        let log = room.log();
+        Some(Start {
+            room: room.id(),
+            term,
+            last_idx: log.last_idx(),
+            last_term: log.last_term(),
+            chain: log.chain(),
+            line: self.clock.line()?,
+        })
+    }
+
+    fn follow(&mut self, now: LocalTime, term: Term) {
+        self.clock.follow(now, term);
+        self.replication.end_reign();
+        let name = self.name_of(term.node);
+        self.tell(Notice::Coordinator { name, n: term.n, here: false });
+        self.retry_proposals(now);
+        self.refresh_card(now);
+    }
+
+    fn start_received(&mut self, now: LocalTime, from: NodeId, start: &Start) {
+        if let Some(election) = self.election_of(start.room) {
+            election.start_received(now, from, start);
+        }
+    }
+
+    /// Tells the election who is in the room and who of them can be reached.
+    fn refresh_election(&mut self, now: LocalTime) {
+        let score = self.score(now);
+        let (Some(room), Some(election)) = (&self.room, &mut self.election) else { return };
+        let others = room
+            .state()
+            .members()
+            .keys()
+            .filter(|node| **node != self.me)
+            .map(|node| {
+                let connected = self.peers.contains_key(node);
+                (*node, MemberFacts { connected, score: 0 })
+            })
+            .collect::<BTreeMap<_, _>>();
+        election.members_changed(now, &others);
+        election.set_score(score);
+        let log = room.log();
+        election.log_changed(log.last_idx(), log.last_term(), log.chain());
+    }
+
+    /// How fit this device is to coordinate.
+    fn score(&self, now: LocalTime) -> u16 {
+        let clock = self.clock.stats(now);
+        let following = !self.clock.is_leading() && clock.samples > 0;
+        let fitness = Fitness {
+            uptime: now - self.started,
+            rtt: following.then_some(clock.rtt_avg),
+            jitter: following.then_some(clock.lateness_q999),
+            ..Fitness::default()
+        };
+        fitness.score()
+    }
+
+    fn suspended(&mut self, now: LocalTime, gap: Span) {
+        self.clock.resumed(now, gap);
+        if let Some(election) = &mut self.election {
+            election.resumed(now);
+        }
+    }
+
+    fn shutdown(&mut self, now: LocalTime) {
+        self.shutting_down = true;
+        if let Some(election) = &mut self.election {
+            election.resign(now);
+        }
+        let peers = self.peers.keys().copied().collect::<Vec<_>>();
+        for peer in peers {
+            self.send(peer, Message::Bye);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.outputs.push_back(Output::Send { to, message });
+    }
+
+    fn send_datagram(&mut self, to: NodeId, datagram: Datagram) {
+        self.outputs.push_back(Output::SendDatagram { to, datagram });
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Tell(notice));
+    }
+
+    fn tell_member(&mut self, peer: NodeId, change: MemberChange) {
+        let name = self.name_of(peer);
+        self.tell(Notice::Member { name, change });
+    }
+
+    fn next_op_id(&mut self) -> OpId {
+        self.op_seq += 1;
+        OpId { author: self.me, boot: self.boot, seq: self.op_seq }
+    }
+
+    /// Room time now; before the clock is known, the last instant on record.
+    fn room_now(&self, now: LocalTime) -> RoomTime {
+        let recorded = || self.room.as_ref().map_or(RoomTime(0), |room| room.log().last_at());
+        self.clock.model().map_or_else(recorded, |model| model.room(now))
+    }
+
+    fn room_id(&self) -> Option<RoomId> {
+        self.room.as_ref().map(Room::id)
+    }
+
+    fn election_of(&mut self, room: RoomId) -> Option<&mut Election> {
+        if self.room_id() == Some(room) { self.election.as_mut() } else { None }
+    }
+
+    fn is_coordinator(&self) -> bool {
+        self.election.as_ref().is_some_and(|e| e.coordinator() == Some(self.me))
+    }
+
+    fn coordinator(&self) -> Option<NodeId> {
+        self.election.as_ref().and_then(Election::coordinator)
+    }
+
+    fn is_member(&self, node: NodeId) -> bool {
+        self.room.as_ref().is_some_and(|room| room.state().member(&node).is_some())
+    }
+
+    /// Members of the room with a live connection, in order.
+    fn member_peers(&self) -> Vec<NodeId> {
+        self.peers.keys().copied().filter(|peer| self.is_member(*peer)).collect()
+    }
+
+    fn name_of(&self, node: NodeId) -> String {
+        if node == self.me {
+            return self.name.clone();
+        }
+        let member = self.room.as_ref().and_then(|room| room.state().member(&node));
+        member
+            .map(|member| member.name.clone())
+            .or_else(|| self.peers.get(&node).map(|peer| peer.name.clone()))
+            .unwrap_or_else(|| node.short())
+    }
+}

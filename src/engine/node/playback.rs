@@ -1,0 +1,512 @@
+//! What to fetch, to prepare and to sound; when a waiting segment begins.
+//!
+//! The timeline itself is a pure function of the room's state and room time, so nothing here
+//! is needed for the music to go on: every node advances by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{
+    BlobHash, LocalTime, Message, Node, NodeId, Notice, Output, PlayoutFacts, PlayoutPlan, Report,
+    RoomId, RoomTime, SegmentId, Span, Track,
+};
+use crate::engine::room::{RoomState, Segment};
+use crate::engine::status::PlaybackState;
+use crate::engine::transfer::{Have, Playhead};
+use crate::wire::codec;
+use crate::wire::message::{OutputState, SyncState};
+use crate::wire::op::{Op, OpBody};
+use crate::wire::track::span_to_frames;
+
+/// Everybody ready: begin at once. Nine of ten: after this time.
+const GATE_MOST: Span = Span::from_millis(1500);
+
+/// Anybody ready: begin after this time; the others join in phase.
+const GATE_ANY: Span = Span::from_secs(4);
+
+/// Nobody ready: the track is given up after this time.
+const GATE_NONE: Span = Span::from_secs(20);
+
+/// The lead that a late joiner allows itself for opening and decoding.
+const LATE_JOIN_LEAD: Span = Span::from_millis(350);
+
+/// Queue entries behind the planned ones that are fetched ahead.
+const FETCH_AHEAD: usize = 3;
+
+/// A lead is never shorter, whatever was measured.
+const MIN_LEAD: Span = Span::from_millis(30);
+
+/// Nor longer: a member that needs more joins in phase.
+const MAX_LEAD: Span = Span::from_secs(1);
+
+/// Added to the measured needs: ordering, sending and handing over to the playout thread.
+const LEAD_MARGIN: Span = Span::from_millis(15);
+
+/// What a device needs from a decision to sound, until it has told.
+const UNKNOWN_DEPTH_MS: f64 = 150.0;
+
+/// How often others hear which pieces have come.
+const TELL_HAVE_EVERY: Span = Span::from_millis(500);
+
+/// Reports older than this say nothing.
+const REPORT_FRESH: Span = Span::from_secs(4);
+
+/// Probes delayed by this much beyond their floor: bulk is in the way.
+const BULK_IN_THE_WAY_US: f32 = 30_000.0;
+
+/// A segment that is being decoded.
+#[derive(Debug)]
+struct Prepared {
+    primed: bool,
+}
+
+/// What this file remembers.
+#[derive(Debug, Default)]
+pub(super) struct Playback {
+    prepared: BTreeMap<SegmentId, Prepared>,
+    failed: BTreeSet<SegmentId>,
+    /// Blobs that the cache was asked about.
+    opened: BTreeSet<BlobHash>,
+    /// What the cache holds of them.
+    holdings: BTreeMap<BlobHash, Have>,
+    told_have: Option<LocalTime>,
+    plan: Option<PlayoutPlan>,
+    plan_due: Option<LocalTime>,
+    /// The segment that waits to begin, and since when.
+    waiting: Option<(SegmentId, LocalTime)>,
+    ordered: Option<SegmentId>,
+}
+
+impl Playback {
+    pub(super) fn reset(&mut self) {
+        *self = Playback::default();
+    }
+}
+
+impl Node {
+    pub(super) fn phase(&self, now: LocalTime) -> PlaybackState {
+        let at = self.room_now(now);
+        self.room.as_ref().map(|room| room.state().playback_status(at).state).unwrap_or_default()
+    }
+
+    /// The title of what plays, for the room's card.
+    pub(super) fn title_now(&self, now: LocalTime) -> Option<String> {
+        let status = self.room.as_ref()?.state().playback_status(self.room_now(now));
+        match status.state {
+            PlaybackState::Playing | PlaybackState::Buffering => status.track.map(|t| t.title),
+            PlaybackState::Stopped | PlaybackState::Paused => None,
+        }
+    }
+
+    /// The state as it is now: what has ended by itself has ended.
+    pub(super) fn settled(&self, now: LocalTime) -> Option<(RoomState, RoomTime)> {
+        let room = self.room.as_ref()?;
+        let at = self.room_now(now);
+        Some((room.state().settled(at).into_owned(), at))
+    }
+
+    /// Fetches, prepares and releases what the timeline asks for.
+    pub(super) fn refresh_segments(&mut self, now: LocalTime) {
+        self.playback.plan_due = Some(now);
+        // Without the room's time nobody knows what sounds now.
+        if self.clock.model().is_none() {
+            return;
+        }
+        let Some((state, at)) = self.settled(now) else { return };
+        let segments = state.segments().collect::<Vec<_>>();
+        let mut wanted = BTreeSet::new();
+        for (priority, segment) in (0..).zip(&segments) {
+            wanted.insert(segment.entry.track.hash);
+            self.want_blob(now, &segment.entry.track, Some((segment, at)), priority);
+            self.prepare(segment, at);
+        }
+        for (priority, entry) in (10..).zip(state.queue().iter().take(FETCH_AHEAD + 2)) {
+            if wanted.insert(entry.track.hash) {
+                self.want_blob(now, &entry.track, None, priority);
+            }
+        }
+        self.release_unwanted(&state, at, &segments, &wanted);
+    }
+
+    fn prepare(&mut self, segment: &Segment, at: RoomTime) {
+        let known = self.playback.prepared.contains_key(&segment.id);
+        if known || self.playback.failed.contains(&segment.id) {
+            return;
+        }
+        let from = first_frame(segment, at);
+        if from >= segment.entry.track.frames {
+            return;
+        }
+        self.playback.prepared.insert(segment.id, Prepared { primed: false });
+        let track = Arc::new(segment.entry.track.clone());
+        self.outputs.push_back(Output::Prepare { segment: segment.id, track, from });
+    }
+
+    fn want_blob(
+        &mut self,
+        now: LocalTime,
+        track: &Track,
+        playing: Option<(&Segment, RoomTime)>,
+        priority: u8,
+    ) {
+        if self.playback.opened.insert(track.hash) {
+            self.outputs.push_back(Output::OpenBlob { hash: track.hash, size: track.size });
+        }
+        if self.playback.holdings.get(&track.hash) == Some(&Have::Complete) {
+            return;
+        }
+        let playhead = playing.map(|(segment, at)| self.playhead(segment, at));
+        let (hash, size, rate) = (track.hash, track.size, track.byte_rate());
+        self.transfer.want(now, hash, size, rate, playhead, priority);
+    }
+
+    /// Where a segment stands, in bytes of its file: frames are taken to be of equal size.
+    fn playhead(&self, segment: &Segment, at: RoomTime) -> Playhead {
+        let track = &segment.entry.track;
+        let frame = u128::from(first_frame(segment, at));
+        let byte = frame * u128::from(track.size) / u128::from(track.frames.max(1));
+        let byte = u64::try_from(byte).unwrap_or(track.size);
+        match (segment.start, self.clock.model()) {
+            (Some(start), Some(model)) => Playhead::Moving { byte, at: model.local(at.max(start)) },
+            _ => Playhead::Held { byte },
+        }
+    }
+
+    fn release_unwanted(
+        &mut self,
+        state: &RoomState,
+        at: RoomTime,
+        segments: &[Segment],
+        wanted: &BTreeSet<BlobHash>,
+    ) {
+        let fading = state.spans(at).into_iter().flatten().map(|span| span.segment);
+        let alive = segments.iter().map(|s| s.id).chain(fading).collect::<BTreeSet<_>>();
+        let gone = self.playback.prepared.keys().filter(|id| !alive.contains(id)).copied();
+        for segment in gone.collect::<Vec<_>>() {
+            self.playback.prepared.remove(&segment);
+            self.outputs.push_back(Output::Release { segment });
+        }
+        self.playback.failed.retain(|id| alive.contains(id));
+        for peer in self.peers.values_mut() {
+            peer.ready.retain(|id| alive.contains(id));
+        }
+        let left = self.playback.opened.iter().filter(|hash| !wanted.contains(hash)).copied();
+        for hash in left.collect::<Vec<_>>() {
+            self.playback.opened.remove(&hash);
+            self.playback.holdings.remove(&hash);
+            self.transfer.unwant(&hash);
+        }
+    }
+
+    /// The room is left: nothing of it is needed any more.
+    pub(super) fn release_everything(&mut self) {
+        for segment in std::mem::take(&mut self.playback.prepared).into_keys() {
+            self.outputs.push_back(Output::Release { segment });
+        }
+        for hash in std::mem::take(&mut self.playback.opened) {
+            self.transfer.unwant(&hash);
+        }
+        self.playback.reset();
+        self.outputs.push_back(Output::SetPlan(PlayoutPlan::silent()));
+    }
+
+    /// Hands the near part of the timeline to the playout thread whenever it changed.
+    pub(super) fn update_plan(&mut self, now: LocalTime) {
+        if self.playback.plan_due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.playback.plan_due = None;
+        let Some((state, at)) = self.settled(now) else { return };
+        let plan =
+            PlayoutPlan { spans: state.spans(at), gain: state.gain(&self.me), trim: self.trim };
+        if self.playback.plan != Some(plan) {
+            self.playback.plan = Some(plan);
+            self.outputs.push_back(Output::SetPlan(plan));
+        }
+    }
+
+    pub(super) fn blob_opened(&mut self, hash: BlobHash, have: Have) {
+        if !self.playback.opened.contains(&hash) {
+            return;
+        }
+        self.transfer.local_has(&hash, &have);
+        let nothing = matches!(&have, Have::Pieces(bits) if bits.iter().all(|byte| *byte == 0));
+        self.playback.holdings.insert(hash, have);
+        if !nothing {
+            self.tell_have(hash);
+        }
+    }
+
+    pub(super) fn piece_arrived(
+        &mut self,
+        now: LocalTime,
+        hash: BlobHash,
+        piece: u32,
+        bytes: u64,
+        from: NodeId,
+    ) {
+        self.transfer.piece_arrived(now, &hash, piece, bytes, from);
+        let complete = !self.transfer.wants(&hash);
+        match self.playback.holdings.get_mut(&hash) {
+            Some(have) if complete => *have = Have::Complete,
+            Some(have) => have.add(piece),
+            None => return,
+        }
+        // Others hear of progress twice a second at most, and of the end at once.
+        let due = self.playback.told_have.is_none_or(|at| now - at > TELL_HAVE_EVERY);
+        if complete || due {
+            self.playback.told_have = Some(now);
+            self.tell_have(hash);
+        }
+    }
+
+    fn tell_have(&mut self, hash: BlobHash) {
+        let Some(message) = self.have_message(hash) else { return };
+        for peer in self.member_peers() {
+            self.send(peer, message.clone());
+        }
+    }
+
+    fn have_message(&self, hash: BlobHash) -> Option<Message> {
+        let held = self.playback.holdings.get(&hash)?;
+        Some(Message::Have { hash, pieces: held.to_wire() })
+    }
+
+    /// What a member that has just come should know.
+    pub(super) fn holdings_for_greeting(&self) -> Vec<Message> {
+        let Some(room) = self.room_id() else { return Vec::new() };
+        let haves = self.playback.holdings.keys().filter_map(|hash| self.have_message(*hash));
+        let primed = self.playback.prepared.iter().filter(|(_, p)| p.primed);
+        let readies = primed.map(|(segment, _)| Message::Ready { room, segment: *segment });
+        haves.chain(readies).collect()
+    }
+
+    /// Whoever brings tracks has them: no need to wait until it says so.
+    pub(super) fn note_author(&mut self, op: &Op) {
+        if op.id.author == self.me {
+            return;
+        }
+        let Ok(OpBody::Add { tracks, .. }) = codec::decode_body(op) else { return };
+        for track in tracks {
+            self.transfer.peer_has(op.id.author, track.hash, Have::Complete);
+        }
+    }
+
+    pub(super) fn segment_primed(&mut self, now: LocalTime, segment: SegmentId) {
+        let Some(prepared) = self.playback.prepared.get_mut(&segment) else { return };
+        prepared.primed = true;
+        if let Some(room) = self.room_id() {
+            for peer in self.member_peers() {
+                self.send(peer, Message::Ready { room, segment });
+            }
+        }
+        self.check_gate(now);
+    }
+
+    pub(super) fn segment_failed(&mut self, now: LocalTime, segment: SegmentId, reason: String) {
+        if self.playback.prepared.remove(&segment).is_none() {
+            return;
+        }
+        self.playback.failed.insert(segment);
+        let title = self.settled(now).and_then(|(state, _)| {
+            let mut segments = state.segments();
+            segments.find(|s| s.id == segment).map(|s| s.entry.track.title.clone())
+        });
+        self.tell(Notice::TrackFailed { title: title.unwrap_or_default(), reason });
+        self.check_gate(now);
+    }
+
+    pub(super) fn ready_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        room: RoomId,
+        segment: SegmentId,
+    ) {
+        if self.room_id() != Some(room) {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.ready.insert(segment);
+        }
+        self.check_gate(now);
+    }
+
+    /// The coordinator lets the waiting segment begin once enough speakers are ready.
+    pub(super) fn check_gate(&mut self, now: LocalTime) {
+        if !self.is_coordinator() {
+            self.playback.waiting = None;
+            return;
+        }
+        let Some(segment) = self.room.as_ref().and_then(|r| r.state().pending()).map(|s| s.id)
+        else {
+            self.playback.waiting = None;
+            return;
+        };
+        let since = match self.playback.waiting {
+            Some((waiting, since)) if waiting == segment => since,
+            _ => {
+                self.playback.waiting = Some((segment, now));
+                now
+            }
+        };
+        if self.playback.ordered == Some(segment) {
+            return;
+        }
+        let body = match self.gate(segment, now - since) {
+            Gate::Wait => return,
+            Gate::Begin => OpBody::Begin { segment },
+            Gate::Fail => {
+                OpBody::Fail { segment, reason: "no speaker could get and decode it".into() }
+            }
+        };
+        self.playback.ordered = Some(segment);
+        if let Err(refusal) = self.propose_own(now, None, &body) {
+            tracing::warn!(%refusal, "the waiting track cannot begin");
+        }
+    }
+
+    fn gate(&self, segment: SegmentId, waited: Span) -> Gate {
+        let here = self.playback.prepared.get(&segment).is_some_and(|p| p.primed);
+        let (mut ready, mut all) = (usize::from(here), 0);
+        if self.facts.output == OutputState::Ok || here {
+            all += 1;
+        }
+        for peer in self.speakers() {
+            all += 1;
+            ready += usize::from(peer.ready.contains(&segment));
+        }
+        let most = ready * 10 >= all * 9;
+        if ready >= all && ready > 0
+            || most && ready > 0 && waited >= GATE_MOST
+            || ready > 0 && waited >= GATE_ANY
+        {
+            Gate::Begin
+        } else if waited >= GATE_NONE || self.playback.failed.contains(&segment) && all <= 1 {
+            Gate::Fail
+        } else {
+            Gate::Wait
+        }
+    }
+
+    /// Other members that a start should wait for: present, and with an output.
+    fn speakers(&self) -> impl Iterator<Item = &super::Peer> {
+        self.peers
+            .iter()
+            .filter(|(node, _)| self.is_member(**node))
+            .map(|(_, peer)| peer)
+            .filter(|peer| peer.report.as_ref().is_none_or(|(r, _)| r.output == OutputState::Ok))
+    }
+
+    /// How far ahead a command must be for every speaker to obey it at its instant: way there,
+    /// what the device has already queued, and a margin.
+    pub(super) fn lead(&self) -> Span {
+        let mine = self.facts.depth.as_millis_f64();
+        let slowest = self.speakers().map(lead_of).fold(mine, f64::max);
+        let lead = Span::from_secs_f64(slowest * 1e-3) + LEAD_MARGIN;
+        lead.clamp(MIN_LEAD, MAX_LEAD)
+    }
+
+    /// The coordinator takes note when the timeline has moved on by itself.
+    pub(super) fn order_settle(&mut self, now: LocalTime) {
+        if !self.is_coordinator() || self.shutting_down {
+            return;
+        }
+        if std::mem::take(&mut self.replication.clock_was_lost)
+            && self.phase(now) == PlaybackState::Playing
+        {
+            // Nobody knows how much time has passed since; go on from the last position on
+            // record when a person says so.
+            let _ = self.propose_own(now, None, &OpBody::Pause);
+            return;
+        }
+        let Some((settled, _)) = self.settled(now) else { return };
+        let moved = |state: &RoomState| state.focus().map(|segment| segment.id);
+        let behind = self.room.as_ref().is_some_and(|room| moved(room.state()) != moved(&settled));
+        if behind {
+            let _ = self.propose_own(now, None, &OpBody::Settle);
+        }
+    }
+
+    pub(super) fn playout_reported(&mut self, now: LocalTime, facts: PlayoutFacts) {
+        let changed = facts.output != self.facts.output || facts.underruns != self.facts.underruns;
+        self.facts = facts;
+        if changed {
+            self.send_report(now);
+        }
+    }
+
+    /// Tells the other members how this one is doing.
+    pub(super) fn send_report(&mut self, now: LocalTime) {
+        self.report = self.make_report(now);
+        for peer in self.member_peers() {
+            self.send(peer, Message::Report(self.report.clone()));
+        }
+        let delayed = |r: &Report| r.rtt_avg_us - r.rtt_us > BULK_IN_THE_WAY_US;
+        let fresh = self.peers.values().filter_map(|peer| peer.report.as_ref());
+        let others = fresh.filter(|(_, at)| now - *at < REPORT_FRESH).any(|(r, _)| delayed(r));
+        if others || delayed(&self.report) {
+            self.outputs.push_back(Output::ThrottleBulk { span: Span::from_secs(1) });
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "reports are for people: f32 is plenty")]
+    fn make_report(&self, now: LocalTime) -> Report {
+        let clock = self.clock.stats(now);
+        let facts = &self.facts;
+        let statistical = clock.error.as_secs_f64().hypot(3.0 * facts.dac_sigma_s);
+        Report {
+            state: self.sync_state(now),
+            offset_us: (facts.error_s * 1e6) as f32,
+            error_us: (statistical * 1e6) as f32,
+            asymmetry_us: clock.asymmetry.as_micros_f64() as f32,
+            rtt_us: clock.rtt_min.as_micros_f64() as f32,
+            rtt_avg_us: clock.rtt_avg.as_micros_f64() as f32,
+            jitter_us: clock.jitter.as_micros_f64() as f32,
+            drift_ppm: clock.drift.0 as f32,
+            dac_ppm: facts.dac_ppm as f32,
+            correction_ppm: facts.correction_ppm as f32,
+            buffer_ms: facts.buffer_ms as f32,
+            underruns: facts.underruns,
+            depth_ms: facts.depth.as_millis_f64() as f32,
+            late_ms: clock.lateness_q999.as_millis_f64() as f32,
+            output: facts.output.clone(),
+        }
+    }
+
+    fn sync_state(&self, now: LocalTime) -> SyncState {
+        let sounding = self.playback.plan.is_some_and(|plan| {
+            self.clock.model().is_some_and(|model| plan.at(model.room(now)).is_some())
+        });
+        match self.clock.stats(now).state {
+            SyncState::Synced if sounding && !self.facts.locked => SyncState::Syncing,
+            state => state,
+        }
+    }
+}
+
+/// What the coordinator does about a waiting segment.
+enum Gate {
+    Wait,
+    Begin,
+    Fail,
+}
+
+/// The way to a member, what it has queued, and how late a message to it may be, ms.
+fn lead_of(peer: &super::Peer) -> f64 {
+    peer.report.as_ref().map_or(UNKNOWN_DEPTH_MS, |(report, _)| {
+        let way = f64::from(report.rtt_us) / 2000.0 + f64::from(report.late_ms);
+        way + f64::from(report.depth_ms)
+    })
+}
+
+/// The frame from which to decode: the segment's first, or where a late joiner can catch it.
+fn first_frame(segment: &Segment, at: RoomTime) -> u64 {
+    let rate = segment.entry.track.rate;
+    match segment.start {
+        Some(start) if at > start => {
+            segment.from + span_to_frames(at + LATE_JOIN_LEAD - start, rate)
+        }
+        _ => segment.from,
+    }
+}

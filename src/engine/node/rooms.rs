@@ -1,0 +1,418 @@
+//! Which room to be in: found, join, leave, move, come back.
+
+use super::{
+    LocalTime, Message, Node, NodeId, Notice, Output, Peer, RestoredRoom, Room, RoomCard, RoomId,
+    RoomTime, Snapshot, Span, Term,
+};
+use crate::base::rng::Rng;
+use crate::engine::election::{Election, ElectionConfig};
+use crate::engine::membership::Intent;
+use crate::wire::op::{Genesis, MemberKind, Op, OpBody};
+use crate::wire::{Refusal, RefusalCode};
+
+/// How often an unanswered join is said again.
+const JOIN_RETRY: Span = Span::from_secs(1);
+
+/// How long one room is tried before the node looks around again.
+const JOIN_TIMEOUT: Span = Span::from_secs(6);
+
+/// The 32 letters and digits that nobody confuses when reading them out loud: without I, L, O
+/// and U (Crockford's base 32).
+const CODE_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// A join under way.
+#[derive(Debug)]
+pub(super) struct Joining {
+    room: RoomId,
+    via: NodeId,
+    op: Op,
+    since: LocalTime,
+    said: LocalTime,
+}
+
+impl Node {
+    /// Puts a room from the disk back together. Who coordinates is found out by the election.
+    pub(super) fn restore(&mut self, now: LocalTime, restored: RestoredRoom) {
+        let room = match Room::restore(&restored.snapshot, &restored.entries) {
+            Ok(room) => room,
+            Err(error) => {
+                tracing::warn!(%error, "the stored room cannot be used; looking for another");
+                return;
+            }
+        };
+        let claimed = !room.state().unclaimed();
+        if claimed {
+            self.membership.set_intent(now, Intent::Room(room.id()));
+        }
+        let term = room.log().last_term();
+        self.enter(now, room);
+        if let Some(election) = &mut self.election {
+            election.join(now, term);
+        }
+        self.refresh_election(now);
+        self.refresh_card(now);
+    }
+
+    /// Nobody is here: make a room, unless a person said otherwise.
+    pub(super) fn found_unattended(&mut self, now: LocalTime) {
+        if self.room.is_some() || self.joining.is_some() {
+            return;
+        }
+        let name = self.name.clone();
+        self.found(now, name, true);
+    }
+
+    /// Makes a room and leads it.
+    pub(super) fn found(&mut self, now: LocalTime, name: String, unattended: bool) {
+        let mut nonce = [0; 16];
+        for chunk in nonce.chunks_mut(8) {
+            chunk.copy_from_slice(&self.rng.next_u64().to_le_bytes());
+        }
+        let genesis = Genesis {
+            founder: self.me,
+            nonce,
+            name,
+            code: room_code(&mut self.rng),
+            unattended,
+            signature: ([0; 32], [0; 32]),
+        };
+        let room =
+            Room::new(genesis.signed(&self.key)).expect("a name within its limit, just signed");
+        self.tell(Notice::Founded {
+            name: room.state().name().to_owned(),
+            code: room.state().code().to_owned(),
+        });
+        self.enter(now, room);
+        if let Some(election) = &mut self.election {
+            election.found(now);
+        }
+        // Only once the reign has begun can the founder's own joining be ordered.
+        self.settle_machines(now);
+        self.join_own_room(now);
+    }
+
+    fn join_own_room(&mut self, now: LocalTime) {
+        let body = self.join_body();
+        if let Err(refusal) = self.propose_own(now, None, &body) {
+            tracing::error!(%refusal, "the founder cannot join its own room");
+        }
+    }
+
+    fn join_body(&self) -> OpBody {
+        OpBody::Join { name: self.name.clone(), kind: MemberKind::Speaker, user: None }
+    }
+
+    /// Takes a room over as the one this node is in, and writes it.
+    fn enter(&mut self, now: LocalTime, room: Room) {
+        let config = ElectionConfig {
+            me: self.me,
+            boot: self.boot,
+            room: room.id(),
+            seed: self.rng.next_u64(),
+        };
+        self.save_room(&room);
+        self.outputs.push_back(Output::RememberIntent(Intent::Room(room.id())));
+        self.election = Some(Election::new(config, now));
+        self.room = Some(room);
+        self.joining = None;
+        self.replication.reset();
+        self.playback.reset();
+    }
+
+    pub(super) fn save_room(&mut self, room: &Room) {
+        match room.snapshot(room.log().last_term()) {
+            Ok(snapshot) => self.outputs.push_back(Output::SaveRoom(Box::new(snapshot))),
+            Err(error) => tracing::error!(%error, "the room is too large to be written"),
+        }
+    }
+
+    /// Writes the room once more, as a whole.
+    pub(super) fn rewrite(&mut self, id: RoomId) {
+        let Some(room) = self.room.take_if(|room| room.id() == id) else { return };
+        self.save_room(&room);
+        self.room = Some(room);
+    }
+
+    /// Forgets the room this node is in, without a word to anybody.
+    pub(super) fn drop_room(&mut self, now: LocalTime) {
+        self.release_everything();
+        self.election = None;
+        self.room = None;
+        self.joining = None;
+        self.clock.forget();
+        self.replication.reset();
+        self.outputs.push_back(Output::SetClock(None));
+        self.outputs.push_back(Output::RememberIntent(Intent::Anywhere));
+        self.refresh_card(now);
+    }
+
+    /// Membership has found a better place.
+    pub(super) fn begin_join(&mut self, now: LocalTime, room: RoomId, via: NodeId) {
+        if self.room_id() == Some(room) {
+            return;
+        }
+        // Another member of the same room is asked: the operation stays the same.
+        if let Some(joining) = self.joining.as_mut().filter(|joining| joining.room == room) {
+            joining.via = via;
+            joining.said = now;
+            let op = joining.op.clone();
+            return self.send(via, Message::Join(op));
+        }
+        let id = self.next_op_id();
+        let body = self.join_body();
+        let created = RoomTime(0);
+        let op = match Op::signed(&self.key, room, id, created, &body) {
+            Ok(op) => op,
+            Err(error) => {
+                tracing::error!(%error, "a join that cannot be said");
+                return;
+            }
+        };
+        self.send(via, Message::Join(op.clone()));
+        self.joining = Some(Joining { room, via, op, since: now, said: now });
+    }
+
+    pub(super) fn retry_join(&mut self, now: LocalTime) {
+        let Some(joining) = &mut self.joining else { return };
+        if now - joining.since > JOIN_TIMEOUT {
+            let reason = "nobody there answered".to_owned();
+            self.abandon_join(now, reason);
+        } else if now - joining.said >= JOIN_RETRY {
+            joining.said = now;
+            let (room, via, op) = (joining.room, joining.via, joining.op.clone());
+            // The coordinator itself, once we are connected to it, else whoever told us.
+            let via = self.coordinator_of(room).unwrap_or(via);
+            self.send(via, Message::Join(op));
+        }
+    }
+
+    fn coordinator_of(&self, room: RoomId) -> Option<NodeId> {
+        let named = self.peers.values().filter_map(|peer| peer.room.as_ref());
+        let mut cards = named.filter(|card| card.id == room);
+        cards.find_map(|card| card.coordinator).filter(|node| self.peers.contains_key(node))
+    }
+
+    fn abandon_join(&mut self, now: LocalTime, reason: String) {
+        let Some(joining) = self.joining.take() else { return };
+        self.membership.join_failed(now, joining.room);
+        self.requests.room_failed(&mut self.outputs, joining.room, &reason);
+        self.tell(Notice::JoinFailed { reason });
+    }
+
+    /// Somebody wants in. Only the coordinator can order it; others hand it on.
+    pub(super) fn join_received(&mut self, now: LocalTime, from: NodeId, op: Op) {
+        if self.room_id() != Some(op.room) {
+            return self.send(from, Message::Card(self.shown_card.clone()));
+        }
+        if !self.is_coordinator() {
+            if let Some(coordinator) = self.coordinator().filter(|c| self.peers.contains_key(c)) {
+                self.send(coordinator, Message::Join(op));
+            }
+            return;
+        }
+        let joiner = op.id.author;
+        let id = op.id;
+        match self.order(now, op, super::replication::Origin::Peer(joiner)) {
+            // A member that asks again has not got the state yet.
+            Ok(_) => {
+                self.refresh_election(now);
+                self.send_snapshot(joiner);
+                if let Some(start) =
+                    self.election.as_ref().map(Election::term).and_then(|t| self.start_message(t))
+                {
+                    self.send(joiner, Message::Start(start));
+                }
+            }
+            Err(refusal) => self.send(joiner, Message::Proposed { id, outcome: Err(refusal) }),
+        }
+    }
+
+    /// A join was refused by the coordinator.
+    pub(super) fn join_refused(&mut self, now: LocalTime, refusal: &Refusal) {
+        self.abandon_join(now, refusal.to_string());
+    }
+
+    /// Whether this refusal or acceptance concerns the join under way.
+    pub(super) fn is_join(&self, id: crate::base::OpId) -> bool {
+        self.joining.as_ref().is_some_and(|joining| joining.op.id == id)
+    }
+
+    pub(super) fn snapshot_received(&mut self, now: LocalTime, from: NodeId, snapshot: Snapshot) {
+        let room = match Room::from_snapshot(&snapshot) {
+            Ok(room) => room,
+            Err(error) => {
+                tracing::warn!(peer = %from.short(), %error, "a room state that cannot be used");
+                return;
+            }
+        };
+        let here = room.state().member(&self.me).is_some();
+        let joining = self.joining.as_ref().is_some_and(|joining| joining.room == room.id());
+        if joining && here {
+            self.arrive(now, room, snapshot.term);
+        } else if self.room_id() == Some(room.id()) && self.coordinator() == Some(from) {
+            self.replace_state(now, room);
+        }
+    }
+
+    /// The new room's state is here: leave the old one and take part in this one.
+    fn arrive(&mut self, now: LocalTime, room: Room, term: Term) {
+        if self.room.is_some() {
+            self.leave_quietly(now);
+        }
+        let (name, code) = (room.state().name().to_owned(), room.state().code().to_owned());
+        let id = room.id();
+        self.enter(now, room);
+        if let Some(election) = &mut self.election {
+            election.join(now, term);
+        }
+        self.refresh_election(now);
+        self.refresh_card(now);
+        self.requests.room_entered(&mut self.outputs, id, &name, &code);
+        self.tell(Notice::Joined { name, code });
+        for peer in self.member_peers() {
+            self.greet_member(peer);
+        }
+        self.refresh_segments(now);
+    }
+
+    /// Leaves for another room: says so where it can be heard, and lets go.
+    fn leave_quietly(&mut self, now: LocalTime) {
+        if !self.is_coordinator() {
+            let _ = self.propose_own(now, None, &OpBody::Leave);
+        }
+        if let Some(election) = &mut self.election {
+            election.resign(now);
+        }
+        self.settle_machines(now);
+        self.drop_room(now);
+    }
+
+    /// A person sends this device away from its room.
+    pub(super) fn leave_room(&mut self, now: LocalTime) -> Result<(), Refusal> {
+        if self.room.is_none() {
+            return Err(not_in_room());
+        }
+        self.membership.set_intent(now, Intent::Alone);
+        self.leave_quietly(now);
+        self.outputs.push_back(Output::RememberIntent(Intent::Alone));
+        Ok(())
+    }
+
+    /// A person makes a room here.
+    pub(super) fn create_room(&mut self, now: LocalTime, name: Option<String>) {
+        if self.room.is_some() {
+            self.leave_quietly(now);
+        }
+        let name = name.unwrap_or_else(|| self.name.clone());
+        self.found(now, name, false);
+        if let Some(id) = self.room_id() {
+            self.membership.set_intent(now, Intent::Room(id));
+        }
+    }
+
+    /// The room that a person means by a code, a name or an id.
+    pub(super) fn find_room(&self, text: &str) -> Result<RoomCard, Refusal> {
+        let wanted = text.trim().to_uppercase();
+        let short = format!("GROOVE-{wanted}");
+        let fits = |card: &RoomCard| {
+            card.code == wanted
+                || card.code == short
+                || card.name.to_uppercase() == wanted
+                || card.id.to_string().to_uppercase() == wanted
+        };
+        let rooms = self.membership.rooms();
+        let mut found = rooms.into_iter().filter(|card| fits(card)).cloned().collect::<Vec<_>>();
+        match found.len() {
+            1 => Ok(found.remove(0)),
+            0 => Err(Refusal::new(
+                RefusalCode::NotFound,
+                format!("no room {text:?} is in reach"),
+                "`groovebox rooms` lists those that are; `host:port` of a member works too",
+            )),
+            _ => {
+                let ids = found.iter().map(|card| card.id.short()).collect::<Vec<_>>().join(", ");
+                Err(Refusal::new(
+                    RefusalCode::InvalidRequest,
+                    format!("{} rooms are called {text:?}", found.len()),
+                    format!("name one by its id; they begin with {ids}"),
+                ))
+            }
+        }
+    }
+
+    /// Keeps what others see of our room true.
+    pub(super) fn refresh_card(&mut self, now: LocalTime) {
+        let card = self.card(now);
+        if card == self.shown_card {
+            return;
+        }
+        self.shown_card.clone_from(&card);
+        self.membership.set_room(now, card.clone());
+        self.outputs.push_back(Output::ShowRoom(card.clone()));
+        let peers = self.peers.keys().copied().collect::<Vec<_>>();
+        for peer in peers {
+            self.send(peer, Message::Card(card.clone()));
+        }
+    }
+
+    fn card(&self, now: LocalTime) -> Option<RoomCard> {
+        let room = self.room.as_ref()?;
+        let election = self.election.as_ref()?;
+        let state = room.state();
+        let present = state.members().keys().filter(|node| self.is_present(**node)).count();
+        Some(RoomCard {
+            id: room.id(),
+            name: state.name().to_owned(),
+            code: state.code().to_owned(),
+            locked: false,
+            unclaimed: state.unclaimed(),
+            devices: u16::try_from(present).unwrap_or(u16::MAX),
+            coordinator: election.coordinator(),
+            term: election.term(),
+            playing: self.title_now(now),
+        })
+    }
+
+    /// Whether a member is here now.
+    pub(super) fn is_present(&self, node: NodeId) -> bool {
+        node == self.me || self.peers.get(&node).is_some_and(|peer| self.shares_room(peer))
+    }
+
+    fn shares_room(&self, peer: &Peer) -> bool {
+        peer.room.as_ref().map(|card| card.id) == self.room_id()
+    }
+}
+
+/// A code that a person can read out loud. It identifies, it is no secret.
+fn room_code(rng: &mut Rng) -> String {
+    let mut code = String::from("GROOVE-");
+    for _ in 0..4 {
+        let place = usize::try_from(rng.below(32)).expect("below 32");
+        code.push(char::from(CODE_ALPHABET[place]));
+    }
+    code
+}
+
+/// There is no room to act in.
+pub(super) fn not_in_room() -> Refusal {
+    Refusal::new(
+        RefusalCode::NotInRoom,
+        "this device is in no room",
+        "`groovebox rooms` lists rooms, `groovebox room join` enters one, `room create` makes one",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_use_only_unambiguous_characters() {
+        let mut rng = Rng::new(1);
+        for _ in 0..100 {
+            let code = room_code(&mut rng);
+            assert_eq!(code.len(), 11);
+            assert!(code[7..].bytes().all(|c| CODE_ALPHABET.contains(&c)), "{code}");
+        }
+    }
+}
