@@ -194,9 +194,11 @@ impl Membership {
         Some(self.peers.entry(node).or_default())
     }
 
-    /// How long to let the other side dial first.
-    pub(super) fn courtesy(&self, node: NodeId) -> Span {
-        if self.me < node { Span::ZERO } else { COURTESY }
+    /// How long to let the other side dial first. A node without a room does not wait for
+    /// those that have one: music may be playing there.
+    pub(super) fn courtesy(&self, node: NodeId, has_room: bool) -> Span {
+        let in_a_hurry = has_room && self.room.is_none();
+        if self.me < node || in_a_hurry { Span::ZERO } else { COURTESY }
     }
 
     pub(super) fn forget_if_useless(&mut self, node: NodeId) {

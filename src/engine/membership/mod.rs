@@ -156,7 +156,7 @@ impl Membership {
         announcement: &Announcement,
         addresses: &[SocketAddr],
     ) {
-        let courtesy = self.courtesy(announcement.node);
+        let courtesy = self.courtesy(announcement.node, announcement.room.is_some());
         let Some(peer) = self.peer(announcement.node) else { return };
         peer.is_announced = true;
         peer.announces_room = announcement.room.is_some();
@@ -230,7 +230,8 @@ impl Membership {
     /// A member told where others are.
     pub fn peers_received(&mut self, now: LocalTime, peers: Vec<PeerAddress>) {
         for heard in peers.into_iter().take(limits::MAX_MEMBERS) {
-            let courtesy = self.courtesy(heard.node);
+            // Only members are told of, so that is where there is a room.
+            let courtesy = self.courtesy(heard.node, true);
             let room = self.peers.len() < book::MAX_HEARSAY || self.peers.contains_key(&heard.node);
             let Some(peer) = room.then(|| self.peer(heard.node)).flatten() else { continue };
             if peer.name.is_empty() {

@@ -210,6 +210,14 @@ fn the_smaller_id_dials_at_once_and_the_greater_a_little_later() {
 }
 
 #[test]
+fn a_node_without_a_room_dials_those_that_have_one_at_once() {
+    let mut membership = fresh();
+    announce(&mut membership, 100, 2, true);
+    let outs = run(&mut membership, 400);
+    assert_eq!(outs, [(100, Out::Dial { address: address(2), node: Some(id(2)) })]);
+}
+
+#[test]
 fn every_address_of_a_node_is_dialled_in_turn() {
     let mut membership = fresh();
     membership.set_intent(at(0), Intent::Alone);

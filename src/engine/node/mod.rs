@@ -402,6 +402,7 @@ struct Peer {
     room: Option<RoomCard>,
     report: Option<(Report, LocalTime)>,
     ready: BTreeSet<SegmentId>,
+    said_bye: bool,
 }
 
 /// The node. See the module's front page.
@@ -433,6 +434,7 @@ pub struct Node {
     next_report: LocalTime,
     next_tick: LocalTime,
     shutting_down: bool,
+    knew_time: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -475,6 +477,7 @@ impl Node {
             next_report: now,
             next_tick: now,
             shutting_down: false,
+            knew_time: false,
             outputs: VecDeque::new(),
             rng,
         };
@@ -584,6 +587,10 @@ impl Node {
         }
         if let Some(model) = self.clock.poll_model() {
             self.outputs.push_back(Output::SetClock(Some(model)));
+            // Now that the room's time is known, so is what sounds.
+            if !std::mem::replace(&mut self.knew_time, true) {
+                self.refresh_segments(now);
+            }
         }
         self.update_plan(now);
     }
@@ -609,6 +616,7 @@ impl Node {
             room: hello.room.clone(),
             report: None,
             ready: BTreeSet::new(),
+            said_bye: false,
         };
         self.peers.insert(peer, state);
         self.outputs.push_back(Output::RememberPeer {
@@ -618,6 +626,7 @@ impl Node {
         });
         self.refresh_election(now);
         self.note_reached(now, address, hello.room.as_ref());
+        self.join_through(now, peer);
         if self.is_member(peer) {
             self.tell_member(peer, MemberChange::Came);
             self.greet_member(peer);
@@ -625,10 +634,10 @@ impl Node {
     }
 
     fn peer_lost(&mut self, now: LocalTime, peer: NodeId) {
-        if self.is_member(peer) {
+        let said_bye = self.peers.remove(&peer).is_some_and(|peer| peer.said_bye);
+        if self.is_member(peer) && !said_bye {
             self.tell_member(peer, MemberChange::Lost);
         }
-        self.peers.remove(&peer);
         self.membership.lost(now, peer);
         self.transfer.peer_gone(&peer);
         self.replication.forget(peer);
@@ -740,6 +749,9 @@ impl Node {
     }
 
     fn bye_received(&mut self, now: LocalTime, from: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.said_bye = true;
+        }
         if self.is_member(from) {
             self.tell_member(from, MemberChange::Left);
         }
@@ -788,7 +800,9 @@ impl Node {
             ElectionOutput::Follow { term } => self.follow(now, term),
             ElectionOutput::Lost => {
                 self.clock.leaderless(now);
-                self.tell(Notice::Leaderless);
+                if !self.shutting_down {
+                    self.tell(Notice::Leaderless);
+                }
             }
             // What exactly is lost is known, and told, once the other state is here.
             ElectionOutput::Discarded { branch, winner, .. } => {

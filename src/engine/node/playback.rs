@@ -28,7 +28,7 @@ const GATE_ANY: Span = Span::from_secs(4);
 const GATE_NONE: Span = Span::from_secs(20);
 
 /// The lead that a late joiner allows itself for opening and decoding.
-const LATE_JOIN_LEAD: Span = Span::from_millis(350);
+const LATE_JOIN_LEAD: Span = Span::from_millis(150);
 
 /// Queue entries behind the planned ones that are fetched ahead.
 const FETCH_AHEAD: usize = 3;

@@ -11,7 +11,7 @@ use crate::wire::op::{Genesis, MemberKind, Op, OpBody};
 use crate::wire::{Refusal, RefusalCode};
 
 /// How often an unanswered join is said again.
-const JOIN_RETRY: Span = Span::from_secs(1);
+const JOIN_RETRY: Span = Span::from_millis(500);
 
 /// How long one room is tried before the node looks around again.
 const JOIN_TIMEOUT: Span = Span::from_secs(6);
@@ -140,6 +140,7 @@ impl Node {
         self.room = None;
         self.joining = None;
         self.clock.forget();
+        self.knew_time = false;
         self.replication.reset();
         self.outputs.push_back(Output::SetClock(None));
         self.outputs.push_back(Output::RememberIntent(Intent::Anywhere));
@@ -183,6 +184,17 @@ impl Node {
             // The coordinator itself, once we are connected to it, else whoever told us.
             let via = self.coordinator_of(room).unwrap_or(via);
             self.send(via, Message::Join(op));
+        }
+    }
+
+    /// A peer is up: if it coordinates the room that we want into, it can let us in at once.
+    pub(super) fn join_through(&mut self, now: LocalTime, peer: NodeId) {
+        let Some(joining) = &mut self.joining else { return };
+        let room = self.peers.get(&peer).and_then(|peer| peer.room.as_ref());
+        if room.is_some_and(|r| r.id == joining.room && r.coordinator == Some(peer)) {
+            joining.said = now;
+            let op = joining.op.clone();
+            self.send(peer, Message::Join(op));
         }
     }
 
@@ -265,6 +277,8 @@ impl Node {
         if let Some(election) = &mut self.election {
             election.join(now, term);
         }
+        // The snapshot came from the coordinator: its clock can be asked at once.
+        self.clock.follow(now, term);
         self.refresh_election(now);
         self.refresh_card(now);
         self.requests.room_entered(&mut self.outputs, id, &name, &code);
