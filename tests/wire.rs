@@ -186,7 +186,14 @@ fn datagrams() -> Vec<(&'static str, Datagram)> {
         score: 100,
     };
     let ask = PreVote { room: ROOM, n: 4, round: 1, last_idx: 3, last_term: TERM };
-    let answer = PreVoteReply { room: ROOM, round: 1, granted: true, alive: false, term: TERM };
+    let answer = PreVoteReply {
+        room: ROOM,
+        round: 1,
+        granted: true,
+        alive: false,
+        ahead: false,
+        term: TERM,
+    };
     let probe = Probe { seq: 1, source: TERM, t1: LocalTime(2) };
     let (t1, t2, t3) = (LocalTime(2), LocalTime(3), LocalTime(4));
     let reply = ProbeReply { seq: 1, source: TERM, t1, t2, t3, line: LINE };

@@ -315,7 +315,7 @@ pub(super) mod tests {
         player.turn(START).expect("nothing to fail");
         player.turn(START + Span::from_micros(3)).expect("nothing to fail");
         player.turn(START + Span::from_millis(21)).expect("nothing to fail");
-        let expected = [(0, 0, 0), (960, 20, 0), (1_920, 40, 920)];
+        let expected = [(0, 0, 0), (960, 20, 920), (1_920, 40, 1_880)];
         for (frame, millis, starved) in expected {
             let played_at = START + Span::from_millis(millis);
             assert_eq!(seen.pop(), Ok(DacObservation { frame, played_at, starved }));

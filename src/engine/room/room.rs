@@ -201,7 +201,7 @@ mod tests {
         }
 
         fn found(&self) -> Room {
-            let mut genesis = Genesis {
+            let genesis = Genesis {
                 founder: NodeId([0; 32]),
                 nonce: [3; 16],
                 name: "Home".into(),
@@ -209,8 +209,7 @@ mod tests {
                 unattended: true,
                 signature: ([0; 32], [0; 32]),
             };
-            self.key.sign_genesis(&mut genesis);
-            Room::new(genesis).expect("signed")
+            Room::new(genesis.signed(&self.key)).expect("signed")
         }
 
         fn term(&self) -> Term {
@@ -220,7 +219,7 @@ mod tests {
         fn op(&mut self, room: &Room, body: &OpBody) -> Op {
             self.seq += 1;
             let id = OpId { author: self.key.node_id(), boot: 1, seq: self.seq };
-            self.key.sign_op(room.id(), id, RoomTime(0), body).expect("short")
+            Op::signed(&self.key, room.id(), id, RoomTime(0), body).expect("short")
         }
 
         fn join(&mut self, room: &Room) -> Op {
