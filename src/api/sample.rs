@@ -16,6 +16,7 @@ pub(crate) fn status() -> Status {
             name: "kitchen".to_owned(),
             version: "0.1.0".to_owned(),
             uptime_s: 3725,
+            port: 4766,
         },
         room: Some(room()),
         members: vec![

@@ -11,8 +11,8 @@
 //! | `screen`, `table`, `text` | terminal, columns, units |
 //! | `failure` | what can go wrong, and the exit codes |
 //!
-//! Nothing here keeps state or decides anything about a room; `daemon` and `demo` are handed
-//! over to the [`Programs`] that `main` brings.
+//! Nothing here keeps state or decides anything about a room; `daemon` is handed over to the
+//! [`Programs`] that `main` brings. `demo` starts daemons as a person would.
 
 mod client;
 mod daemon;
@@ -46,10 +46,6 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::config::Settings;
 
-pub use demo::DemoOptions;
-pub use live::live_lines;
-pub use screen::{Look, Screen};
-
 use failure::{Exit, Failure};
 use session::Session;
 use transport::Transport;
@@ -59,8 +55,6 @@ use transport::Transport;
 pub struct Programs {
     /// Runs a daemon until it is told to stop.
     pub daemon: fn(Settings) -> anyhow::Result<()>,
-    /// Runs the demonstration.
-    pub demo: fn(DemoOptions) -> anyhow::Result<ExitCode>,
 }
 
 /// One song, all speakers: turns the devices on one network into one loudspeaker.
@@ -165,7 +159,7 @@ fn dispatch(arguments: Arguments, programs: Programs) -> Result<ExitCode, Failur
     let Arguments { global, verb } = arguments;
     match verb {
         Verb::Daemon(daemon) => daemon::run(daemon, global, programs),
-        Verb::Demo(demo) => demo::run(&demo, &global, programs),
+        Verb::Demo(demo) => demo::run(&demo, &global),
         verb => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Failure::Program(error.into()))?;

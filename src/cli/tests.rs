@@ -2,9 +2,11 @@
 
 use clap::CommandFactory;
 
+use super::live::live_lines;
 use super::mute::Switch;
 use super::queue::QueueVerb;
 use super::screen::Colour;
+use super::screen::Look;
 use super::seek::Where;
 use super::volume::Loudness;
 use super::*;
@@ -85,7 +87,7 @@ fn wrong_arguments_are_refused_with_what_is_right() {
         ("groovebox queue add", "FILE|DIR"),
         ("groovebox queue remove x", "NUMBER"),
         ("groovebox room join", "<ROOM>"),
-        ("groovebox demo --seconds 0", "1..=86400"),
+        ("groovebox demo --seconds 4", "5..=86400"),
         ("groovebox daemon --port 70000", "70000"),
         ("groovebox daemon --bind kitchen", "kitchen"),
         ("groovebox -v -q status", "cannot be used with"),
@@ -258,10 +260,7 @@ fn a_picture_follows_snapshot_and_changes() {
     assert_eq!(status, Status { queue: Vec::new(), ..sample::status() });
 }
 
-const PROGRAMS: Programs = Programs {
-    daemon: |_| anyhow::bail!("not asked for"),
-    demo: |_| anyhow::bail!("not asked for"),
-};
+const PROGRAMS: Programs = Programs { daemon: |_| anyhow::bail!("not asked for") };
 
 fn run_on(socket: &std::path::Path, line: &str) -> ExitCode {
     let socket = ["groovebox", "--socket", socket.to_str().expect("UTF-8")];

@@ -81,8 +81,10 @@ impl Driver {
         }
     }
 
-    /// Puts the driver's byte counts into a picture of the node.
-    pub fn count_bytes(&self, status: &mut Status) {
+    /// Puts what only the driver knows into a picture of the node: its port, and the bytes that
+    /// went to and came from each peer.
+    pub fn complete(&self, status: &mut Status) {
+        status.node.port = self.port;
         for peer in &mut status.peers {
             let Ok(node) = peer.id.parse() else { continue };
             (peer.sent_bytes, peer.received_bytes) = self.net.bulk_counters(node);

@@ -162,7 +162,7 @@ impl EventLoop {
     fn publish(&mut self, now: LocalTime) {
         self.next_status = now + STATUS_EVERY;
         let mut status = self.node.status(now);
-        self.driver.count_bytes(&mut status);
+        self.driver.complete(&mut status);
         self.status.send_replace(Arc::new(status));
     }
 }

@@ -39,6 +39,8 @@ pub struct NodeStatus {
     pub version: String,
     /// Since its start.
     pub uptime_s: u64,
+    /// UDP port at which other devices reach it.
+    pub port: u16,
 }
 
 /// The room.

@@ -33,6 +33,8 @@ impl Node {
             name: self.name.clone(),
             version: self.version.clone(),
             uptime_s: u64::try_from((now - self.started).0 / 1_000_000_000).unwrap_or(0),
+            // The driver knows it, and fills it in.
+            port: 0,
         }
     }
 
