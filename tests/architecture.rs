@@ -64,10 +64,8 @@ fn source_files(folder: &Path) -> Vec<PathBuf> {
 fn program_text(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("a readable source");
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    code.lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .map(|line| format!("{line}\n"))
-        .collect()
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The folders that a text names as `crate::folder`, `use crate::{a, b::c}` included.

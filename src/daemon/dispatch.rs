@@ -55,29 +55,21 @@ impl Driver {
             Output::OpenBlob { hash, size } => self.open_blob(hash, size),
             Output::FetchPiece(fetch) => self.fetch_piece(fetch),
             Output::ThrottleBulk { span } => self.net.throttle_bulk(span.to_std()),
-            Output::SaveRoom(snapshot) => self.kept(self.store.save_room(*snapshot, 0)),
+            Output::SaveRoom(snapshot) => kept(self.store.save_room(*snapshot, 0)),
             Output::SaveEntries { room, entries } => {
-                self.kept(self.store.save_entries(room, entries, 0));
+                kept(self.store.save_entries(room, entries, 0));
             }
-            Output::CompactRoom(snapshot) => self.kept(self.store.save_snapshot(*snapshot)),
+            Output::CompactRoom(snapshot) => kept(self.store.save_snapshot(*snapshot)),
             Output::RememberIntent(intent) => {
-                self.kept(self.store.save_intent(stored_intent(intent)));
+                kept(self.store.save_intent(stored_intent(intent)));
             }
             Output::RememberPeer { node, name, address } => {
                 let addresses = vec![address];
-                self.kept(self.store.save_peer(PeerAddress { node, name, addresses }));
+                kept(self.store.save_peer(PeerAddress { node, name, addresses }));
             }
             Output::Tell(notice) => tell(&notice),
             // The loop answers itself: it holds the other ends.
             Output::Reply { .. } => {}
-        }
-    }
-
-    /// The disk may be too slow for what happens; the room then lives on in memory, and is
-    /// written as a whole once the disk has caught up.
-    fn kept(&self, queued: Result<(), Slow>) {
-        if queued.is_err() {
-            tracing::warn!("the disk is too slow for the room's changes; they are in memory only");
         }
     }
 
@@ -198,6 +190,14 @@ async fn fetch_verified(fetcher: &Fetcher, library: Library, fetch: Fetch) -> In
             failed(Failure::Refused)
         }
         Err(_) => failed(Failure::Refused),
+    }
+}
+
+/// The disk may be too slow for what happens. The room lives on in memory; the next entries do
+/// not continue what the disk has then, and the whole room is written again.
+fn kept(queued: Result<(), Slow>) {
+    if queued.is_err() {
+        tracing::warn!("the disk is too slow for the room's changes; they are in memory only");
     }
 }
 

@@ -25,6 +25,7 @@ const SLEPT_AT_LEAST: Span = Span::from_millis(500);
 
 /// What reaches the loop.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are inputs; a box each would cost more")]
 pub enum Event {
     /// For the node.
     Input(Input),

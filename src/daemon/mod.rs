@@ -137,18 +137,17 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
         "ready"
     );
     let running = EventLoop::new(parts.node, parts.driver, queue, status);
-    let mut running = tokio::spawn(running.run());
+    let running = tokio::spawn(running.run());
     let (end_api, api_ended) = tokio::sync::oneshot::channel::<()>();
     let api = tokio::spawn(serve_api(listener, front, api_ended));
-    tokio::select! {
-        _ = stop.recv() => tracing::info!("stopping"),
-        _ = &mut running => {}
-    }
+    stop.recv().await;
+    tracing::info!("stopping");
     let _ = end_api.send(());
     let _ = events.send(Input::ShutdownRequested.into()).await;
-    match tokio::time::timeout(SHUTDOWN_DEADLINE, running).await {
-        Ok(Ok(driver)) => close(driver).await,
-        _ => tracing::warn!("the event loop did not end in time"),
+    if let Ok(Ok(driver)) = tokio::time::timeout(SHUTDOWN_DEADLINE, running).await {
+        close(driver).await;
+    } else {
+        tracing::warn!("the event loop did not end in time");
     }
     let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, api).await;
     Ok(())
@@ -367,7 +366,8 @@ fn facts(report: &PlayoutReport) -> PlayoutFacts {
 
 /// Looks peers' names up until they are found: a name may be known only once the network is.
 fn resolve_peers(peers: &[String], events: &EventSender) {
-    for peer in peers.iter().cloned() {
+    for peer in peers {
+        let peer = peer.clone();
         let events = events.clone();
         tokio::spawn(async move {
             loop {

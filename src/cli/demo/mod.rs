@@ -31,7 +31,7 @@ use crate::engine::Status;
 use crate::engine::status::PlaybackState;
 use crate::wire::message::SyncState;
 
-use stage::Stage;
+use stage::{N_DAEMONS, Stage};
 use verdict::Verdict;
 
 /// From the start of the first daemon until all three are one room in sync.
@@ -93,14 +93,14 @@ async fn form(stage: &mut Stage) -> Result<(), Failure> {
     loop {
         stage.check()?;
         let status = stage.status().await?;
-        if in_sync(&status) == stage.n_daemons() {
+        if in_sync(&status) == N_DAEMONS {
             return Ok(());
         }
         if Instant::now() > deadline {
             let text = format!(
                 "only {} of {} daemons came together within {} s\n{}",
                 in_sync(&status),
-                stage.n_daemons(),
+                N_DAEMONS,
                 FORMING.as_secs(),
                 stage.last_words()
             );

@@ -21,6 +21,9 @@ use crate::audio::devices;
 use crate::audio::record::Recording;
 use crate::engine::Status;
 
+/// How many daemons take part.
+pub(super) const N_DAEMONS: usize = NAMES.len();
+
 /// The music, composed by a script for this purpose.
 const MUSIC: &[u8] = include_bytes!("../../../assets/demo.flac");
 
@@ -78,10 +81,6 @@ impl Stage {
             format!("{sound} Ctrl-C ends it."),
             String::new(),
         ]
-    }
-
-    pub fn n_daemons(&self) -> usize {
-        NAMES.len()
     }
 
     /// The request that plays or adds the music.

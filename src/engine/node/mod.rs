@@ -484,7 +484,7 @@ impl Node {
         if config.alone {
             node.membership.set_intent(now, Intent::Alone);
         } else if let Some(restored) = config.room {
-            node.restore(now, restored);
+            node.restore(now, &restored);
         }
         node
     }
@@ -664,13 +664,13 @@ impl Node {
             Message::Propose(op) => self.propose_received(now, from, op),
             Message::Proposed { id, outcome } => self.proposed_received(now, id, outcome),
             Message::Append { room, term, prev_idx, prev_chain, entries } => {
-                self.append_received(now, from, room, term, (prev_idx, prev_chain), entries);
+                self.append_received(now, from, room, term, (prev_idx, prev_chain), &entries);
             }
             Message::Appended { room, term, written } => {
                 self.appended_received(from, room, term, written);
             }
             Message::NeedSnapshot { room } => self.snapshot_wanted(from, room),
-            Message::Snapshot(snapshot) => self.snapshot_received(now, from, snapshot),
+            Message::Snapshot(snapshot) => self.snapshot_received(now, from, &snapshot),
             Message::Start(start) => self.start_received(now, from, &start),
             Message::Stale { room, term, alive } => {
                 if let Some(election) = self.election_of(room) {
@@ -789,7 +789,7 @@ impl Node {
             ElectionOutput::SendPreVote { to, n, round } => self.send_pre_vote(to, n, round),
             ElectionOutput::SendPreVoteReply { to, round, granted, alive, ahead, term } => {
                 let Some(room) = self.room_id() else { return };
-                let reply = PreVoteReply { room, round, granted, alive, ahead, term };
+                let reply = PreVoteReply { room, round, granted, alive, term, ahead };
                 self.send_datagram(to, Datagram::PreVoteReply(reply));
             }
             ElectionOutput::SendStale { to, term, alive } => {

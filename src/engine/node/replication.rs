@@ -16,6 +16,7 @@ use super::{
 };
 use crate::base::limits::{MAX_ENTRIES_PER_APPEND, MAX_FRAME};
 use crate::engine::command::Done;
+use crate::engine::election::Election;
 use crate::engine::room::Ordered;
 use crate::wire::message::{Accepted, Level};
 use crate::wire::op::{Entry, Op, OpBody};
@@ -112,7 +113,8 @@ impl Node {
     ) -> Result<(), Refusal> {
         let room = self.room_id().ok_or_else(super::rooms::not_in_room)?;
         let id = self.next_op_id();
-        let op = Op::signed(&self.key, room, id, self.room_now(now), body).map_err(too_long)?;
+        let op = Op::signed(&self.key, room, id, self.room_now(now), body)
+            .map_err(|error| too_long(&error))?;
         if self.is_coordinator() {
             self.order(now, op, Origin::Here)?;
         } else {
@@ -132,7 +134,7 @@ impl Node {
     /// Orders an operation: its place, its instant, the way to everybody. An operation that has
     /// its place already keeps it.
     pub(super) fn order(&mut self, now: LocalTime, op: Op, origin: Origin) -> Result<u64, Refusal> {
-        let term = self.election.as_ref().map_or(Term::ZERO, |election| election.term());
+        let term = self.election.as_ref().map_or(Term::ZERO, Election::term);
         let at = self.effective_at(now, &op);
         let id = op.id;
         let room = self.room.as_mut().ok_or_else(super::rooms::not_in_room)?;
@@ -183,6 +185,8 @@ impl Node {
         self.refresh_election(now);
         self.refresh_segments(now);
         self.refresh_card(now);
+        // What was asked for may be ready everywhere already: a resume usually is.
+        self.check_gate(now);
     }
 
     fn compact(&mut self) {
@@ -256,7 +260,7 @@ impl Node {
         if let Some(election) = self.election_of(ack.room) {
             election.ack_received(now, from, ack);
         }
-        let term = self.election.as_ref().map(|election| election.term());
+        let term = self.election.as_ref().map(Election::term);
         if !self.is_coordinator() || term != Some(ack.term) || !self.is_member(from) {
             return;
         }
@@ -289,14 +293,14 @@ impl Node {
         room_id: RoomId,
         term: Term,
         previous: (u64, [u8; 16]),
-        entries: Vec<Entry>,
+        entries: &[Entry],
     ) {
         let follows = self.election_of(room_id).is_some_and(|election| election.term() == term);
         if !follows || self.coordinator() != Some(from) {
             return;
         }
         let Some(room) = &mut self.room else { return };
-        match room.accept(previous.0, previous.1, &entries) {
+        match room.accept(previous.0, previous.1, entries) {
             Ok(taken) if taken.entries.is_empty() => self.report_written(),
             Ok(taken) => {
                 for (idx, refusal) in &taken.refused {
@@ -533,7 +537,7 @@ fn entries_lost(old: &Room, new: &Room) -> u64 {
     }
 }
 
-fn too_long(error: crate::wire::WireError) -> Refusal {
+fn too_long(error: &crate::wire::WireError) -> Refusal {
     Refusal::new(
         RefusalCode::InvalidRequest,
         format!("that is too much at once: {error}"),

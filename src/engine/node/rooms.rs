@@ -32,7 +32,7 @@ pub(super) struct Joining {
 
 impl Node {
     /// Puts a room from the disk back together. Who coordinates is found out by the election.
-    pub(super) fn restore(&mut self, now: LocalTime, restored: RestoredRoom) {
+    pub(super) fn restore(&mut self, now: LocalTime, restored: &RestoredRoom) {
         let room = match Room::restore(&restored.snapshot, &restored.entries) {
             Ok(room) => room,
             Err(error) => {
@@ -249,8 +249,8 @@ impl Node {
         self.joining.as_ref().is_some_and(|joining| joining.op.id == id)
     }
 
-    pub(super) fn snapshot_received(&mut self, now: LocalTime, from: NodeId, snapshot: Snapshot) {
-        let room = match Room::from_snapshot(&snapshot) {
+    pub(super) fn snapshot_received(&mut self, now: LocalTime, from: NodeId, snapshot: &Snapshot) {
+        let room = match Room::from_snapshot(snapshot) {
             Ok(room) => room,
             Err(error) => {
                 tracing::warn!(peer = %from.short(), %error, "a room state that cannot be used");
