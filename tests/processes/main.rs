@@ -1,0 +1,23 @@
+//! Whole daemons, as people run them: real processes that talk over 127.0.0.1, each with a
+//! null output whose crystal runs at a rate of its own, driven through the command line.
+//!
+//! | file | what |
+//! |---|---|
+//! | `house` | starts daemons, waits with a deadline, shows every log when a test fails |
+//! | `daemon` | one process: its command line, its status, its end |
+//! | `sound` | music to play, and what the recordings say of its sounding |
+//! | `playing` | one song on all devices, and every order a person can give |
+//! | `failing` | devices that die, return or come late |
+//! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
+//! | `refusing` | broken files, wrong usage, a second daemon, no daemon |
+//!
+//! Nothing here sleeps for a while and hopes: every wait polls for a condition and fails with
+//! the logs of all daemons once its deadline is over.
+
+mod daemon;
+mod failing;
+mod gathering;
+mod house;
+mod playing;
+mod refusing;
+mod sound;

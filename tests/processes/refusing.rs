@@ -1,0 +1,162 @@
+//! What cannot be done is refused with an exit code and a sentence, and disturbs nobody.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use groovebox::engine::status::PlaybackState;
+
+use super::daemon::{Daemon, Outcome, run};
+use super::house::House;
+use super::sound::{demo_song, text, write_song};
+
+#[test]
+fn files_that_cannot_be_played_disturb_nobody() {
+    let mut house = House::together(2);
+    house.daemons[0].order(&["play", text(&demo_song())]);
+    house.wait_playing(500);
+
+    let study = &house.daemons[1];
+    let file = |name: &str, content: &[u8]| {
+        let path = house.path().join(name);
+        fs::write(&path, content).expect("a file");
+        text(&path).to_owned()
+    };
+    let song = fs::read(demo_song()).expect("the song");
+    let noise: Vec<u8> =
+        (0..50_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    let broken = file("broken.flac", &[&song[..8_000], &[], &noise].concat()[..0]);
+    study.ask(&["play", &broken]).expect(1, "empty");
+    let head_only = file("head.flac", &song[..20]);
+    study.ask(&["play", &head_only]).expect(1, "damaged");
+    let garbage = file("garbage.flac", &noise);
+    study.ask(&["play", &garbage]).expect(1, "cannot be played");
+    let list = file("list.mp3", "milk, bread and butter\n".repeat(99).as_bytes());
+    study.ask(&["queue", "add", &list]).expect(1, "it is a text file");
+    study.ask(&["play", text(&house.path().join("nowhere.flac"))]).expect(4, "there is no file");
+    study.ask(&["play", text(&study.path("state"))]).expect(4, "contains no FLAC");
+
+    house.wait_playing(1_500);
+    house.wait_queue(&[]);
+    house.stop_all();
+    for daemon in &house.daemons {
+        assert_eq!(daemon.recording().n_stops(), 0, "{} stopped sounding", daemon.name);
+    }
+}
+
+#[test]
+fn a_folder_with_one_bad_file_plays_the_others() {
+    let house = House::together(2);
+    let folder = house.path().join("album");
+    fs::create_dir(&folder).expect("a folder");
+    write_song(&folder, "1-good", 20);
+    fs::write(folder.join("2-bad.flac"), "no music at all\n".repeat(9)).expect("a file");
+    write_song(&folder, "3-good", 20);
+
+    let reply = house.daemons[1].order(&["play", text(&folder)]);
+    assert_eq!(reply["added"], 2);
+    let skipped = reply["skipped"].as_array().expect("what was left out");
+    assert_eq!(skipped.len(), 1, "{reply}");
+    assert!(skipped[0]["path"].as_str().expect("a path").ends_with("2-bad.flac"));
+    assert_eq!(skipped[0]["code"], "UNSUPPORTED_MEDIA");
+    house.wait_playing(0);
+    house.wait_queue(&["3-good"]);
+}
+
+#[test]
+fn a_song_that_is_cut_short_plays_as_far_as_it_goes() {
+    let house = House::together(2);
+    let song = fs::read(demo_song()).expect("the song");
+    let cut = house.path().join("cut.flac");
+    // About three seconds of fifty.
+    fs::write(&cut, &song[..song.len() / 16]).expect("a file");
+    house.daemons[0].order(&["play", text(&cut)]);
+    house.wait_playing(500);
+    house.wait_state(PlaybackState::Stopped);
+}
+
+#[test]
+fn wrong_usage_is_told_before_anything_starts() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let tell = |arguments: &[&str]| run(home.path(), arguments);
+    tell(&["daemon", "--loud"]).expect(2, "--loud");
+    tell(&["dance"]).expect(2, "dance");
+    tell(&["volume", "101"]).expect(2, "write 0 to 100");
+    tell(&["daemon", "--config", "nowhere.toml"]).expect(2, "cannot read nowhere.toml");
+    tell(&["daemon", "--output", "null:fast"]).expect(2, "null:+40");
+
+    let config = home.path().join("settings.toml");
+    fs::write(&config, "[network]\nprot = 4766\n").expect("settings");
+    let outcome = tell(&["daemon", "--config", text(&config)]);
+    outcome.expect(2, "settings.toml:2");
+    outcome.expect(2, "did you mean");
+    assert!(outcome.complained.contains("port"), "{outcome:?}");
+
+    fs::set_permissions(&config, fs::Permissions::from_mode(0)).expect("our own file");
+    // A folder cannot be read by root either.
+    tell(&["daemon", "--config", text(home.path())]).expect(2, "cannot read");
+    assert!(!home.path().join(".local/state/groovebox").exists(), "something was started");
+}
+
+#[test]
+fn without_a_daemon_every_command_says_so() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let socket = home.path().join("socket");
+    for command in ["status", "sync", "peers", "rooms", "pause", "play", "queue", "volume"] {
+        let outcome = run(home.path(), &["--socket", text(&socket), command]);
+        outcome.expect(3, "start it with `groovebox daemon`");
+        assert_eq!(outcome.said, "", "{command}");
+    }
+}
+
+#[test]
+fn a_second_daemon_in_the_same_place_is_refused() {
+    let mut house = House::empty();
+    house.add(&[]);
+    house.wait_together();
+    let first = &house.daemons[0];
+
+    let same_state = second(&house, first.path("state"), house.path().join("other-socket"));
+    same_state.expect(1, "is in use by another GrooveBox daemon");
+    let same_socket = second(&house, house.path().join("other-state"), first.path("socket"));
+    same_socket.expect(1, "another daemon answers on");
+    assert!(first.status().is_some(), "the first is still there");
+}
+
+/// Starts a daemon that is expected to refuse.
+fn second(house: &House, state: std::path::PathBuf, socket: std::path::PathBuf) -> Outcome {
+    let cache = house.path().join("other-cache");
+    let place = ["--state-dir", text(&state), "--cache-dir", text(&cache), "--socket"];
+    let quiet = ["--no-mdns", "--bind", "127.0.0.1", "--port", "0", "--output", "null"];
+    run(house.path(), &[&["daemon"], &place[..], &[text(&socket)], &quiet[..]].concat())
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let mut house = House::empty();
+    house.add(&[]);
+    house.wait_together();
+    let port = house.daemons[0].port.to_string();
+    let home = house.path().join("other");
+    let refused = Daemon::new(home.clone(), "other", 0, Vec::new());
+    let at = |name: &str| text(&refused.path(name)).to_owned();
+    let outcome = run(
+        &home,
+        &[
+            "daemon",
+            "--no-mdns",
+            "--bind",
+            "127.0.0.1",
+            "--output",
+            "null",
+            "--port",
+            &port,
+            "--state-dir",
+            &at("state"),
+            "--cache-dir",
+            &at("cache"),
+            "--socket",
+            &at("socket"),
+        ],
+    );
+    outcome.expect(1, &port);
+}

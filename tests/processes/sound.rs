@@ -1,0 +1,64 @@
+//! Music to play, and what recordings say of its sounding.
+
+use std::path::{Path, PathBuf};
+
+use groovebox::audio::record::{Comparison, Plan, Recording, compare};
+use groovebox::base::{LocalTime, Span};
+
+/// Fifty seconds of music, 814 kB.
+pub fn demo_song() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.flac")
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that is text")
+}
+
+/// Writes noise of `seconds` as a WAV file called `name`.wav; each name has its own sound.
+pub fn write_song(folder: &Path, name: &str, seconds: u32) -> PathBuf {
+    let path = folder.join(format!("{name}.wav"));
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).expect("a file to write");
+    let mut state = name.bytes().fold(1_u32, |seed, byte| seed * 31 + u32::from(byte));
+    for _ in 0..seconds * spec.sample_rate {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let [_, _, _, high] = state.to_le_bytes();
+        writer.write_sample(i16::from(high) * 40 - 5_100).expect("a sample");
+    }
+    writer.finalize().expect("a whole file");
+    path
+}
+
+/// The largest skew allowed between two outputs, for 95 of 100 windows.
+const IN_SYNC: Span = Span::from_millis(1);
+
+/// Fails unless `a` and `b` played the same at the same time, over at least `windows` windows
+/// of the time from `since` on.
+pub fn assert_in_sync(what: &str, a: &Recording, b: &Recording, since: LocalTime, windows: usize) {
+    let (a_from, b_from) = (first(a), first(b));
+    let settle = (since - a_from.later(b_from)).max(Span::ZERO);
+    let plan = Plan { hop: Span::from_millis(250), settle, ..Plan::default() };
+    let found = compare(a, b, &plan);
+    let p95 = found.quantile(0.95);
+    println!(
+        "{what}: {} windows the same, {} different, p95 {p95:?}",
+        found.n_same(),
+        found.n_different()
+    );
+    assert!(found.n_same() >= windows, "{what}: too little to compare: {}", listed(&found));
+    assert!(p95.is_some_and(|p95| p95 <= IN_SYNC), "{what}: {p95:?}: {}", listed(&found));
+}
+
+fn first(recording: &Recording) -> LocalTime {
+    recording.span().expect("something was played").0
+}
+
+fn listed(found: &Comparison) -> String {
+    found.windows.iter().map(|window| format!("\n  {window:?}")).collect()
+}
