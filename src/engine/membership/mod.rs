@@ -243,6 +243,17 @@ impl Membership {
         }
     }
 
+    /// Tells two connected nodes where the other one is: one wants into the room that the other
+    /// coordinates, and may know nobody there but this node.
+    pub fn introduce(&mut self, one: NodeId, other: NodeId) {
+        for (to, about) in [(one, other), (other, one)] {
+            let entry = self.peers.get(&about).and_then(|peer| peer.to_share(about));
+            if let Some(entry) = entry {
+                self.output(MembershipOutput::SharePeers { to, peers: vec![entry] });
+            }
+        }
+    }
+
     /// The room that this node is in now, or none. Called whenever anything on its card
     /// changes.
     pub fn set_room(&mut self, now: LocalTime, card: Option<RoomCard>) {

@@ -307,6 +307,22 @@ fn members_learn_of_each_other_once_and_together() {
 }
 
 #[test]
+fn one_who_wants_in_and_the_one_who_decides_are_introduced_to_each_other() {
+    let mut membership = fresh();
+    membership.set_room(at(0), Some(card(9, false, 2)));
+    connect(&mut membership, 100, 2, Some(card(9, false, 2)));
+    connect(&mut membership, 100, 7, None);
+    drain(&mut membership);
+    membership.introduce(id(7), id(2));
+    let about =
+        |n: u8| PeerAddress { node: id(n), name: format!("node {n}"), addresses: vec![address(n)] };
+    let told = |to: u8, n: u8| Out::SharePeers { to: id(to), peers: vec![about(n)] };
+    assert_eq!(drain(&mut membership), [told(7, 2), told(2, 7)]);
+    membership.introduce(id(7), id(3));
+    assert_eq!(drain(&mut membership), [], "nobody knows where the third is");
+}
+
+#[test]
 fn hearsay_is_bounded_and_senseless_addresses_are_not_dialled() {
     let mut membership = fresh();
     membership.set_intent(at(0), Intent::Alone);

@@ -218,6 +218,8 @@ impl Node {
         }
         if !self.is_coordinator() {
             if let Some(coordinator) = self.coordinator().filter(|c| self.peers.contains_key(c)) {
+                // Only the coordinator hands out the state, so the two must meet.
+                self.membership.introduce(from, coordinator);
                 self.send(coordinator, Message::Join(op));
             }
             return;
