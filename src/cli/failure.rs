@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::api::Problem;
 use crate::config::ConfigError;
+use crate::daemon::DaemonError;
 use crate::wire::RefusalCode;
 
 /// The table that `--help` ends with.
@@ -81,6 +82,7 @@ impl Failure {
             Failure::NoDaemon(_) | Failure::NotAllowed(_) | Failure::Lost { .. } => Exit::NoDaemon,
             Failure::Refused(problem) if problem.code == RefusalCode::NotFound => Exit::NotFound,
             Failure::Usage(_) | Failure::Config(_) => Exit::Usage,
+            Failure::Program(error) if names_no_output(error) => Exit::Usage,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
             Failure::Refused(_) | Failure::Output(_) | Failure::Program(_) => Exit::Failed,
         }
@@ -105,4 +107,10 @@ impl Failure {
         }
         let _nobody_may_listen = io::stderr().write_all(talk.as_bytes());
     }
+}
+
+/// What an output may be called is known to the daemon only; to the person it is a wrong
+/// setting like any other.
+fn names_no_output(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(DaemonError::Output(_)))
 }
