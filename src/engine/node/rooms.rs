@@ -316,6 +316,8 @@ impl Node {
 
     /// A person makes a room here.
     pub(super) fn create_room(&mut self, now: LocalTime, name: Option<String>) {
+        // Between two rooms it must not be drawn back into the one that it leaves.
+        self.membership.set_intent(now, Intent::Alone);
         if self.room.is_some() {
             self.leave_quietly(now);
         }
