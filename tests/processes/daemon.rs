@@ -203,6 +203,12 @@ impl Daemon {
         body.filter(|_| answer.starts_with("HTTP/1.1 200")).ok_or(std::io::ErrorKind::Other.into())
     }
 
+    /// Whether it logged an error or panicked.
+    pub fn calls_for_help(&self) -> bool {
+        let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+        log.lines().any(|line| line.contains(" ERROR ") || line.contains("panicked at"))
+    }
+
     /// The end of its log, for people who look for what went wrong.
     pub fn log(&self) -> String {
         let text = fs::read_to_string(self.path("log")).unwrap_or_default();

@@ -183,12 +183,24 @@ impl House {
     }
 }
 
+impl House {
+    fn show_logs(&self) {
+        for daemon in &self.daemons {
+            eprintln!("{}", daemon.log());
+        }
+    }
+}
+
 impl Drop for House {
+    /// In no scene has a daemon a reason to call for its operator.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for daemon in &self.daemons {
-                eprintln!("{}", daemon.log());
-            }
+            return self.show_logs();
+        }
+        let complained = self.daemons.iter().find(|daemon| daemon.calls_for_help());
+        if let Some(daemon) = complained {
+            self.show_logs();
+            panic!("{} has logged an error", daemon.name);
         }
     }
 }
