@@ -203,6 +203,9 @@ enum Turn {
     Stop,
 }
 
+/// By how much the longest depth seen is lowered at each turn of the thread.
+const DEPTH_FORGOTTEN: Span = Span::from_micros(200);
+
 /// An open device.
 struct Output {
     stream: Box<dyn Stream>,
@@ -236,6 +239,7 @@ struct Pump {
     retry_after: Span,
     reported: Option<(LocalTime, PlayoutReport)>,
     quitting: Option<(LocalTime, Ramp)>,
+    depth: Span,
 }
 
 impl Pump {
@@ -261,6 +265,7 @@ impl Pump {
             retry_after: RETRY_FIRST,
             reported: None,
             quitting: None,
+            depth: Span::ZERO,
         }
     }
 
@@ -271,12 +276,22 @@ impl Pump {
         self.supervise(now);
         self.observe(now);
         self.fill();
+        self.note_depth(now);
         if self.is_over(now) {
             return Turn::Stop;
         }
         self.mixer.build_one(&self.plan);
         self.report(now);
         Turn::Sleep(SLEEP)
+    }
+
+    /// From now until the next frame sounds. It is longest just after the device has called
+    /// and the ring is full again; what must be obeyed at its instant has to be there before
+    /// that much ahead, so the longest counts, slowly forgotten.
+    fn note_depth(&mut self, now: LocalTime) {
+        let next = self.output.as_ref().and_then(|out| self.playout.played_at(out.pushed));
+        let present = next.map_or(Span::ZERO, |played| played - now);
+        self.depth = present.max(self.depth - DEPTH_FORGOTTEN);
     }
 
     fn obey(&mut self, now: LocalTime) {
@@ -397,7 +412,7 @@ impl Pump {
         if !due && !self.has_changed() {
             return;
         }
-        let report = self.describe(now);
+        let report = self.describe();
         self.reported = Some((now, report.clone()));
         (self.reports)(report);
     }
@@ -415,11 +430,10 @@ impl Pump {
         self.playout.underruns() + self.mixer.misses()
     }
 
-    fn describe(&mut self, now: LocalTime) -> PlayoutReport {
+    fn describe(&mut self) -> PlayoutReport {
         let sounding = self.playout.sounding();
         let dac = self.playout.dac();
         let output = self.output.as_ref();
-        let depth = output.and_then(|output| self.playout.played_at(output.pushed));
         PlayoutReport {
             output: self.state.clone(),
             format: output.map(|output| output.format),
@@ -429,7 +443,7 @@ impl Pump {
             dac_sigma_s: dac.map_or(0.0, crate::engine::playout::DacModel::sigma),
             buffer_ms: output.map_or(0.0, Output::waiting_ms) + self.mixer.waiting_s() * 1e3,
             underruns: self.underruns(),
-            depth: depth.map_or(Span::ZERO, |played| played - now),
+            depth: self.depth,
             sounding: self.mixer.sounding(),
             locked: self.playout.is_locked(),
             coarse: dac.is_some_and(crate::engine::playout::DacModel::is_coarse),

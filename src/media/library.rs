@@ -1,11 +1,13 @@
 //! The front of this folder: files go in, tracks come out; pieces go in and out; tracks become
 //! sound. Every method may block on the disk and is called from threads that may.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::{Accepted, Cache, Holding};
 use super::error::MediaError;
@@ -20,10 +22,38 @@ use crate::wire::{Codec, Track};
 /// Bytes between two reports of progress.
 const PROGRESS_STEP: u64 = 1024 * 1024;
 
+/// Files that are known again without being read.
+const MAX_KNOWN_FILES: usize = 4096;
+
 /// The music that this device holds. Clones share it.
 #[derive(Clone)]
 pub struct Library {
     cache: Arc<Cache>,
+    known: Arc<Mutex<BTreeMap<FileMark, Track>>>,
+}
+
+/// What changes when a file's content does: device, inode, size, and the times at which its
+/// content and its entry were last changed, in ns.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct FileMark {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileMark {
+    fn of(path: &Path) -> Option<FileMark> {
+        let about = std::fs::metadata(path).ok()?;
+        Some(FileMark {
+            device: about.dev(),
+            inode: about.ino(),
+            size: about.size(),
+            modified: (about.mtime(), about.mtime_nsec()),
+            changed: (about.ctime(), about.ctime_nsec()),
+        })
+    }
 }
 
 impl Library {
@@ -34,11 +64,12 @@ impl Library {
     ///
     /// When the directory cannot be made or read.
     pub fn open(cache_dir: &Path) -> Result<Library, MediaError> {
-        Ok(Library { cache: Arc::new(Cache::open(cache_dir)?) })
+        Ok(Library { cache: Arc::new(Cache::open(cache_dir)?), known: Arc::default() })
     }
 
     /// Takes a file in: reads its tags and its exact audible length, hashes it and copies it
-    /// into the cache. `progress` is told bytes done and bytes in all.
+    /// into the cache. `progress` is told bytes done and bytes in all. A file that was taken in
+    /// before and has not changed since is known at once.
     ///
     /// # Errors
     ///
@@ -49,6 +80,30 @@ impl Library {
         path: &Path,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Track, MediaError> {
+        let mark = FileMark::of(path);
+        if let Some(track) = mark.and_then(|mark| self.recall(&mark)) {
+            return Ok(track);
+        }
+        let track = self.read(path, progress)?;
+        // A mark taken before the reading: a change meanwhile gives another one.
+        if let Some(mark) = mark {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= MAX_KNOWN_FILES {
+                known.pop_first();
+            }
+            known.insert(mark, track.clone());
+        }
+        Ok(track)
+    }
+
+    /// The track of a file that has not changed, if the cache still holds it.
+    fn recall(&self, mark: &FileMark) -> Option<Track> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let track = known.get(mark)?.clone();
+        (self.holds(&track.hash) == Holding::Complete).then_some(track)
+    }
+
+    fn read(&self, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Track, MediaError> {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let size = check(path)?;
         let about = examine(path, &name)?;
@@ -248,6 +303,25 @@ mod tests {
     fn library() -> (Library, tempfile::TempDir) {
         let dir = tempfile::tempdir().expect("dir");
         (Library::open(dir.path()).expect("opens"), dir)
+    }
+
+    #[test]
+    fn a_file_is_read_again_only_when_it_has_changed() {
+        let (library, dir) = library();
+        let file = dir.path().join("song.flac");
+        let bytes_read = |library: &Library| {
+            let mut told = 0;
+            let track = library.import(&file, &mut |done, _| told = done).expect("a song");
+            (track, told)
+        };
+        std::fs::copy(path("stereo.flac"), &file).expect("copied");
+        let (first, read) = bytes_read(&library);
+        assert_eq!(read, first.size);
+        assert_eq!(bytes_read(&library), (first.clone(), 0));
+        std::fs::copy(path("mono24.flac"), &file).expect("copied");
+        let (second, read) = bytes_read(&library);
+        assert_ne!(second.hash, first.hash);
+        assert_eq!(read, second.size);
     }
 
     fn import(library: &Library, name: &str) -> Result<Track, MediaError> {
