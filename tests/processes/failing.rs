@@ -144,7 +144,7 @@ fn a_device_that_is_told_to_end_says_good_bye() {
         };
         house.running().all(|daemon| daemon.status().is_some_and(away)).then_some(())
     };
-    let (_, seen) = house.until("the others see it go", LONG, seen_by_all);
+    let ((), seen) = house.until("the others see it go", LONG, seen_by_all);
     println!("seen after {seen:?}");
     // Silence alone would be noticed only after the heartbeats' patience.
     assert!(seen < Duration::from_millis(600), "{seen:?}");

@@ -1,6 +1,7 @@
 //! What cannot be done is refused with an exit code and a sentence, and disturbs nobody.
 
 use std::fs;
+use std::path::Path;
 
 use groovebox::engine::status::PlaybackState;
 
@@ -115,19 +116,19 @@ fn a_second_daemon_in_the_same_place_is_refused() {
     house.wait_together();
     let first = &house.daemons[0];
 
-    let same_state = second(&house, first.path("state"), house.path().join("other-socket"));
+    let same_state = second(&house, &first.path("state"), &house.path().join("other-socket"));
     same_state.expect(1, "is in use by another GrooveBox daemon");
-    let same_socket = second(&house, house.path().join("other-state"), first.path("socket"));
+    let same_socket = second(&house, &house.path().join("other-state"), &first.path("socket"));
     same_socket.expect(1, "another daemon answers on");
     assert!(first.status().is_some(), "the first is still there");
 }
 
 /// Starts a daemon that is expected to refuse.
-fn second(house: &House, state: std::path::PathBuf, socket: std::path::PathBuf) -> Outcome {
+fn second(house: &House, state: &Path, socket: &Path) -> Outcome {
     let cache = house.path().join("other-cache");
-    let place = ["--state-dir", text(&state), "--cache-dir", text(&cache), "--socket"];
+    let place = ["--state-dir", text(state), "--cache-dir", text(&cache), "--socket"];
     let quiet = ["--no-mdns", "--bind", "127.0.0.1", "--port", "0", "--output", "null"];
-    run(house.path(), &[&["daemon"], &place[..], &[text(&socket)], &quiet[..]].concat())
+    run(house.path(), &[&["daemon"], &place[..], &[text(socket)], &quiet[..]].concat())
 }
 
 #[test]

@@ -60,5 +60,6 @@ fn first(recording: &Recording) -> LocalTime {
 }
 
 fn listed(found: &Comparison) -> String {
-    found.windows.iter().map(|window| format!("\n  {window:?}")).collect()
+    let lines: Vec<String> = found.windows.iter().map(|window| format!("{window:?}")).collect();
+    format!("\n  {}", lines.join("\n  "))
 }
