@@ -275,7 +275,6 @@ fn nobody_listening_is_exit_code_three() {
     assert_eq!(run("status --watch"), ExitCode::from(3));
     assert_eq!(run("pause"), ExitCode::from(3));
     assert_eq!(run("dance"), ExitCode::from(2));
-    assert_eq!(run("demo"), ExitCode::from(1));
     assert_eq!(run("version"), ExitCode::from(0));
 }
 

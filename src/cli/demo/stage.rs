@@ -127,6 +127,12 @@ impl Stage {
         if let Some(port) = peer {
             command.args(["--peer", &format!("127.0.0.1:{port}")]);
         }
+        // Nor may this user's variables lead them to devices of the house.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("GROOVEBOX_") {
+                command.env_remove(name);
+            }
+        }
         if let Some(filter) = &self.log {
             command.env("GROOVEBOX_LOG", filter);
         }

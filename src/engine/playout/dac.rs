@@ -5,7 +5,7 @@
 //! filter on `p - n / rate` with the states offset and drift gives a line; innovations are
 //! clipped (Huber), because the noise has a long tail that only ever adds delay. Where the
 //! pointer is so coarse that its error is not noise but a slow beat, a straight line through
-//! medians of a tenth of a second, over a minute, takes over ([`super::coarse`]).
+//! medians of a tenth of a second, over a minute, takes over (`coarse`).
 //!
 //! It does not know the constant part of the delay behind the converter: nobody on this side
 //! of it can.
