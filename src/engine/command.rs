@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{EntryId, NodeId, OpId, RoomTime, Span};
+use crate::base::{EntryId, OpId, RoomTime, Span};
 use crate::wire::message::Level;
 use crate::wire::{Refusal, Track};
 
@@ -132,7 +132,6 @@ pub struct OpName {
 
 impl From<OpId> for OpName {
     fn from(id: OpId) -> OpName {
-        let NodeId(_) = id.author;
         OpName { author: id.author.to_string(), boot: id.boot, seq: id.seq }
     }
 }

@@ -17,6 +17,7 @@ mod replication;
 mod rooms;
 mod view;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -405,6 +406,9 @@ struct Peer {
     said_bye: bool,
 }
 
+/// A room, and the chain value at the end of its log: equal places have equal states.
+type LogPlace = (RoomId, [u8; 16]);
+
 /// The node. See the module's front page.
 pub struct Node {
     me: NodeId,
@@ -435,6 +439,8 @@ pub struct Node {
     next_tick: LocalTime,
     shutting_down: bool,
     knew_time: bool,
+    /// The hash of the state at a place of a room's log.
+    hashed: Cell<Option<(LogPlace, [u8; 16])>>,
     outputs: VecDeque<Output>,
 }
 
@@ -478,6 +484,7 @@ impl Node {
             next_tick: now,
             shutting_down: false,
             knew_time: false,
+            hashed: Cell::new(None),
             outputs: VecDeque::new(),
             rng,
         };

@@ -1,6 +1,6 @@
 //! What front ends see of a node.
 
-use super::{LocalTime, Node, NodeId, Report, RoomTime, Span};
+use super::{LocalTime, Node, NodeId, Report, Room, RoomTime, Span};
 use crate::engine::room::Member;
 use crate::engine::status::{
     MemberStatus, NodeStatus, PeerStatus, RoomInReach, RoomStatus, Status, SyncStatus, TermStatus,
@@ -52,8 +52,22 @@ impl Node {
             dj: None,
             settings: serde_json::Value::Object(serde_json::Map::new()),
             log_idx: room.log().last_idx(),
-            state_hash: crate::base::ids::hex(&state.hash()),
+            state_hash: crate::base::ids::hex(&self.state_hash(room)),
         })
+    }
+
+    /// The hash of the state, made once for each entry: a long queue takes milliseconds, and a
+    /// picture is drawn several times a second.
+    fn state_hash(&self, room: &Room) -> [u8; 16] {
+        let place = (room.id(), room.log().chain());
+        match self.hashed.get() {
+            Some((at, hash)) if at == place => hash,
+            _ => {
+                let hash = room.state().hash();
+                self.hashed.set(Some((place, hash)));
+                hash
+            }
+        }
     }
 
     fn member_statuses(&self, now: LocalTime) -> Vec<MemberStatus> {
