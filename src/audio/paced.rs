@@ -187,6 +187,9 @@ pub fn start(
 }
 
 fn run(player: &mut Player, clock: Clock, shared: &Shared) {
+    // A card's interrupt is not kept waiting by other programs, and neither should this be.
+    // Where the system says no, it runs as any thread does; the playout thread tells of it.
+    let _ = super::realtime::promote();
     while !shared.stop.load(Ordering::Acquire) {
         let now = clock();
         if let Some(due) = player.card.due().filter(|due| *due > now) {
