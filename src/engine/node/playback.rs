@@ -443,7 +443,9 @@ impl Node {
             self.send(peer, Message::Report(self.report.clone()));
         }
         let delayed = |r: &Report| r.rtt_avg_us - r.rtt_us > BULK_IN_THE_WAY_US;
-        let fresh = self.peers.values().filter_map(|peer| peer.report.as_ref());
+        // A stranger's troubles are not ours.
+        let members = self.peers.iter().filter(|(node, _)| self.is_member(**node));
+        let fresh = members.filter_map(|(_, peer)| peer.report.as_ref());
         let others = fresh.filter(|(_, at)| now - *at < REPORT_FRESH).any(|(r, _)| delayed(r));
         if others || delayed(&self.report) {
             self.outputs.push_back(Output::ThrottleBulk { span: Span::from_secs(1) });
