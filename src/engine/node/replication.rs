@@ -25,6 +25,11 @@ use crate::wire::{Refusal, RefusalCode};
 /// How many others must have written an entry before it is acknowledged, if that many are here.
 const REPLICAS: usize = 2;
 
+/// A beginning is further ahead than other orders: a speaker that is kept busy for a moment
+/// would come in late and fade in, which everybody hears; that it begins a little later nobody
+/// does.
+const BEGIN_MARGIN: Span = Span::from_millis(30);
+
 /// After this time without progress a member is sent again what it lacks.
 const RESEND_AFTER: Span = Span::from_millis(300);
 
@@ -157,19 +162,18 @@ impl Node {
     /// When an operation takes effect. What is heard must reach every speaker before its
     /// instant; the rest takes effect at once.
     fn effective_at(&self, now: LocalTime, op: &Op) -> RoomTime {
-        let heard = crate::wire::codec::decode_body(op).is_ok_and(|body| {
-            matches!(
-                body,
-                OpBody::Pause
-                    | OpBody::Stop
-                    | OpBody::Begin { .. }
-                    | OpBody::Volume { .. }
-                    | OpBody::RoomVolume { .. }
-                    | OpBody::Mute { .. }
-            )
-        });
         let room_now = self.room_now(now);
-        if heard { room_now + self.lead() } else { room_now }
+        match crate::wire::codec::decode_body(op) {
+            Ok(OpBody::Begin { .. }) => room_now + self.lead() + BEGIN_MARGIN,
+            Ok(
+                OpBody::Pause
+                | OpBody::Stop
+                | OpBody::Volume { .. }
+                | OpBody::RoomVolume { .. }
+                | OpBody::Mute { .. },
+            ) => room_now + self.lead(),
+            _ => room_now,
+        }
     }
 
     /// What follows from entries that are now part of the state.
