@@ -30,7 +30,9 @@ use crate::audio::{self, PlayoutCommand, PlayoutReport};
 use crate::base::{LocalTime, Span};
 use crate::config::{Port, Settings};
 use crate::engine::Status;
-use crate::engine::node::{Input, Node, NodeConfig, PlayoutFacts, RestoredRoom};
+use crate::engine::node::{
+    Input, Node, NodeConfig, PlayoutFacts, Position, RestoredPosition, RestoredRoom,
+};
 use crate::identity::NodeKey;
 use crate::media::Library;
 use crate::net::{BlobProvider, Net, NetConfig, NetEvent};
@@ -229,9 +231,8 @@ impl Parts {
             peers: Vec::new(),
             remembered: loaded.peers.into_iter().map(|p| (p.node, p.name, p.addresses)).collect(),
             alone: loaded.intent == store::Intent::Alone,
-            room: loaded
-                .last_room
-                .map(|room| RestoredRoom { snapshot: room.snapshot, entries: room.entries }),
+            resume: settings.resume,
+            room: loaded.last_room.map(restored),
         };
         let node = Node::new(config, clock::now());
         let driver = Driver {
@@ -246,6 +247,20 @@ impl Parts {
         };
         Ok(Parts { node, driver })
     }
+}
+
+fn restored(room: store::LoadedRoom) -> RestoredRoom {
+    let position = room.position.map(|saved| RestoredPosition {
+        position: Position {
+            segment: saved.segment,
+            position: saved.position,
+            playing: saved.playing,
+            clock_epoch: saved.clock_epoch,
+            at: saved.room,
+        },
+        outage: clock::outage(saved.wall, clock::wall()),
+    });
+    RestoredRoom { snapshot: room.snapshot, entries: room.entries, position }
 }
 
 fn output_settings(settings: &Settings) -> Result<OutputSettings, DaemonError> {

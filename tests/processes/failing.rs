@@ -75,15 +75,31 @@ fn room_members_and_queue_are_there_again_after_a_restart() {
     house.daemons[0].order(&["play", text(&first)]);
     house.daemons[1].order(&["queue", "add", text(&second)]);
     house.daemons[2].order(&["volume", "55"]);
-    house.wait_playing(500);
+    // Longer than the position is written apart: the last entry is not where it stops.
+    house.wait_playing(7_000);
     let room = house.room().expect("one room");
+    let stopped = playback(&house, 0).position_ms;
 
-    house.stop_all();
+    for daemon in &mut house.daemons {
+        daemon.kill();
+    }
     for daemon in &mut house.daemons {
         daemon.start();
     }
-    house.wait_together();
-    assert_eq!(house.room(), Some(room), "another room");
+    let everywhere_paused_there = |house: &House| {
+        for (i, _) in house.daemons.iter().enumerate() {
+            // Not every one answers from the start on, but none tells of anything else.
+            let Some(status) = house.daemons[i].status() else { continue };
+            let Some(room) = status.room else { continue };
+            let playback = status.playback;
+            assert_eq!(playback.state, PlaybackState::Paused, "daemon {i}, {room:?}");
+            let before = stopped - playback.position_ms;
+            assert!((-2_000..=5_500).contains(&before), "{before} ms before it stopped");
+        }
+        house.room()
+    };
+    let (again, _) = house.until("all in one room", LONG, everywhere_paused_there);
+    assert_eq!(again, room, "another room");
     house.wait_queue(&["second"]);
     house.wait_all("members", |status| {
         let volume = status.members.iter().find(|m| m.name == "bath").map(|m| m.volume);
@@ -99,6 +115,29 @@ fn room_members_and_queue_are_there_again_after_a_restart() {
         status.playback.state == PlaybackState::Playing
             && track.is_some_and(|t| t.title == "second")
     });
+}
+
+fn playback(house: &House, i: usize) -> groovebox::engine::status::PlaybackStatus {
+    house.daemons[i].status().expect("it answers").playback
+}
+
+#[test]
+fn the_music_goes_on_by_itself_after_a_short_outage_where_that_is_wanted() {
+    let mut house = House::together(2);
+    let song = write_song(house.path(), "song", 60);
+    house.daemons[0].order(&["play", text(&song)]);
+    house.wait_playing(6_000);
+    let stopped = playback(&house, 0).position_ms;
+    for daemon in &mut house.daemons {
+        daemon.kill();
+        let settings = "[room]\nresume = true\n";
+        std::fs::write(daemon.path("settings.toml"), settings).expect("settings");
+        daemon.start();
+    }
+    house.wait_together();
+    house.wait_playing(stopped - 5_500);
+    let now = playback(&house, 1).position_ms;
+    assert!(now < stopped + 10_000, "{now} ms, stopped at {stopped} ms");
 }
 
 #[test]

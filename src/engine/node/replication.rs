@@ -155,7 +155,8 @@ impl Node {
     }
 
     /// When an operation takes effect. What is heard must reach every speaker before its
-    /// instant; the rest takes effect at once.
+    /// instant; the rest takes effect at once, and so does everything while nothing is heard
+    /// because the music is held.
     fn effective_at(&self, now: LocalTime, op: &Op) -> RoomTime {
         let heard = crate::wire::codec::decode_body(op).is_ok_and(|body| {
             matches!(
@@ -169,6 +170,7 @@ impl Node {
             )
         });
         let room_now = self.room_now(now);
+        let heard = heard && self.held_at().is_none();
         if heard { room_now + self.lead() } else { room_now }
     }
 
