@@ -207,6 +207,10 @@ impl Parts {
     async fn open(settings: &Settings, events: EventSender) -> Result<Parts, DaemonError> {
         let output = output_settings(settings)?;
         let (store, loaded) = open_store(settings, events.clone())?;
+        for notice in &loaded.notices {
+            tracing::warn!("{notice}");
+            let _ = events.send(Input::DiskDamaged { notice: notice.clone() }.into()).await;
+        }
         let key = Arc::new(NodeKey::from_pkcs8(&loaded.key)?);
         let library = Library::open(&settings.cache_dir)?;
         let hello = Hello {
@@ -280,6 +284,10 @@ fn open_store(
         let input = match event {
             StoreEvent::Written { room, idx, .. } => Input::Written { room, idx },
             StoreEvent::NeedsRoom { room } => Input::RoomNotWritten { room },
+            StoreEvent::Damaged { notice } => {
+                tracing::warn!("{notice}");
+                Input::DiskDamaged { notice }
+            }
             StoreEvent::Synced { .. } => return,
             StoreEvent::Failed { reason, .. } => {
                 tracing::error!(%reason, "the disk does not take the room; it is in memory only");

@@ -117,6 +117,43 @@ fn room_members_and_queue_are_there_again_after_a_restart() {
     });
 }
 
+#[test]
+fn a_device_whose_files_are_damaged_is_the_same_and_gets_the_room_from_the_others() {
+    let mut house = House::together(3);
+    for name in ["first", "second"] {
+        let song = write_song(house.path(), name, 5);
+        house.daemons[0].order(&["queue", "add", text(&song)]);
+    }
+    let room = house.room().expect("one room");
+    let hurt = 2;
+    let id = house.daemons[hurt].status().expect("it answers").node.id;
+    let room_file = house.daemons[hurt].path(&format!("state/rooms/{room}.db"));
+    let files = [room_file, house.daemons[hurt].path("state/node.db")];
+    house.daemons[hurt].stop();
+    for file in files {
+        assert!(file.exists(), "{}", file.display());
+        std::fs::write(&file, [0xA5; 20_000]).expect("spoiled");
+        let song = write_song(house.path(), "later", 5);
+        house.daemons[1].order(&["queue", "add", text(&song)]);
+        house.daemons[hurt].start();
+        house.wait_together();
+        assert_eq!(house.room().as_ref(), Some(&room), "another room");
+        let queue = |i: usize| house.daemons[i].status().expect("it answers").queue;
+        house.until("the queue", LONG, |_| (queue(hurt) == queue(0)).then_some(()));
+        let node = house.daemons[hurt].status().expect("it answers").node;
+        let notice = node.disk_notice.expect("it says so");
+        assert!(notice.contains("damaged") && notice.contains("set aside"), "{notice}");
+        let log = std::fs::read_to_string(house.daemons[hurt].path("log")).expect("a log");
+        assert!(log.contains(&notice), "its log does not say: {notice}");
+        assert_eq!(node.id, id, "another device");
+        house.daemons[hurt].stop();
+    }
+    house.daemons[hurt].start();
+    house.wait_together();
+    let notice = house.daemons[hurt].status().expect("it answers").node.disk_notice;
+    assert_eq!(notice, None, "all is well again");
+}
+
 fn playback(house: &House, i: usize) -> groovebox::engine::status::PlaybackStatus {
     house.daemons[i].status().expect("it answers").playback
 }

@@ -165,6 +165,11 @@ pub enum Input {
         /// The room.
         room: RoomId,
     },
+    /// A file of this device was damaged; it goes on without what was in it.
+    DiskDamaged {
+        /// What happened, for people.
+        notice: String,
+    },
     /// What the cache holds of a blob, asked for by [`Output::OpenBlob`].
     BlobOpened {
         /// Which.
@@ -454,6 +459,7 @@ pub struct Node {
     next_report: LocalTime,
     next_tick: LocalTime,
     shutting_down: bool,
+    disk_notice: Option<String>,
     knew_time: bool,
     /// The hash of the state at a place of a room's log.
     hashed: Cell<Option<(LogPlace, [u8; 16])>>,
@@ -500,6 +506,7 @@ impl Node {
             next_report: now,
             next_tick: now,
             shutting_down: false,
+            disk_notice: None,
             knew_time: false,
             hashed: Cell::new(None),
             outputs: VecDeque::new(),
@@ -576,6 +583,7 @@ impl Node {
             Input::CommandReceived { id, command } => self.command_received(now, id, command),
             Input::Written { room, idx } => self.written(room, idx),
             Input::RoomNotWritten { room } => self.rewrite(room),
+            Input::DiskDamaged { notice } => self.disk_notice = Some(notice),
             Input::BlobOpened { hash, have } => self.blob_opened(hash, have),
             Input::PieceNeeded { hash, piece } => self.transfer.need(&hash, piece),
             Input::PieceArrived { hash, piece, bytes, from } => {
