@@ -17,6 +17,7 @@ use super::layer::{Given, Layer, parsed};
 #[serde(default, deny_unknown_fields)]
 struct Sections {
     node: Node,
+    room: Room,
     network: Network,
     audio: Audio,
     storage: Storage,
@@ -28,6 +29,12 @@ struct Sections {
 struct Node {
     name: Option<Spanned<String>>,
     log: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct Room {
+    resume: Option<Spanned<bool>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -64,7 +71,7 @@ struct Api {
 /// What the file says.
 pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
     let sections: Sections = toml::from_str(file.text).map_err(|error| explain(file, &error))?;
-    let Sections { node, network, audio, storage, api } = sections;
+    let Sections { node, room, network, audio, storage, api } = sections;
     Ok(Layer {
         state_dir: storage.state_dir.and_then(|path| file.path(path)),
         cache_dir: storage.cache_dir.and_then(|path| file.path(path)),
@@ -76,6 +83,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
         output: audio.output.and_then(|text| file.text(text)),
         buffer_ms: audio.buffer_ms.map(|ms| file.given(ms)),
         trim_ms: audio.trim_ms.map(|ms| file.given(ms)),
+        resume: room.resume.map(|resume| file.given(resume)),
         mdns: network.mdns.map(|mdns| file.given(mdns)),
         peers: network.peers.map(|peers| file.given(peers)),
         log: node.log.and_then(|text| file.text(text)),

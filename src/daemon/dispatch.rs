@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::clock;
 use super::event_loop::EventSender;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
 use crate::base::{BlobHash, NodeId, SegmentId, pcm};
 use crate::engine::Status;
 use crate::engine::membership::Intent;
-use crate::engine::node::{Input, MemberChange, Notice, Output};
+use crate::engine::node::{Input, MemberChange, Notice, Output, Position};
 use crate::engine::transfer::{Failure, Fetch, Have};
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
 use crate::net::{Fetcher, Net, NetError};
@@ -58,6 +59,9 @@ impl Driver {
             Output::SaveRoom(snapshot) => kept(self.store.save_room(*snapshot, 0)),
             Output::SaveEntries { room, entries } => {
                 kept(self.store.save_entries(room, entries, 0));
+            }
+            Output::SavePosition { room, position } => {
+                kept(self.store.save_position(room, stored_position(&position)));
             }
             Output::CompactRoom(snapshot) => kept(self.store.save_snapshot(*snapshot)),
             Output::RememberIntent(intent) => {
@@ -198,6 +202,17 @@ async fn fetch_verified(fetcher: &Fetcher, library: Library, fetch: Fetch) -> In
 fn kept(queued: Result<(), Slow>) {
     if queued.is_err() {
         tracing::warn!("the disk is too slow for the room's changes; they are in memory only");
+    }
+}
+
+fn stored_position(position: &Position) -> store::SavedPosition {
+    store::SavedPosition {
+        segment: position.segment,
+        position: position.position,
+        playing: position.playing,
+        clock_epoch: position.clock_epoch,
+        room: position.at,
+        wall: clock::wall(),
     }
 }
 

@@ -41,6 +41,9 @@ pub struct NodeStatus {
     pub uptime_s: u64,
     /// UDP port at which other devices reach it.
     pub port: u16,
+    /// What was found damaged on its disk since its start, and what became of it.
+    #[serde(default)]
+    pub disk_notice: Option<String>,
 }
 
 /// The room.

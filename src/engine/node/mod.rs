@@ -9,10 +9,12 @@
 //! | `replication.rs` | how operations become entries, and reach everybody |
 //! | `commands.rs` | what a person's request means as an operation |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
+//! | `position.rs` | where the music stood, and goes on, after a house was dark |
 //! | `view.rs` | what front ends see |
 
 mod commands;
 mod playback;
+mod position;
 mod replication;
 mod rooms;
 mod view;
@@ -37,6 +39,8 @@ use crate::wire::{
     Announcement, Datagram, Entry, Heartbeat, HeartbeatAck, Hello, Message, PreVote, PreVoteReply,
     Report, RoomCard, Track,
 };
+
+pub use position::{Position, RestoredPosition};
 
 use commands::Requests;
 use playback::Playback;
@@ -69,6 +73,8 @@ pub struct NodeConfig {
     pub remembered: Vec<(NodeId, String, Vec<SocketAddr>)>,
     /// A person told it to be in no room.
     pub alone: bool,
+    /// After a short outage of the whole house the music goes on by itself.
+    pub resume: bool,
     /// The room it was in.
     pub room: Option<RestoredRoom>,
 }
@@ -79,6 +85,8 @@ pub struct RestoredRoom {
     pub snapshot: Snapshot,
     /// Entries after it.
     pub entries: Vec<Entry>,
+    /// Where the music stood.
+    pub position: Option<RestoredPosition>,
 }
 
 /// What happened.
@@ -156,6 +164,11 @@ pub enum Input {
     RoomNotWritten {
         /// The room.
         room: RoomId,
+    },
+    /// A file of this device was damaged; it goes on without what was in it.
+    DiskDamaged {
+        /// What happened, for people.
+        notice: String,
     },
     /// What the cache holds of a blob, asked for by [`Output::OpenBlob`].
     BlobOpened {
@@ -309,6 +322,13 @@ pub enum Output {
     },
     /// The log may be cut: write this state instead of the entries before it.
     CompactRoom(Box<Snapshot>),
+    /// Where the music stands: write it with whatever is written next.
+    SavePosition {
+        /// The room.
+        room: RoomId,
+        /// Where.
+        position: Position,
+    },
     /// What this device was told about rooms, for after a restart.
     RememberIntent(Intent),
     /// A peer's address worked.
@@ -420,6 +440,7 @@ pub struct Node {
     rng: Rng,
     op_seq: u64,
     trim: Span,
+    resume: bool,
 
     membership: Membership,
     election: Option<Election>,
@@ -438,6 +459,7 @@ pub struct Node {
     next_report: LocalTime,
     next_tick: LocalTime,
     shutting_down: bool,
+    disk_notice: Option<String>,
     knew_time: bool,
     /// The hash of the state at a place of a room's log.
     hashed: Cell<Option<(LogPlace, [u8; 16])>>,
@@ -467,6 +489,7 @@ impl Node {
             started: now,
             op_seq: 0,
             trim: config.trim,
+            resume: config.resume,
             membership,
             election: None,
             clock,
@@ -483,6 +506,7 @@ impl Node {
             next_report: now,
             next_tick: now,
             shutting_down: false,
+            disk_notice: None,
             knew_time: false,
             hashed: Cell::new(None),
             outputs: VecDeque::new(),
@@ -559,6 +583,7 @@ impl Node {
             Input::CommandReceived { id, command } => self.command_received(now, id, command),
             Input::Written { room, idx } => self.written(room, idx),
             Input::RoomNotWritten { room } => self.rewrite(room),
+            Input::DiskDamaged { notice } => self.disk_notice = Some(notice),
             Input::BlobOpened { hash, have } => self.blob_opened(hash, have),
             Input::PieceNeeded { hash, piece } => self.transfer.need(&hash, piece),
             Input::PieceArrived { hash, piece, bytes, from } => {
@@ -599,6 +624,7 @@ impl Node {
                 self.refresh_segments(now);
             }
         }
+        self.look_after_hold(now);
         self.update_plan(now);
     }
 
@@ -610,6 +636,7 @@ impl Node {
         self.check_gate(now);
         self.refresh_segments(now);
         self.refresh_card(now);
+        self.save_position(now);
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
             self.send_report(now);
@@ -881,7 +908,7 @@ impl Node {
             return;
         }
         let epoch = u32::try_from(term.n).unwrap_or(u32::MAX);
-        match self.room.as_ref().map(|room| room.log().last_at()).filter(|at| *at > RoomTime(0)) {
+        match Some(self.recorded()).filter(|at| *at > RoomTime(0)) {
             None => self.clock.found(now, term, epoch),
             Some(last) => {
                 self.clock.found_from(now, term, epoch, last + Span::from_millis(1));
@@ -960,6 +987,7 @@ impl Node {
 
     fn shutdown(&mut self, now: LocalTime) {
         self.shutting_down = true;
+        self.save_last_position(now);
         if let Some(election) = &mut self.election {
             election.resign(now);
         }
@@ -993,8 +1021,7 @@ impl Node {
 
     /// Room time now; before the clock is known, the last instant on record.
     fn room_now(&self, now: LocalTime) -> RoomTime {
-        let recorded = || self.room.as_ref().map_or(RoomTime(0), |room| room.log().last_at());
-        self.clock.model().map_or_else(recorded, |model| model.room(now))
+        self.clock.model().map_or_else(|| self.recorded(), |model| model.room(now))
     }
 
     fn room_id(&self) -> Option<RoomId> {

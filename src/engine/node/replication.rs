@@ -160,9 +160,13 @@ impl Node {
     }
 
     /// When an operation takes effect. What is heard must reach every speaker before its
-    /// instant; the rest takes effect at once.
+    /// instant; the rest takes effect at once, and so does everything while nothing is heard
+    /// because the music is held.
     fn effective_at(&self, now: LocalTime, op: &Op) -> RoomTime {
         let room_now = self.room_now(now);
+        if self.held_at().is_some() {
+            return room_now;
+        }
         match crate::wire::codec::decode_body(op) {
             Ok(OpBody::Begin { .. }) => room_now + self.lead() + BEGIN_MARGIN,
             Ok(

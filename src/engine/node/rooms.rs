@@ -47,6 +47,7 @@ impl Node {
         }
         let term = room.log().last_term();
         self.enter(now, room);
+        self.hold(now, restored.position);
         if let Some(election) = &mut self.election {
             election.join(now, term);
         }
