@@ -18,6 +18,7 @@ pub(crate) fn status() -> Status {
             uptime_s: 3725,
             port: 4766,
             disk_notice: None,
+            twin: None,
         },
         room: Some(room()),
         members: vec![

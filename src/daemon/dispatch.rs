@@ -242,6 +242,11 @@ fn tell(notice: &Notice) {
         Notice::Member { name, change: MemberChange::Came } => tracing::info!(%name, "came"),
         Notice::Member { name, change: MemberChange::Left } => tracing::info!(%name, "left"),
         Notice::Member { name, change: MemberChange::Lost } => tracing::info!(%name, "was lost"),
+        Notice::Twin { address } => tracing::error!(
+            %address,
+            "another device uses this device's identity; remove the state directory of the one \
+             that is the copy and start it again"
+        ),
         Notice::TrackFailed { title, reason } => {
             tracing::warn!(track = %title, %reason, "cannot be played here");
         }

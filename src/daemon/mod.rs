@@ -356,6 +356,7 @@ fn input_from(event: NetEvent) -> Option<Input> {
             Input::PeerDiscovered { announcement, addresses }
         }
         NetEvent::Vanished { node } => Input::PeerVanished { node },
+        NetEvent::Twin { address } => Input::TwinSeen { address },
         NetEvent::DialFailed { address, node, reason } => {
             tracing::debug!(%address, %reason, "could not connect");
             Input::DialFailed { address, node }

@@ -152,6 +152,11 @@ pub enum NetEvent {
         /// Who.
         node: NodeId,
     },
+    /// Another device has proven this device's key: it was set up with a copy of its state.
+    Twin {
+        /// Where it is.
+        address: SocketAddr,
+    },
     /// A dial led to nothing. A dial that ended because its node is connected already says
     /// nothing.
     DialFailed {
@@ -519,6 +524,15 @@ fn bulk_transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(BULK_WINDOW))
         .receive_window(VarInt::from_u32(BULK_WINDOW));
     transport
+}
+
+/// Whether an address is that of this very endpoint.
+fn is_here(address: SocketAddr, port: u16) -> bool {
+    let has = |ip: IpAddr| {
+        // Where they cannot be listed, nobody is accused of anything.
+        if_addrs::get_if_addrs().map_or(true, |all| all.iter().any(|one| one.ip() == ip))
+    };
+    address.port() == port && (address.ip().is_loopback() || has(address.ip()))
 }
 
 /// An IPv4 address as such, also where a dual-stack socket wraps it in IPv6.

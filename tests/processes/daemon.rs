@@ -214,6 +214,14 @@ impl Daemon {
         run(&self.dir, &[&["--socket", &socket, "--json"], arguments].concat())
     }
 
+    /// Runs a command that must succeed; what it shows a person.
+    pub fn say(&self, arguments: &[&str]) -> String {
+        let socket = self.path("socket").display().to_string();
+        let outcome = run(&self.dir, &[&["--socket", &socket], arguments].concat());
+        assert_eq!(outcome.code, 0, "{} {arguments:?}: {outcome:?}", self.name);
+        outcome.said
+    }
+
     /// Runs a command that must succeed; its JSON.
     pub fn order(&self, arguments: &[&str]) -> Value {
         let outcome = self.ask(arguments);

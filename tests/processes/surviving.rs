@@ -117,6 +117,31 @@ fn a_coordinator_that_slept_for_a_minute_follows_and_is_in_step() {
     assert_in_sync("awake again", &a, &b, since, 8);
 }
 
+#[test]
+fn a_copy_of_a_device_is_noticed_and_said() {
+    if !Street::is_possible() {
+        return;
+    }
+    let mut house = House::on_street(3);
+    house.may_call_for_help = true;
+    let original = house.follower();
+    let (from, to) = (house.daemons[original].path("state"), house.path().join("attic/state"));
+    std::fs::create_dir_all(&to).expect("a folder");
+    // What a copied memory card is: the same files under another address.
+    for name in ["node.db", "node.db-wal", "identity.txt"] {
+        let _not_all_are_there = std::fs::copy(from.join(name), to.join(name));
+    }
+    let copy = house.add(&[]);
+    let said = house.until("both say so", LONG, |house| {
+        let twin = |i: usize| house.daemons[i].status()?.node.twin;
+        twin(original).zip(twin(copy))
+    });
+    println!("noticed after {:?}", said.1);
+    assert!(said.0.0.contains("10.78.0.4"), "{said:?}");
+    let shown = house.daemons[original].say(&["status"]);
+    assert!(shown.contains("uses this device's identity"), "{shown}");
+}
+
 /// A minute and a half of sound, and longer.
 fn play_long(house: &House, i: usize) {
     let song = write_song(house.path(), "long", 400);

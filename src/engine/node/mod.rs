@@ -53,6 +53,10 @@ const TICK: Span = Span::from_millis(250);
 /// How often it tells the others how it is doing.
 const REPORT_EVERY: Span = Span::from_secs(1);
 
+/// How long a device with this one's identity is remembered after it was last seen: a person
+/// must have the time to hear of it.
+const TWIN_REMEMBERED: Span = Span::from_secs(3600);
+
 /// What a node is made of and what it remembers.
 pub struct NodeConfig {
     /// The device's key.
@@ -124,6 +128,11 @@ pub enum Input {
     PeerVanished {
         /// Who.
         node: NodeId,
+    },
+    /// Another device has proven this device's key.
+    TwinSeen {
+        /// Where it is.
+        address: SocketAddr,
     },
     /// A person named a peer's address.
     PeerNamed {
@@ -396,6 +405,11 @@ pub enum Notice {
         /// What it did.
         change: MemberChange,
     },
+    /// Another device uses this device's identity.
+    Twin {
+        /// Where it is.
+        address: SocketAddr,
+    },
     /// A track could not be played.
     TrackFailed {
         /// Its title.
@@ -460,6 +474,8 @@ pub struct Node {
     next_tick: LocalTime,
     shutting_down: bool,
     disk_notice: Option<String>,
+    /// Another device with this one's key: where, and when it was last seen.
+    twin: Option<(SocketAddr, LocalTime)>,
     knew_time: bool,
     /// The hash of the state at a place of a room's log.
     hashed: Cell<Option<(LogPlace, [u8; 16])>>,
@@ -507,6 +523,7 @@ impl Node {
             next_tick: now,
             shutting_down: false,
             disk_notice: None,
+            twin: None,
             knew_time: false,
             hashed: Cell::new(None),
             outputs: VecDeque::new(),
@@ -575,6 +592,7 @@ impl Node {
                 self.membership.discovered(now, &announcement, &addresses);
             }
             Input::PeerVanished { node } => self.membership.vanished(node),
+            Input::TwinSeen { address } => self.twin_seen(now, address),
             Input::PeerNamed { address } => self.membership.add_static(address),
             Input::MessageReceived { from, message } => self.message_received(now, from, message),
             Input::DatagramReceived { from, datagram, at } => {
@@ -975,7 +993,24 @@ impl Node {
             jitter: following.then_some(clock.lateness_q999),
             ..Fitness::default()
         };
-        fitness.score()
+        if self.twin(now).is_some() { 0 } else { fitness.score() }
+    }
+
+    /// Two devices of one identity take each other's connections and places. Neither should
+    /// coordinate, and a person must hear of it: only a person can tell which of them is the
+    /// copy.
+    fn twin_seen(&mut self, now: LocalTime, address: SocketAddr) {
+        let known = self.twin(now);
+        self.twin = Some((address, now));
+        if known != Some(address) {
+            self.tell(Notice::Twin { address });
+        }
+        self.refresh_election(now);
+    }
+
+    /// Where a device with this one's identity was seen not long ago.
+    fn twin(&self, now: LocalTime) -> Option<SocketAddr> {
+        self.twin.filter(|(_, seen)| now - *seen < TWIN_REMEMBERED).map(|(address, _)| address)
     }
 
     fn suspended(&mut self, now: LocalTime, gap: Span) {

@@ -34,6 +34,7 @@ impl Node {
             // The driver knows it, and fills it in.
             port: 0,
             disk_notice: self.disk_notice.clone(),
+            twin: self.twin(now).map(|address| address.to_string()),
         }
     }
 
