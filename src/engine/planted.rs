@@ -24,7 +24,7 @@ pub enum Bug {
     StaleMatch,
     /// Half the path's asymmetry is subtracted from the clock's offset where it is to be added.
     ClockBiasSign,
-    /// Whether a clock sample is fresh is judged by when it arrived, not by when it was taken.
+    /// A heartbeat shows that its sender lives when it arrived, not when it was sent.
     ArrivalTimeFreshness,
 }
 
