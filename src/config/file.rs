@@ -11,13 +11,14 @@ use toml::Spanned;
 
 use super::FileText;
 use super::error::{ConfigError, Source};
-use super::layer::{Given, Layer, parsed};
+use super::layer::{Given, Layer, coordinate, parsed};
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct Sections {
     node: Node,
     network: Network,
+    room: Room,
     audio: Audio,
     storage: Storage,
     api: Api,
@@ -38,6 +39,12 @@ struct Network {
     http_port: Option<Spanned<u16>>,
     mdns: Option<Spanned<bool>>,
     peers: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct Room {
+    coordinate: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -64,7 +71,7 @@ struct Api {
 /// What the file says.
 pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
     let sections: Sections = toml::from_str(file.text).map_err(|error| explain(file, &error))?;
-    let Sections { node, network, audio, storage, api } = sections;
+    let Sections { node, network, room, audio, storage, api } = sections;
     Ok(Layer {
         state_dir: storage.state_dir.and_then(|path| file.path(path)),
         cache_dir: storage.cache_dir.and_then(|path| file.path(path)),
@@ -78,6 +85,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
         trim_ms: audio.trim_ms.map(|ms| file.given(ms)),
         mdns: network.mdns.map(|mdns| file.given(mdns)),
         peers: network.peers.map(|peers| file.given(peers)),
+        coordinate: coordinate(room.coordinate.and_then(|text| file.text(text)))?,
         log: node.log.and_then(|text| file.text(text)),
         record: None,
     })
