@@ -330,6 +330,10 @@ fn input_from(event: NetEvent) -> Option<Input> {
             tracing::debug!(peer = %peer.short(), %reason, "connection lost");
             Input::PeerLost { peer }
         }
+        NetEvent::Doubted { peer } => {
+            tracing::debug!(peer = %peer.short(), "its host says that nobody listens there");
+            Input::PeerDoubted { peer }
+        }
         NetEvent::Message { from, message } => Input::MessageReceived { from, message },
         NetEvent::Datagram { from, datagram, at } => Input::DatagramReceived { from, datagram, at },
         NetEvent::Discovered { announcement, addresses } => {
