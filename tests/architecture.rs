@@ -45,7 +45,15 @@ const IMPURE: &[&str] = &[
     "HashMap",
     "HashSet",
     "libc::",
+    "thread_local!",
+    "static ",
 ];
+
+/// The one place where the pure folders keep something beside what they are given: which fault
+/// a test has planted. It is per thread, so runs do not disturb each other; handing it down to
+/// every rule instead would put the tests' business into all their signatures. Release builds
+/// have nothing of it.
+const PLANTED: &str = "engine/planted.rs";
 
 fn source_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -135,8 +143,10 @@ fn what_decides_touches_nothing() {
     let mut wrong = Vec::new();
     for folder in ["base", "identity", "wire", "engine"] {
         for file in source_files(&root().join(folder)) {
-            let text = program_text(&file);
-            for name in IMPURE.iter().filter(|name| text.contains(**name)) {
+            let text = program_text(&file).replace("'static ", "");
+            let planted = file == root().join(PLANTED);
+            let may = |name: &str| planted && matches!(name, "thread_local!" | "static ");
+            for name in IMPURE.iter().filter(|name| text.contains(**name) && !may(name)) {
                 wrong.push(format!("{} names {name}", file.display()));
             }
         }

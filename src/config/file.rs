@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::FileText;
 use super::error::{ConfigError, Source};
-use super::layer::{Given, Layer, parsed};
+use super::layer::{Given, Layer, coordinate, parsed};
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
@@ -34,6 +34,7 @@ struct Node {
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct Room {
+    coordinate: Option<Spanned<String>>,
     resume: Option<Spanned<bool>>,
 }
 
@@ -86,6 +87,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
         resume: room.resume.map(|resume| file.given(resume)),
         mdns: network.mdns.map(|mdns| file.given(mdns)),
         peers: network.peers.map(|peers| file.given(peers)),
+        coordinate: coordinate(room.coordinate.and_then(|text| file.text(text)))?,
         log: node.log.and_then(|text| file.text(text)),
         record: None,
     })

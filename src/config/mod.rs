@@ -28,6 +28,7 @@ pub use error::{ConfigError, Source};
 pub use layer::Flags;
 pub use paths::socket_candidates;
 
+use crate::engine::election::Coordinate;
 use layer::{Given, Layer};
 
 /// UDP port of the QUIC endpoint unless told otherwise.
@@ -79,6 +80,8 @@ pub struct Settings {
     pub mdns: bool,
     /// Peers to dial besides those found: `host:port`.
     pub peers: Vec<String>,
+    /// Whether this device is to coordinate its room.
+    pub coordinate: Coordinate,
     /// What is logged, in the syntax of `tracing_subscriber`'s `EnvFilter`.
     pub log: String,
     /// Where the null output writes what it was given; for measurements.
@@ -195,6 +198,7 @@ fn settle(
         resume: layer.resume.is_some_and(|given| given.value),
         mdns: layer.mdns.is_none_or(|given| given.value),
         peers: check::peers(layer.peers)?,
+        coordinate: layer.coordinate.map_or(Coordinate::Auto, |given| given.value),
         log: check::log(layer.log)?.unwrap_or_else(|| "info".to_owned()),
         record: plain(layer.record),
     })
@@ -288,6 +292,7 @@ mod tests {
                 resume: false,
                 mdns: true,
                 peers: Vec::new(),
+                coordinate: Coordinate::Auto,
                 log: "info".to_owned(),
                 record: None,
             }
@@ -359,6 +364,8 @@ mod tests {
     fn a_wrong_value_names_where_it_came_from() {
         let text = error_of(&[("GROOVEBOX_PORT", "70000")], None);
         assert!(text.starts_with("GROOVEBOX_PORT: \"70000\" is no port"), "{text}");
+        let text = error_of(&[], Some("[room]\ncoordinate = 'always'\n"));
+        assert!(text.contains("groovebox.toml:2: \"always\" is no way to coordinate"), "{text}");
         let text = error_of(&[("GROOVEBOX_MDNS", "maybe")], None);
         assert!(text.starts_with("GROOVEBOX_MDNS: \"maybe\""), "{text}");
         let text = error_of(&[], Some("[audio]\n\nbuffer_ms = 5\n"));

@@ -7,6 +7,7 @@
 //! | `dispatch` | one `match` over the outputs |
 //! | `front` | what the local interface asks for |
 //! | `clock` | the only reader of this device's clock |
+//! | `fitness` | cable, mains, battery: what the system tells of them |
 //! | `logging` | where log lines go |
 //!
 //! Nothing here decides anything about rooms, time or music.
@@ -14,6 +15,7 @@
 pub mod clock;
 mod dispatch;
 mod event_loop;
+mod fitness;
 mod front;
 mod logging;
 
@@ -138,6 +140,7 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
         version = env!("CARGO_PKG_VERSION"),
         "ready"
     );
+    tokio::spawn(fitness::watch(settings.coordinate, events.clone()));
     let running = EventLoop::new(parts.node, parts.driver, queue, status);
     let running = tokio::spawn(running.run());
     let (end_api, api_ended) = tokio::sync::oneshot::channel::<()>();
@@ -349,6 +352,10 @@ fn input_from(event: NetEvent) -> Option<Input> {
         NetEvent::Lost { peer, reason } => {
             tracing::debug!(peer = %peer.short(), %reason, "connection lost");
             Input::PeerLost { peer }
+        }
+        NetEvent::Doubted { peer } => {
+            tracing::debug!(peer = %peer.short(), "its host says that nobody listens there");
+            Input::PeerDoubted { peer }
         }
         NetEvent::Message { from, message } => Input::MessageReceived { from, message },
         NetEvent::Datagram { from, datagram, at } => Input::DatagramReceived { from, datagram, at },

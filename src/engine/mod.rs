@@ -6,6 +6,7 @@ pub mod command;
 pub mod election;
 pub mod membership;
 pub mod node;
+pub mod planted;
 pub mod playout;
 pub mod room;
 pub mod status;

@@ -257,6 +257,11 @@ impl Daemon {
         body.filter(|_| answer.starts_with("HTTP/1.1 200")).ok_or(std::io::ErrorKind::Other.into())
     }
 
+    /// Whether its log contains these words.
+    pub fn logged(&self, words: &str) -> bool {
+        fs::read_to_string(self.path("log")).unwrap_or_default().contains(words)
+    }
+
     /// Whether it logged an error or panicked.
     pub fn calls_for_help(&self) -> bool {
         let log = fs::read_to_string(self.path("log")).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Devices that die, come late or return: the music stays where it is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use groovebox::base::LocalTime;
 use groovebox::daemon::clock;
@@ -43,6 +43,47 @@ fn successor(house: &House, old: &str) -> Option<String> {
     let named = named?;
     let first = named.first()?.clone();
     (first != old && named.iter().all(|name| *name == first)).then_some(first)
+}
+
+#[test]
+fn of_two_devices_the_other_takes_commands_within_a_second_of_a_kill() {
+    let mut house = House::alone().furnished(2);
+    let (dead, other) = (house.coordinator(), house.follower());
+    house.daemons[dead].kill();
+    let since = Instant::now();
+    let told = house.daemons[other].order(&["volume", "70"]);
+    let took = since.elapsed();
+    println!("a command is accepted {took:?} after the death");
+    assert_eq!(told["level"], "local");
+    // The kernel said that nobody listens there; silence alone would take two seconds.
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_coordinator_that_is_told_to_end_hands_over_first() {
+    let mut house = House::alone().furnished(3);
+    let (leaving, other) = (house.coordinator(), house.follower());
+    house.daemons[other].order(&["play", text(&demo_song())]);
+    house.wait_playing(1_000);
+    let old = house.daemons[leaving].status().expect("it answers").node.id;
+    let gone = house.daemons.remove(leaving);
+    let other = if other > leaving { other - 1 } else { other };
+
+    gone.terminate();
+    let since = Instant::now();
+    let told = house.daemons[other].order(&["volume", "80"]);
+    let took = since.elapsed();
+    println!("a command is accepted {took:?} after the signal");
+    assert_eq!(told["level"], "replicated");
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    house.until("a new coordinator", LONG, |house| successor(house, &old));
+    assert!(gone.logged("asking another device to coordinate"), "{}", gone.log());
+    assert!(!house.daemons.iter().any(|d| d.logged("the coordinator is silent")));
+    house.wait_playing(4_000);
+    house.stop_all();
+    for daemon in &house.daemons {
+        assert_no_gap(&daemon.name, &daemon.recording());
+    }
 }
 
 #[test]

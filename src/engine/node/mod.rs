@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `mod.rs` | which sub-machine an input concerns |
 //! | `rooms.rs` | which room to be in: found, join, leave, move |
+//! | `life.rs` | how the lead is given away, and how a node ends |
 //! | `replication.rs` | how operations become entries, and reach everybody |
 //! | `commands.rs` | what a person's request means as an operation |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
@@ -13,6 +14,7 @@
 //! | `view.rs` | what front ends see |
 
 mod commands;
+mod life;
 mod playback;
 mod position;
 mod replication;
@@ -26,9 +28,9 @@ use std::sync::Arc;
 
 use crate::base::rng::Rng;
 use crate::base::{BlobHash, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term};
-use crate::engine::clock::{ClockModel, RoomClock};
+use crate::engine::clock::{ClockModel, RoomClock, raw_answer, raw_source};
 use crate::engine::command::{Command, CommandReply, RequestId};
-use crate::engine::election::{Election, ElectionOutput, Fitness, MemberFacts};
+use crate::engine::election::{DeviceFacts, Election, ElectionOutput, MemberFacts};
 use crate::engine::membership::{Intent, Membership, MembershipOutput};
 use crate::engine::playout::PlayoutPlan;
 use crate::engine::room::Room;
@@ -43,6 +45,7 @@ use crate::wire::{
 pub use position::{Position, RestoredPosition};
 
 use commands::Requests;
+use life::Condition;
 use playback::Playback;
 use replication::Replication;
 use rooms::Joining;
@@ -107,6 +110,11 @@ pub enum Input {
     },
     /// A peer's connection is gone.
     PeerLost {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A peer's host says that nobody listens there any more: a hint, and forgeable.
+    PeerDoubted {
         /// Who.
         peer: NodeId,
     },
@@ -229,6 +237,8 @@ pub enum Input {
     },
     /// How the output is doing.
     PlayoutReported(PlayoutFacts),
+    /// What the driver found out about this device, again whenever it changes.
+    FitnessKnown(DeviceFacts),
     /// The device slept.
     Suspended {
         /// For how long.
@@ -434,6 +444,8 @@ pub enum MemberChange {
 #[derive(Debug)]
 struct Peer {
     name: String,
+    /// Its start counter.
+    boot: u32,
     room: Option<RoomCard>,
     report: Option<(Report, LocalTime)>,
     ready: BTreeSet<SegmentId>,
@@ -472,7 +484,11 @@ pub struct Node {
     report: Report,
     next_report: LocalTime,
     next_tick: LocalTime,
+    condition: Condition,
     shutting_down: bool,
+    finished: bool,
+    /// When this node was last run, for whatever reason.
+    last_run: LocalTime,
     disk_notice: Option<String>,
     /// Another device with this one's key: where, and when it was last seen.
     twin: Option<(SocketAddr, LocalTime)>,
@@ -521,7 +537,10 @@ impl Node {
             report: Report::default(),
             next_report: now,
             next_tick: now,
+            condition: Condition::default(),
             shutting_down: false,
+            finished: false,
+            last_run: now,
             disk_notice: None,
             twin: None,
             knew_time: false,
@@ -565,6 +584,7 @@ impl Node {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: LocalTime) {
+        self.notice_standstill(now);
         self.membership.handle_timeout(now);
         if let Some(election) = &mut self.election {
             election.handle_timeout(now);
@@ -580,11 +600,17 @@ impl Node {
 
     /// Something happened.
     pub fn handle_input(&mut self, now: LocalTime, input: Input) {
+        self.notice_standstill(now);
         match input {
             Input::PeerConnected { peer, address, hello } => {
                 self.peer_connected(now, peer, address, &hello);
             }
             Input::PeerLost { peer } => self.peer_lost(now, peer),
+            Input::PeerDoubted { peer } => {
+                if let Some(election) = &mut self.election {
+                    election.peer_doubted(now, peer);
+                }
+            }
             Input::DialFailed { address, node } => {
                 self.membership.dial_failed(now, address, node);
             }
@@ -613,6 +639,7 @@ impl Node {
             Input::SegmentPrimed { segment } => self.segment_primed(now, segment),
             Input::SegmentFailed { segment, reason } => self.segment_failed(now, segment, reason),
             Input::PlayoutReported(facts) => self.playout_reported(now, facts),
+            Input::FitnessKnown(facts) => self.fitness_known(now, facts),
             Input::Suspended { gap } => self.suspended(now, gap),
             Input::ShutdownRequested => self.shutdown(now),
         }
@@ -644,12 +671,14 @@ impl Node {
         }
         self.look_after_hold(now);
         self.update_plan(now);
+        self.finish();
     }
 
     fn tick(&mut self, now: LocalTime) {
         self.retry_join(now);
         self.retry_proposals(now);
         self.refresh_election(now);
+        self.refresh_reign(now);
         self.order_settle(now);
         self.check_gate(now);
         self.refresh_segments(now);
@@ -665,6 +694,7 @@ impl Node {
         self.membership.connected(now, peer, address, hello);
         let state = Peer {
             name: hello.name.clone(),
+            boot: hello.boot,
             room: hello.room.clone(),
             report: None,
             ready: BTreeSet::new(),
@@ -730,6 +760,7 @@ impl Node {
                 }
             }
             Message::Bye => self.bye_received(now, from),
+            Message::Handoff(handoff) => self.handoff_received(now, from, &handoff),
             Message::Have { hash, pieces } => {
                 self.transfer.peer_has(from, hash, Have::from_wire(pieces));
             }
@@ -751,7 +782,9 @@ impl Node {
     ) {
         match datagram {
             Datagram::Probe(probe) => {
-                if let Some(reply) = self.clock.answer(&probe, at) {
+                let raw = probe.source == raw_source((self.me, self.boot));
+                let raw = raw.then(|| raw_answer(&probe, at));
+                if let Some(reply) = raw.or_else(|| self.clock.answer(&probe, at)) {
                     self.send_datagram(from, Datagram::ProbeReply(reply));
                 }
             }
@@ -780,6 +813,7 @@ impl Node {
             election.heartbeat_received(now, from, hb, sent);
         }
         self.note_coordinator_log(now, from, hb);
+        self.watch_deputy(now, from, hb);
     }
 
     /// When a heartbeat was sent, on our clock: by its own stamp where our clock is good enough
@@ -834,8 +868,8 @@ impl Node {
 
     fn election_says(&mut self, now: LocalTime, output: ElectionOutput) {
         match output {
-            ElectionOutput::SendHeartbeat { to, seq, successors, live } => {
-                self.send_heartbeat(now, to, seq, successors, live);
+            ElectionOutput::SendHeartbeat { to, seq, successors, live, age_s } => {
+                self.send_heartbeat(now, to, seq, successors, (live, age_s));
             }
             ElectionOutput::SendAck { to, seq } => self.send_ack(to, seq),
             ElectionOutput::SendPreVote { to, n, round } => self.send_pre_vote(to, n, round),
@@ -848,9 +882,11 @@ impl Node {
                 let Some(room) = self.room_id() else { return };
                 self.send(to, Message::Stale { room, term, alive });
             }
+            ElectionOutput::SendHandoff { to, at_idx } => self.send_handoff(to, at_idx),
             ElectionOutput::Lead { term } => self.lead_from_now(now, term),
             ElectionOutput::Follow { term } => self.follow(now, term),
             ElectionOutput::Lost => {
+                self.note_lost_lead(now);
                 self.clock.leaderless(now);
                 if !self.shutting_down {
                     self.tell(Notice::Leaderless);
@@ -869,7 +905,7 @@ impl Node {
         to: NodeId,
         seq: u32,
         successors: Vec<NodeId>,
-        live: u16,
+        (live, age_s): (u16, u32),
     ) {
         let (Some(room), Some(election)) = (&self.room, &self.election) else { return };
         let log = room.log();
@@ -879,9 +915,12 @@ impl Node {
             seq,
             sent: self.room_now(now),
             last_idx: log.last_idx(),
+            last_term: log.last_term(),
             chain: log.chain(),
             successors,
             live,
+            playing: self.is_sounding(now),
+            age_s,
         };
         self.send_datagram(to, Datagram::Heartbeat(heartbeat));
     }
@@ -917,6 +956,7 @@ impl Node {
             self.send(peer, Message::Start(start.clone()));
         }
         self.tell(Notice::Coordinator { name: self.name.clone(), n: term.n, here: true });
+        self.replication.say_again(now);
         self.retry_proposals(now);
         self.refresh_card(now);
     }
@@ -938,34 +978,33 @@ impl Node {
     fn start_message(&self, term: Term) -> Option<Start> {
         let room = self.room.as_ref()?;
         let log = room.log();
-        Some(Start {
+        let start = Start {
             room: room.id(),
             term,
             last_idx: log.last_idx(),
             last_term: log.last_term(),
             chain: log.chain(),
             line: self.clock.line()?,
-        })
+            handoff: self.election.as_ref().and_then(Election::handoff),
+            signature: ([0; 32], [0; 32]),
+        };
+        Some(start.signed(&self.key))
     }
 
     fn follow(&mut self, now: LocalTime, term: Term) {
+        self.note_lost_lead(now);
         self.clock.follow(now, term);
         self.replication.end_reign();
         let name = self.name_of(term.node);
         self.tell(Notice::Coordinator { name, n: term.n, here: false });
+        self.replication.say_again(now);
         self.retry_proposals(now);
         self.refresh_card(now);
     }
 
-    fn start_received(&mut self, now: LocalTime, from: NodeId, start: &Start) {
-        if let Some(election) = self.election_of(start.room) {
-            election.start_received(now, from, start);
-        }
-    }
-
     /// Tells the election who is in the room and who of them can be reached.
     fn refresh_election(&mut self, now: LocalTime) {
-        let score = self.score(now);
+        let score = self.fitness(now).score();
         let (Some(room), Some(election)) = (&self.room, &mut self.election) else { return };
         let others = room
             .state()
@@ -981,19 +1020,6 @@ impl Node {
         election.set_score(score);
         let log = room.log();
         election.log_changed(log.last_idx(), log.last_term(), log.chain());
-    }
-
-    /// How fit this device is to coordinate.
-    fn score(&self, now: LocalTime) -> u16 {
-        let clock = self.clock.stats(now);
-        let following = !self.clock.is_leading() && clock.samples > 0;
-        let fitness = Fitness {
-            uptime: now - self.started,
-            rtt: following.then_some(clock.rtt_avg),
-            jitter: following.then_some(clock.lateness_q999),
-            ..Fitness::default()
-        };
-        if self.twin(now).is_some() { 0 } else { fitness.score() }
     }
 
     /// Two devices of one identity take each other's connections and places. Neither should
@@ -1017,18 +1043,6 @@ impl Node {
         self.clock.resumed(now, gap);
         if let Some(election) = &mut self.election {
             election.resumed(now);
-        }
-    }
-
-    fn shutdown(&mut self, now: LocalTime) {
-        self.shutting_down = true;
-        self.save_last_position(now);
-        if let Some(election) = &mut self.election {
-            election.resign(now);
-        }
-        let peers = self.peers.keys().copied().collect::<Vec<_>>();
-        for peer in peers {
-            self.send(peer, Message::Bye);
         }
     }
 
@@ -1067,8 +1081,9 @@ impl Node {
         if self.room_id() == Some(room) { self.election.as_mut() } else { None }
     }
 
+    /// Whether this node orders operations; not while it is handing over.
     fn is_coordinator(&self) -> bool {
-        self.election.as_ref().is_some_and(|e| e.coordinator() == Some(self.me))
+        self.election.as_ref().is_some_and(Election::is_leading)
     }
 
     fn coordinator(&self) -> Option<NodeId> {

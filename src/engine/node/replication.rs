@@ -102,6 +102,13 @@ impl Replication {
         self.snapshot_asked = None;
     }
 
+    /// Somebody else coordinates: what waits is said to it at once.
+    pub(super) fn say_again(&mut self, now: LocalTime) {
+        for proposal in self.proposals.values_mut() {
+            proposal.said = now - PROPOSE_RETRY;
+        }
+    }
+
     pub(super) fn forget(&mut self, peer: NodeId) {
         self.progress.remove(&peer);
     }

@@ -1,0 +1,63 @@
+//! Faults that can be planted on purpose, to show that the simulator would notice them.
+//!
+//! A test that never fails proves little. Each rule that keeps the room's history safe has a
+//! fault here that leaves the rule out; a test plants it and demands that the simulator
+//! objects within a bounded number of seeds.
+//!
+//! Nothing is planted unless a test says so, and only for the thread that says it. A release
+//! build cannot plant anything: there [`is`] is constant and the faulty code falls away.
+
+/// A fault that a test may plant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bug {
+    /// What was ordered on the branch that gave way is not offered again.
+    ForgottenOrphans,
+    /// A restarted node uses the `boot` of its previous start again.
+    ForgottenBoot,
+    /// An entry changes the state without being checked against it first.
+    UnvalidatedApply,
+    /// An operation is acknowledged before anybody has written it.
+    AcknowledgeBeforeWrite,
+    /// After two halves have met, the one that goes on keeps its old term.
+    NoReterm,
+    /// What a member once had written counts for ever, even when it came back with less.
+    StaleMatch,
+    /// Half the path's asymmetry is subtracted from the clock's offset where it is to be added.
+    ClockBiasSign,
+    /// A heartbeat shows that its sender lives when it arrived, not when it was sent.
+    ArrivalTimeFreshness,
+}
+
+#[cfg(debug_assertions)]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants a fault for everything that runs on this thread from now on, or removes it.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    /// Whether this fault is planted.
+    pub(crate) fn is(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(debug_assertions)]
+#[allow(unused_imports, reason = "used by each rule that has a fault to plant")]
+pub(crate) use switch::is;
+#[cfg(debug_assertions)]
+pub use switch::plant;
+
+/// Whether this fault is planted: never.
+#[cfg(not(debug_assertions))]
+#[allow(dead_code, reason = "used by each rule that has a fault to plant")]
+pub(crate) const fn is(_: Bug) -> bool {
+    false
+}
