@@ -363,6 +363,7 @@ fn input_from(event: NetEvent) -> Option<Input> {
             Input::PeerDiscovered { announcement, addresses }
         }
         NetEvent::Vanished { node } => Input::PeerVanished { node },
+        NetEvent::Moved { peer, address } => Input::PeerMoved { peer, address },
         NetEvent::Twin { address } => Input::TwinSeen { address },
         NetEvent::DialFailed { address, node, reason } => {
             tracing::debug!(%address, %reason, "could not connect");

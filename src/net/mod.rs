@@ -135,6 +135,13 @@ pub enum NetEvent {
         /// Who.
         peer: NodeId,
     },
+    /// A peer that is up goes on from another address.
+    Moved {
+        /// Who.
+        peer: NodeId,
+        /// Where it is now.
+        address: SocketAddr,
+    },
     /// A message, in order.
     Message {
         /// From whom.

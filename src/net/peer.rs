@@ -482,8 +482,14 @@ async fn end_of(link: &Link) -> String {
 /// Hands datagrams on with their stamps. The end of the connection is told by the stream,
 /// which may still have messages in it.
 async fn read_datagrams(shared: &Shared, link: &Link) -> String {
+    let mut address = link.address();
     while let Ok(bytes) = link.connection.read_datagram().await {
         let at = shared.stamps.last_receive();
+        if std::mem::replace(&mut address, link.address()) != link.address() {
+            let (peer, address) = (link.peer, link.address());
+            tracing::debug!(peer = peer.short(), %address, "peer has moved");
+            shared.tell(NetEvent::Moved { peer, address }).await;
+        }
         match codec::decode_datagram(&bytes) {
             Ok(datagram) => {
                 shared.tell(NetEvent::Datagram { from: link.peer, datagram, at }).await;

@@ -82,6 +82,11 @@ impl House {
         house.furnished(n)
     }
 
+    /// The street, where there is one.
+    pub fn street(&self) -> &Street {
+        self.street.as_ref().expect("a house on a street")
+    }
+
     /// A place for files.
     pub fn path(&self) -> &Path {
         self.dir.path()

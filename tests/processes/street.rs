@@ -81,6 +81,11 @@ impl Street {
         ip(&format!("-n {name} route replace default dev eth0"));
     }
 
+    /// Takes an address from a station.
+    pub fn take_address(&self, k: usize, address: Ipv4Addr) {
+        ip(&format!("-n {} addr del {address}/24 dev eth0", self.station(k)));
+    }
+
     /// Connects a station with its switch.
     pub fn plug_in(&self, k: usize) {
         let switch = match side(k) {

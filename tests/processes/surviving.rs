@@ -1,6 +1,7 @@
 //! Pulled plugs: whatever goes, the music plays on where it can, nothing acknowledged is lost,
 //! and the room is one again when it can be.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use groovebox::daemon::clock;
@@ -9,7 +10,7 @@ use groovebox::engine::status::PlaybackState;
 use super::daemon::Daemon;
 use super::house::{House, LONG};
 use super::sound::{assert_in_sync, assert_no_gap, text, write_song};
-use super::street::Street;
+use super::street::{Street, address};
 
 /// Coordinators killed one after the other.
 const KILLS: usize = 20;
@@ -115,6 +116,39 @@ fn a_coordinator_that_slept_for_a_minute_follows_and_is_in_step() {
     let (a, b) = (house.daemons[other].recording(), house.daemons[sleeper].recording());
     assert_no_gap("the one awake", &a);
     assert_in_sync("awake again", &a, &b, since, 8);
+}
+
+#[test]
+fn a_device_that_changes_its_address_plays_on_and_is_reached_again() {
+    if !Street::is_possible() {
+        return;
+    }
+    let mut house = House::on_street(3);
+    play_long(&house, 0);
+    house.wait_all("all have the song", |status| status.playback.position_ms > 2_000);
+    let moving = house.follower();
+    let station = moving + 1;
+    let moved_at = Instant::now();
+    house.street().take_address(station, address(station));
+    house.street().give_address(station, Ipv4Addr::new(10, 78, 0, 200));
+    let name = house.daemons[moving].name.clone();
+    let coordinator = house.coordinator();
+    house.until("it is reached at its new address", LONG, |house| {
+        let peer = house.daemons[coordinator].peer(&name)?;
+        peer.address.is_some_and(|address| address.contains("10.78.0.200")).then_some(())
+    });
+    let took = moved_at.elapsed();
+    println!("reached at its new address after {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    house.daemons[moving].order(&["volume", "70"]);
+    house.wait_together();
+    house.wait_further(moving, 4_000);
+    let since = clock::now();
+    house.wait_further(moving, 3_000);
+    house.stop_all();
+    let (a, b) = (house.daemons[coordinator].recording(), house.daemons[moving].recording());
+    assert_no_gap("the one that moved", &b);
+    assert_in_sync("moved", &a, &b, since, 6);
 }
 
 #[test]

@@ -212,6 +212,16 @@ impl Membership {
         self.consider_rooms(now);
     }
 
+    /// A connection goes on from another address; the others are told where.
+    pub fn moved(&mut self, now: LocalTime, node: NodeId, address: SocketAddr) {
+        let Some(peer) = self.peer(node).filter(|peer| peer.connected.is_some()) else { return };
+        // It listens where it listened before, whatever port its packets come from.
+        let port = peer.addresses.front().map_or(address.port(), SocketAddr::port);
+        peer.prefer_address(SocketAddr::new(address.ip(), port));
+        peer.connected = Some(address);
+        self.members_may_have_changed(now);
+    }
+
     /// A connection is gone; it is dialled again.
     pub fn lost(&mut self, now: LocalTime, node: NodeId) {
         self.disconnected(now, node, Schedule::after_loss);

@@ -108,6 +108,13 @@ pub enum Input {
         /// What it said of itself.
         hello: Hello,
     },
+    /// A connected peer goes on from another address.
+    PeerMoved {
+        /// Who.
+        peer: NodeId,
+        /// Where it is now.
+        address: SocketAddr,
+    },
     /// A peer's connection is gone.
     PeerLost {
         /// Who.
@@ -486,6 +493,8 @@ pub struct Node {
     next_tick: LocalTime,
     condition: Condition,
     shutting_down: bool,
+    /// It is on its way out of a room: that nobody leads it there is no news.
+    leaving: bool,
     finished: bool,
     /// When this node was last run, for whatever reason.
     last_run: LocalTime,
@@ -539,6 +548,7 @@ impl Node {
             next_tick: now,
             condition: Condition::default(),
             shutting_down: false,
+            leaving: false,
             finished: false,
             last_run: now,
             disk_notice: None,
@@ -605,6 +615,7 @@ impl Node {
             Input::PeerConnected { peer, address, hello } => {
                 self.peer_connected(now, peer, address, &hello);
             }
+            Input::PeerMoved { peer, address } => self.peer_moved(now, peer, address),
             Input::PeerLost { peer } => self.peer_lost(now, peer),
             Input::PeerDoubted { peer } => {
                 if let Some(election) = &mut self.election {
@@ -712,6 +723,15 @@ impl Node {
         if self.is_member(peer) {
             self.tell_member(peer, MemberChange::Came);
             self.greet_member(peer);
+        }
+    }
+
+    /// Others are told of the new address with the next share of addresses, and it is dialled
+    /// first when the connection is lost.
+    fn peer_moved(&mut self, now: LocalTime, node: NodeId, address: SocketAddr) {
+        self.membership.moved(now, node, address);
+        if let Some(name) = self.peers.get(&node).map(|peer| peer.name.clone()) {
+            self.outputs.push_back(Output::RememberPeer { node, name, address });
         }
     }
 
@@ -888,7 +908,7 @@ impl Node {
             ElectionOutput::Lost => {
                 self.note_lost_lead(now);
                 self.clock.leaderless(now);
-                if !self.shutting_down {
+                if !self.shutting_down && !self.leaving {
                     self.tell(Notice::Leaderless);
                 }
             }

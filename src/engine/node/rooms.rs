@@ -309,7 +309,9 @@ impl Node {
         if let Some(election) = &mut self.election {
             election.resign(now);
         }
+        self.leaving = true;
         self.settle_machines(now);
+        self.leaving = false;
         self.drop_room(now);
     }
 
