@@ -19,6 +19,7 @@ pub(crate) fn status() -> Status {
             port: 4766,
             disk_notice: None,
             twin: None,
+            wifi_power_save: None,
         },
         room: Some(room()),
         members: vec![

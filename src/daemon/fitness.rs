@@ -1,31 +1,43 @@
 //! What this device is fed by and connected with, as far as the system tells: Linux says so in
 //! `/sys/class/net`, `/sys/class/power_supply` and `/proc/net/route`. Elsewhere nothing is
-//! known, which costs nothing.
+//! known, which costs nothing. A radio that sleeps between packets is kept awake while music
+//! plays, where that is permitted.
 //!
-//! Decides nothing: `engine::election` does.
+//! Who coordinates is not decided here but in `engine::election`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch::Receiver;
+
 use super::event_loop::EventSender;
+use super::wifi::Radios;
+use crate::engine::Status;
 use crate::engine::election::{Coordinate, DeviceFacts};
 use crate::engine::node::Input;
+use crate::engine::status::PlaybackState;
 
 /// Between two looks: a plug that is pulled is no hurry, a battery lasts for minutes.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Tells the loop what it finds, whenever that changes, until the loop ends.
-pub async fn watch(coordinate: Coordinate, events: EventSender) {
-    let mut known = None;
+pub async fn watch(coordinate: Coordinate, status: Receiver<Arc<Status>>, events: EventSender) {
+    let (mut known, mut radio) = (None, Radio::default());
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         look.tick().await;
-        let Ok(facts) =
-            tokio::task::spawn_blocking(move || facts(Path::new("/"), coordinate)).await
-        else {
-            return;
-        };
+        let playing = status.borrow().playback.state == PlaybackState::Playing;
+        let looked = tokio::task::spawn_blocking(move || {
+            let mut facts = facts(Path::new("/"), coordinate);
+            if facts.wired == Some(false) {
+                facts.power_save = radio.mind(Path::new("/"), playing);
+            }
+            (facts, radio)
+        });
+        let Ok((facts, same_radio)) = looked.await else { return };
+        radio = same_radio;
         if known.replace(facts) != Some(facts) {
             tracing::debug!(?facts, "this device");
             if events.send(Input::FitnessKnown(facts).into()).await.is_err() {
@@ -35,12 +47,52 @@ pub async fn watch(coordinate: Coordinate, events: EventSender) {
     }
 }
 
-/// What the system under `root` tells.
+/// The radio of the default route, kept awake while music plays.
+#[derive(Debug, Default)]
+struct Radio {
+    /// It is awake because of this program.
+    woken: bool,
+    /// That it may not be woken has been said.
+    said: bool,
+}
+
+impl Radio {
+    /// Whether it sleeps between packets, after what can be done about it.
+    fn mind(&mut self, root: &Path, playing: bool) -> Option<bool> {
+        let name = default_interface(root)?;
+        let index = read(&root.join("sys/class/net").join(&name).join("ifindex"))?.parse().ok()?;
+        let radios = Radios::open().ok()?;
+        let sleeps = radios.power_save(index).ok()?;
+        let wanted = if playing { false } else { self.woken };
+        if wanted == sleeps || (!playing && !self.woken) {
+            return Some(sleeps);
+        }
+        match radios.set_power_save(index, wanted) {
+            Ok(()) => {
+                tracing::info!(interface = name, on = wanted, "switched the radio's power save");
+                self.woken = playing;
+                Some(wanted)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.said, true) {
+                    tracing::warn!(
+                        interface = name, %error,
+                        "the radio sleeps between packets and may not be kept awake, so music may \
+                         start late; `iw dev {name} set power_save off` as root helps"
+                    );
+                }
+                Some(sleeps)
+            }
+        }
+    }
+}
+
+/// What the system under `root` tells, but for the radio's sleep.
 fn facts(root: &Path, coordinate: Coordinate) -> DeviceFacts {
     let supplies = Supplies::of(&root.join("sys/class/power_supply"));
     DeviceFacts {
         coordinate,
-        wired: default_interface(root).map(|interface| is_wired(root, &interface)),
+        wired: default_interface(root).and_then(|interface| is_wired(root, &interface)),
         mains: supplies.mains(),
         battery_percent: supplies.battery_percent,
         power_save: None,
@@ -57,12 +109,13 @@ fn default_interface(root: &Path) -> Option<String> {
     })
 }
 
-fn is_wired(root: &Path, interface: &str) -> bool {
+/// A cable or a radio; a tunnel is neither.
+fn is_wired(root: &Path, interface: &str) -> Option<bool> {
     let folder = root.join("sys/class/net").join(interface);
     let is_radio = folder.join("wireless").exists() || folder.join("phy80211").exists();
-    // ARPHRD_ETHER; a telephone's link or a tunnel is another.
+    // ARPHRD_ETHER.
     let is_ethernet = read(&folder.join("type")).as_deref() == Some("1");
-    is_ethernet && !is_radio
+    if is_radio { Some(false) } else { is_ethernet.then_some(true) }
 }
 
 /// What feeds the device.

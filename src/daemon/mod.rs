@@ -8,6 +8,7 @@
 //! | `front` | what the local interface asks for |
 //! | `clock` | the only reader of this device's clock |
 //! | `fitness` | cable, mains, battery: what the system tells of them |
+//! | `wifi` | whether the radio sleeps between packets |
 //! | `logging` | where log lines go |
 //!
 //! Nothing here decides anything about rooms, time or music.
@@ -18,6 +19,7 @@ mod event_loop;
 mod fitness;
 mod front;
 mod logging;
+mod wifi;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -140,7 +142,7 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
         version = env!("CARGO_PKG_VERSION"),
         "ready"
     );
-    tokio::spawn(fitness::watch(settings.coordinate, events.clone()));
+    tokio::spawn(fitness::watch(settings.coordinate, status.subscribe(), events.clone()));
     let running = EventLoop::new(parts.node, parts.driver, queue, status);
     let running = tokio::spawn(running.run());
     let (end_api, api_ended) = tokio::sync::oneshot::channel::<()>();

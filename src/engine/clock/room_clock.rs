@@ -975,6 +975,36 @@ mod tests {
     }
 
     #[test]
+    fn a_watched_clock_is_known_when_it_takes_over() {
+        let (leader, mut clock) = (leader(1), RoomClock::new(2));
+        clock.follow(ms(0), source(1, 1));
+        clock.watch_deputy(ms(0), Some((NodeId([3; 32]), 1)));
+        let (mut now, mut watched) = (ms(0), 0);
+        while now < ms(20_000) {
+            clock.handle_timeout(now);
+            while let Some(probe) = clock.poll_probe(now) {
+                let (arrival, reply) = if probe.source.n == 0 {
+                    watched += 1;
+                    let t2 = probe.t1 + Span::from_millis(1) + AHEAD;
+                    let reply = super::super::standby::raw_answer(&probe, t2);
+                    (probe.t1 + Span::from_millis(2), reply)
+                } else {
+                    answered(&leader, &probe)
+                };
+                clock.handle_reply(arrival, &reply);
+            }
+            now = clock.poll_timeout().expect("it asks").later(now + Span(1));
+        }
+        // Eight trains in the first four seconds, one every two seconds from then on.
+        assert!((70..=95).contains(&watched), "{watched}");
+        let own = clock.stats(now).samples;
+        clock.follow(now, source(2, 3));
+        let known = clock.stats(now).samples;
+        assert!(known > 50 && known < own, "{known} of {watched}");
+        assert!(room_error(&clock, now).abs() < Span::from_micros(5));
+    }
+
+    #[test]
     fn silence_widens_the_error_until_it_says_so() {
         let (leader, mut clock) = (leader(1), RoomClock::new(2));
         clock.follow(ms(0), source(1, 1));

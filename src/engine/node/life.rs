@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use super::{LocalTime, Message, Node, NodeId, RoomTime, Span};
 use crate::engine::election::{DeviceFacts, Election, Fitness, FitnessClass};
+use crate::engine::status::PowerSave;
 use crate::wire::Heartbeat;
 use crate::wire::message::{Handoff, Start};
 
@@ -38,6 +39,16 @@ impl Node {
         self.condition.facts = facts;
         self.condition.nearly_empty = facts.class(self.condition.nearly_empty).1;
         self.refresh_election(now);
+    }
+
+    /// Whether this device's radio sleeps between packets; nothing if it has none.
+    pub(super) fn wifi_power_save(&self) -> Option<PowerSave> {
+        let DeviceFacts { wired, power_save, .. } = self.condition.facts;
+        (wired == Some(false)).then_some(match power_save {
+            Some(true) => PowerSave::On,
+            Some(false) => PowerSave::Off,
+            None => PowerSave::Unknown,
+        })
     }
 
     /// How fit this device is to coordinate.

@@ -35,6 +35,7 @@ impl Node {
             port: 0,
             disk_notice: self.disk_notice.clone(),
             twin: self.twin(now).map(|address| address.to_string()),
+            wifi_power_save: self.wifi_power_save(),
         }
     }
 
