@@ -30,6 +30,8 @@ mod schema;
 mod writer;
 
 #[cfg(test)]
+mod power_cuts;
+#[cfg(test)]
 mod tests;
 
 pub use history::{EndReason, HistoryRow};
