@@ -22,9 +22,11 @@ pub enum Bug {
     NoReterm,
     /// What a member once had written counts for ever, even when it came back with less.
     StaleMatch,
-    /// Half the path's asymmetry is subtracted from the clock's offset where it is to be added.
+    /// How much faster another clock runs is taken with the wrong sign while room time is
+    /// carried on without its answers.
     ClockBiasSign,
-    /// Whether a clock sample is fresh is judged by when it arrived, not by when it was taken.
+    /// A heartbeat vouches for its sender at the instant of its arrival, not at that of its
+    /// sending.
     ArrivalTimeFreshness,
 }
 
@@ -50,14 +52,12 @@ mod switch {
 }
 
 #[cfg(debug_assertions)]
-#[allow(unused_imports, reason = "used by each rule that has a fault to plant")]
 pub(crate) use switch::is;
 #[cfg(debug_assertions)]
 pub use switch::plant;
 
 /// Whether this fault is planted: never.
 #[cfg(not(debug_assertions))]
-#[allow(dead_code, reason = "used by each rule that has a fault to plant")]
 pub(crate) const fn is(_: Bug) -> bool {
     false
 }

@@ -28,6 +28,7 @@ use crate::engine::clock::{ClockModel, RoomClock};
 use crate::engine::command::{Command, CommandReply, RequestId};
 use crate::engine::election::{Election, ElectionOutput, Fitness, MemberFacts};
 use crate::engine::membership::{Intent, Membership, MembershipOutput};
+use crate::engine::planted::{self, Bug};
 use crate::engine::playout::PlayoutPlan;
 use crate::engine::room::Room;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
@@ -461,7 +462,7 @@ impl Node {
         let mut node = Node {
             me,
             key: config.key,
-            boot: config.boot,
+            boot: if planted::is(Bug::ForgottenBoot) { 1 } else { config.boot },
             name: config.name,
             version: config.version,
             started: now,
@@ -740,6 +741,9 @@ impl Node {
     /// When a heartbeat was sent, on our clock: by its own stamp where our clock is good enough
     /// (5 ms), else when it arrived.
     fn sent_at(&self, sent: RoomTime, arrived: LocalTime) -> LocalTime {
+        if planted::is(Bug::ArrivalTimeFreshness) {
+            return arrived;
+        }
         match self.clock.model() {
             Some(model) if 3.0 * model.sigma + model.asymmetry < 5e-3 => {
                 let local = model.local(sent);

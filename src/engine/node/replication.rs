@@ -17,6 +17,7 @@ use super::{
 use crate::base::limits::{MAX_ENTRIES_PER_APPEND, MAX_FRAME};
 use crate::engine::command::Done;
 use crate::engine::election::Election;
+use crate::engine::planted::{self, Bug};
 use crate::engine::room::Ordered;
 use crate::wire::message::{Accepted, Level};
 use crate::wire::op::{Entry, Op, OpBody};
@@ -412,6 +413,9 @@ impl Node {
         written.sort_unstable_by(|a, b| b.cmp(a));
         let needed = written.len().min(REPLICAS);
         let level = if needed == 0 { Level::Local } else { Level::Replicated };
+        if planted::is(Bug::AcknowledgeBeforeWrite) {
+            return (u64::MAX, level);
+        }
         let others = if needed == 0 { u64::MAX } else { written[needed - 1] };
         (self.replication.written_here.min(others), level)
     }

@@ -1,11 +1,27 @@
 //! What front ends see of a node.
 
 use super::{LocalTime, Node, NodeId, Report, Room, RoomTime, Span};
+use crate::engine::election::Election;
 use crate::engine::room::Member;
 use crate::engine::status::{
     MemberStatus, NodeStatus, PeerStatus, RoomInReach, RoomStatus, Status, SyncStatus, TermStatus,
 };
 use crate::wire::message::OutputState;
+
+/// What can be looked at without drawing a picture.
+impl Node {
+    /// The room it is in: state and log.
+    #[must_use]
+    pub fn room(&self) -> Option<&Room> {
+        self.room.as_ref()
+    }
+
+    /// Who coordinates that room, as this node sees it.
+    #[must_use]
+    pub fn election(&self) -> Option<&Election> {
+        self.election.as_ref()
+    }
+}
 
 impl Node {
     /// An immutable picture of everything, made anew at each call.

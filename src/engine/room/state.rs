@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{MAX_MEMBERS, MAX_NAME, MAX_RECENT_OPS};
 use crate::base::{NodeId, OpId, RoomId, RoomTime, Span};
+use crate::engine::planted::{self, Bug};
 use crate::engine::playout::plan::PLAN_SPANS;
 use crate::engine::playout::{GainStep, PlannedSpan};
 use crate::engine::status::{PlaybackState, PlaybackStatus, QueueStatus, TrackStatus};
@@ -101,7 +102,9 @@ impl RoomState {
                 "update GrooveBox on all devices to the same version",
             )
         })?;
-        rules::check(self, &entry.op, &body, entry.term.node)?;
+        if !planted::is(Bug::UnvalidatedApply) {
+            rules::check(self, &entry.op, &body, entry.term.node)?;
+        }
         Ok(body)
     }
 
