@@ -11,7 +11,7 @@ use crate::engine::membership::Intent;
 use crate::engine::node::{Input, MemberChange, Notice, Output};
 use crate::engine::transfer::{Failure, Fetch, Have};
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
-use crate::net::{Fetcher, Net};
+use crate::net::{Fetcher, Net, NetError};
 use crate::store::{self, Slow, Store};
 use crate::wire::message::PeerAddress;
 use crate::wire::{Announcement, RoomCard, Track, announce::AnnouncedRoom};
@@ -170,11 +170,11 @@ async fn fetch_verified(fetcher: &Fetcher, library: Library, fetch: Fetch) -> In
     let fetching = fetcher.fetch(from, hash, piece);
     let encoded = match tokio::time::timeout(patience.to_std(), fetching).await {
         Ok(Ok(encoded)) => encoded,
+        Ok(Err(NetError::FetchTimeout)) | Err(_) => return failed(Failure::Timeout),
         Ok(Err(error)) => {
             tracing::debug!(peer = %from.short(), blob = %hash.short(), piece, %error, "no piece");
             return failed(Failure::Refused);
         }
-        Err(_) => return failed(Failure::Timeout),
     };
     let bytes = encoded.len() as u64;
     let accepted =

@@ -104,14 +104,14 @@ impl Replication {
 }
 
 impl Node {
-    /// Makes an operation of this node and brings it on its way. The answer to `request` comes
+    /// Makes an operation of this node and brings it on its way; its name. The answer to `request` comes
     /// when it is acknowledged.
     pub(super) fn propose_own(
         &mut self,
         now: LocalTime,
         request: Option<RequestId>,
         body: &OpBody,
-    ) -> Result<(), Refusal> {
+    ) -> Result<OpId, Refusal> {
         let room = self.room_id().ok_or_else(super::rooms::not_in_room)?;
         let id = self.next_op_id();
         let op = Op::signed(&self.key, room, id, self.room_now(now), body)
@@ -129,7 +129,7 @@ impl Node {
         }
         // Alone, an entry may have been acknowledged while it was ordered.
         self.acknowledge();
-        Ok(())
+        Ok(id)
     }
 
     /// Orders an operation: its place, its instant, the way to everybody. An operation that has
