@@ -18,6 +18,8 @@ pub(crate) fn status() -> Status {
             version: "0.1.0".to_owned(),
             uptime_s: 3725,
             port: 4766,
+            disk_notice: None,
+            twin: None,
         },
         room: Some(room()),
         members: vec![

@@ -41,6 +41,13 @@ pub struct NodeStatus {
     pub uptime_s: u64,
     /// UDP port at which other devices reach it.
     pub port: u16,
+    /// What was found damaged on its disk since its start, and what became of it.
+    #[serde(default)]
+    pub disk_notice: Option<String>,
+    /// Where another device with this one's identity was seen in the last hour: one of the
+    /// two was set up with a copy of the other's state.
+    #[serde(default)]
+    pub twin: Option<String>,
 }
 
 /// The room.

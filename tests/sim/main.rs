@@ -8,6 +8,7 @@ mod draw;
 mod election;
 mod membership;
 mod path;
+mod reigns;
 mod sync;
 mod vectors;
 mod world;
