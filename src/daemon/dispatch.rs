@@ -60,6 +60,9 @@ impl Driver {
             Output::SaveEntries { room, entries } => {
                 kept(self.store.save_entries(room, entries, 0));
             }
+            Output::RewindRoom { room, to_idx } => kept(self.store.rewind(room, to_idx)),
+            Output::SaveOutbox { room, ops } => kept(self.store.save_outbox(room, ops)),
+            Output::DropOutbox { room, ids } => kept(self.store.drop_outbox(room, ids)),
             Output::SavePosition { room, position } => {
                 kept(self.store.save_position(room, stored_position(&position)));
             }
@@ -236,8 +239,14 @@ fn tell(notice: &Notice) {
             tracing::info!(%name, term = n, "following a coordinator");
         }
         Notice::Leaderless => tracing::info!("the coordinator is silent; the music plays on"),
-        Notice::BranchDiscarded { entries } => {
-            tracing::warn!(entries, "two halves of the room met; the shorter history was dropped");
+        Notice::BranchCut { operations } => {
+            tracing::info!(operations, "two halves of the room met; what this one did is offered");
+        }
+        Notice::Dropped { what, why } => {
+            tracing::warn!(%what, %why, "left out when two halves of the room met");
+        }
+        Notice::Disagreed { name } => {
+            tracing::warn!(%name, "had another state of the same log; it is given this one");
         }
         Notice::Member { name, change: MemberChange::Came } => tracing::info!(%name, "came"),
         Notice::Member { name, change: MemberChange::Left } => tracing::info!(%name, "left"),

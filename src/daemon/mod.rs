@@ -269,7 +269,8 @@ fn restored(room: store::LoadedRoom) -> RestoredRoom {
         },
         outage: clock::outage(saved.wall, clock::wall()),
     });
-    RestoredRoom { snapshot: room.snapshot, entries: room.entries, position }
+    let store::LoadedRoom { snapshot, entries, outbox, .. } = room;
+    RestoredRoom { snapshot, entries, outbox, position }
 }
 
 fn output_settings(settings: &Settings) -> Result<OutputSettings, DaemonError> {
@@ -287,13 +288,13 @@ fn open_store(
 ) -> Result<(store::Store, store::Loaded), DaemonError> {
     let on_event = move |event: StoreEvent| {
         let input = match event {
-            StoreEvent::Written { room, idx, .. } => Input::Written { room, idx },
+            StoreEvent::Written { room, idx, chain, .. } => Input::Written { room, idx, chain },
             StoreEvent::NeedsRoom { room } => Input::RoomNotWritten { room },
+            StoreEvent::Synced { room, idx, .. } => Input::Synced { room, idx },
             StoreEvent::Damaged { notice } => {
                 tracing::warn!("{notice}");
                 Input::DiskDamaged { notice }
             }
-            StoreEvent::Synced { .. } => return,
             StoreEvent::Failed { reason, .. } => {
                 tracing::error!(%reason, "the disk does not take the room; it is in memory only");
                 return;

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::base::{LocalTime, Span};
+use crate::engine::planted::{self, Bug};
 
 use super::envelope::{Fit, FrequencyPrior, Legs};
 use super::holdover::{BLOCK, Block, Holdover};
@@ -274,7 +275,10 @@ impl Estimator {
     pub fn coasted(&self, at: LocalTime) -> Option<(Span, f64)> {
         let Solution { at: solved, fit, .. } = self.solution?;
         let primed = self.holdover.is_primed();
-        let frequency = if primed { self.holdover.frequency() } else { fit.frequency };
+        let mut frequency = if primed { self.holdover.frequency() } else { fit.frequency };
+        if planted::is(Bug::ClockBiasSign) {
+            frequency = -frequency;
+        }
         let age = (at - solved).as_secs_f64();
         Some((self.base + Span::from_secs_f64(fit.offset + frequency * age), frequency))
     }

@@ -82,6 +82,11 @@ impl Playback {
     pub(super) fn reset(&mut self) {
         *self = Playback::default();
     }
+
+    /// What was ordered may have had to make way, and is needed again.
+    pub(super) fn forget_orders(&mut self) {
+        self.ordered = None;
+    }
 }
 
 impl Node {
@@ -351,7 +356,7 @@ impl Node {
                 now
             }
         };
-        if self.playback.ordered == Some(segment) {
+        if self.playback.ordered == Some(segment) || self.is_syncing_up(now) {
             return;
         }
         let body = match self.gate(segment, now - since) {
@@ -413,7 +418,7 @@ impl Node {
         if !self.is_coordinator() || self.shutting_down {
             return;
         }
-        if self.pause_after_outage(now) {
+        if self.pause_after_outage(now) || self.is_syncing_up(now) {
             return;
         }
         let Some((settled, _)) = self.settled(now) else { return };

@@ -125,12 +125,14 @@ impl Node {
             return false;
         }
         let goes_on = self.goes_on_by_itself(now);
-        let paused = self.propose_own(now, None, &OpBody::Pause);
+        let guard = self.guard(now);
+        let paused = self.propose_own(now, None, &OpBody::Pause(guard));
         self.playback.standing.held = None;
         if paused.is_ok() && goes_on {
             // It is the operation that a person would have sent, and it is in the log as that
             // of this device.
-            let _ = self.propose_own(now, None, &OpBody::Resume);
+            let guard = self.guard(now);
+            let _ = self.propose_own(now, None, &OpBody::Resume(guard));
         }
         self.refresh_segments(now);
         true
@@ -267,9 +269,10 @@ mod tests {
                 match output {
                     Output::SaveRoom(snapshot) => self.room = Some((*snapshot, Vec::new())),
                     Output::SaveEntries { room, entries } => {
-                        let idx = entries.last().map_or(0, |entry| entry.idx);
+                        let last = entries.last().expect("no write of nothing");
+                        let (idx, chain) = (last.idx, last.chain);
                         self.room.as_mut().expect("a room first").1.extend(entries);
-                        self.node.handle_input(self.now, Input::Written { room, idx });
+                        self.node.handle_input(self.now, Input::Written { room, idx, chain });
                     }
                     Output::SavePosition { position, .. } => {
                         self.position = Some(position);
@@ -293,7 +296,7 @@ mod tests {
             self.boot += 1;
             let (snapshot, entries) = self.room.clone().expect("a room");
             let position = self.position.map(|position| RestoredPosition { position, outage });
-            let room = RestoredRoom { snapshot, entries, position };
+            let room = RestoredRoom { snapshot, entries, outbox: vec![], position };
             // The device was switched on anew: its clock begins anywhere.
             self.now = LocalTime(7_000_000_000);
             self.node = Node::new(config(&self.key, self.boot, Some(room), resume), self.now);
@@ -379,7 +382,7 @@ mod tests {
         }
         assert!(house.status().room.expect("a room").coordinator.is_some());
         let entries = &house.room.as_ref().expect("a room").1;
-        assert!(entries.iter().any(|entry| entry.op.kind == OpBody::Pause.kind()), "by the log");
+        assert!(entries.iter().any(|entry| entry.op.kind == 20), "by the log");
         house.order(Command::Resume);
         house.run(Span::from_secs(2));
         let playback = house.status().playback;

@@ -1,11 +1,27 @@
 //! What front ends see of a node.
 
 use super::{LocalTime, Node, NodeId, Report, Room, RoomTime, Span};
+use crate::engine::election::Election;
 use crate::engine::room::Member;
 use crate::engine::status::{
     MemberStatus, NodeStatus, PeerStatus, RoomInReach, RoomStatus, Status, SyncStatus, TermStatus,
 };
 use crate::wire::message::OutputState;
+
+/// What can be looked at without drawing a picture.
+impl Node {
+    /// The room it is in: state and log.
+    #[must_use]
+    pub fn room(&self) -> Option<&Room> {
+        self.room.as_ref()
+    }
+
+    /// Who coordinates that room, as this node sees it.
+    #[must_use]
+    pub fn election(&self) -> Option<&Election> {
+        self.election.as_ref()
+    }
+}
 
 impl Node {
     /// An immutable picture of everything, made anew at each call.
@@ -59,7 +75,7 @@ impl Node {
 
     /// The hash of the state, made once for each entry: a long queue takes milliseconds, and a
     /// picture is drawn several times a second.
-    fn state_hash(&self, room: &Room) -> [u8; 16] {
+    pub(super) fn state_hash(&self, room: &Room) -> [u8; 16] {
         let place = (room.id(), room.log().chain());
         match self.hashed.get() {
             Some((at, hash)) if at == place => hash,
