@@ -178,7 +178,10 @@ pub(super) fn dial(shared: &Arc<Shared>, address: SocketAddr, node: Option<NodeI
         lock(&shared.dialling.under_way).remove(&address);
         match outcome {
             Ok(greeted) => greeted.run().await,
-            Err(failure) if failure.code == CloseCode::Duplicate => {}
+            // Usually another connection has come up meanwhile. Where none has, the peer has not
+            // yet noticed that its old one is dead, as after a move of this device.
+            Err(Failure { code: CloseCode::Duplicate, .. })
+                if node.is_none_or(|node| shared.link(node).is_some()) => {}
             Err(Failure { code, reason }) => {
                 if code == CloseCode::Own {
                     shared.own_key_seen_at(address).await;

@@ -95,6 +95,11 @@ impl Street {
         ip(&format!("-n {} link set p{k} master {switch}", self.hub()));
     }
 
+    /// Parts the two switches.
+    pub fn part(&self) {
+        ip(&format!("-n {} link set crossA nomaster", self.hub()));
+    }
+
     /// Joins them.
     pub fn heal(&self) {
         ip(&format!("-n {} link set crossA master swA", self.hub()));

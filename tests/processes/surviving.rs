@@ -84,6 +84,56 @@ fn half_of_the_devices_go_at_once() {
 }
 
 #[test]
+fn a_street_in_two_halves_plays_on_both_sides_and_is_one_again() {
+    if !Street::is_possible() {
+        return;
+    }
+    let mut house = House::on_street(4);
+    play_long(&house, 0);
+    house.wait_all("all have the song", |status| status.playback.position_ms > 2_000);
+    house.street().part();
+    let halves = [[0, 2], [1, 3]];
+    for half in halves {
+        house.until("each half has a coordinator in it", LONG, |house| {
+            let ids = half.map(|i| house.daemons[i].status().map(|s| s.node.id));
+            let named = half.map(|i| coordinator_of(&house.daemons[i]));
+            (named[0] == named[1] && ids.iter().any(|id| id.is_some() && *id == named[0]))
+                .then_some(())
+        });
+    }
+    let added = halves.map(|half| {
+        let name = format!("from-{}", house.daemons[half[0]].name);
+        let song = write_song(house.path(), &name, 20);
+        let reply = house.daemons[half[0]].order(&["queue", "add", text(&song)]);
+        assert_eq!(reply["level"], "replicated");
+        name
+    });
+    // The clocks of the two halves drift apart meanwhile.
+    let apart = Instant::now();
+    house.until("half a minute apart", Duration::from_mins(1), |_| {
+        (apart.elapsed() > Duration::from_secs(30)).then_some(())
+    });
+    let healed_at = Instant::now();
+    house.street().heal();
+    house.wait_together();
+    println!("one room {:?} after the street was one again", healed_at.elapsed());
+    house.wait_all("what both halves added is there", |status| {
+        let titles: Vec<&str> =
+            status.queue.iter().map(|entry| entry.track.title.as_str()).collect();
+        added.iter().all(|name| titles.iter().filter(|title| *title == name).count() == 1)
+    });
+    house.wait_further(0, 5_000);
+    let since = clock::now();
+    house.wait_further(0, 4_000);
+    house.stop_all();
+    let recordings: Vec<_> = house.daemons.iter().map(Daemon::recording).collect();
+    for recording in &recordings {
+        assert_no_gap("either half", recording);
+    }
+    assert_in_sync("both halves", &recordings[0], &recordings[1], since, 8);
+}
+
+#[test]
 fn a_coordinator_that_slept_for_a_minute_follows_and_is_in_step() {
     if !Street::is_possible() {
         return;
