@@ -162,6 +162,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("Have", Message::Have { hash: BlobHash([0x33; 32]), pieces: vec![0b101] }),
         ("Ready", Message::Ready { room: ROOM, segment: SegmentId(12) }),
         ("Report", Message::Report(report())),
+        ("Disk", Message::Disk { writes: false }),
     ]
 }
 
@@ -255,6 +256,7 @@ fn message_number(message: &Message) -> u8 {
         Message::Have { .. } => 13,
         Message::Ready { .. } => 14,
         Message::Report(_) => 15,
+        Message::Disk { .. } => 16,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::engine::Status;
 use crate::engine::status::{
-    MemberStatus, NodeStatus, PeerStatus, PlaybackState, PlaybackStatus, QueueStatus, RoomInReach,
-    RoomStatus, SyncStatus, TermStatus, TrackStatus,
+    DiskState, MemberStatus, NodeStatus, PeerStatus, PlaybackState, PlaybackStatus, QueueStatus,
+    RoomInReach, RoomStatus, SyncStatus, TermStatus, TrackStatus,
 };
 use crate::wire::MemberKind;
 use crate::wire::message::{OutputState, SyncState};
@@ -17,6 +17,7 @@ pub(crate) fn status() -> Status {
             version: "0.1.0".to_owned(),
             uptime_s: 3725,
             port: 4766,
+            disk: DiskState::Ok,
             disk_notice: None,
         },
         room: Some(room()),

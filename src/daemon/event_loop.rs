@@ -12,6 +12,7 @@ use crate::base::limits::EVENT_QUEUE;
 use crate::base::{LocalTime, Span};
 use crate::engine::command::{CommandReply, RequestId};
 use crate::engine::node::{Input, Node, Output};
+use crate::engine::status::DiskState;
 use crate::engine::{Command, Status};
 
 /// How often front ends see a new picture while nothing but time changes.
@@ -59,6 +60,7 @@ pub struct EventLoop {
     next_status: LocalTime,
     next_sleep_check: LocalTime,
     slept: Span,
+    disk: DiskState,
 }
 
 impl EventLoop {
@@ -81,6 +83,7 @@ impl EventLoop {
             next_status: now,
             next_sleep_check: now,
             slept: clock::slept(),
+            disk: DiskState::Ok,
         }
     }
 
@@ -130,6 +133,7 @@ impl EventLoop {
             self.node.handle_timeout(now);
         }
         if now >= self.next_status {
+            self.look_at_disk(now);
             self.publish(now);
         }
     }
@@ -141,6 +145,13 @@ impl EventLoop {
         if gap >= SLEPT_AT_LEAST {
             tracing::info!(seconds = gap.as_secs_f64(), "the device slept; looking for the room");
             self.node.handle_input(now, Input::Suspended { gap });
+        }
+    }
+
+    fn look_at_disk(&mut self, now: LocalTime) {
+        let disk = self.driver.store.disk();
+        if disk != std::mem::replace(&mut self.disk, disk) {
+            self.node.handle_input(now, Input::DiskReported(disk));
         }
     }
 

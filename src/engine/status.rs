@@ -41,9 +41,27 @@ pub struct NodeStatus {
     pub uptime_s: u64,
     /// UDP port at which other devices reach it.
     pub port: u16,
+    /// Whether its disk takes what happens.
+    #[serde(default)]
+    pub disk: DiskState,
     /// What was found damaged on its disk since its start, and what became of it.
     #[serde(default)]
     pub disk_notice: Option<String>,
+}
+
+/// Whether a device's disk takes what happens in the room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskState {
+    /// It does.
+    #[default]
+    Ok,
+    /// Not as fast as it happens.
+    Slow,
+    /// It has no space left.
+    Full,
+    /// It reports errors.
+    Failed,
 }
 
 /// The room.

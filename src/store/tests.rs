@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::base::limits::{MAX_KNOWN_PEERS, MAX_OUTBOX, STORE_QUEUE_BYTES};
 use crate::base::{BlobHash, NodeId, OpId, RoomTime, SegmentId, Span, Term};
+use crate::engine::status::DiskState;
 use crate::wire::codec;
 use crate::wire::op::{Genesis, Op};
 
@@ -662,15 +663,20 @@ fn nobody_else_may_read_the_files() {
 fn a_disk_that_cannot_keep_up_is_reported_and_nobody_waits() {
     let disk = Disk::new();
     let (block, blocked) = channel::<()>();
+    let (sender, events) = channel();
     // The first report holds the thread, as a stalled card would.
-    let notify = Box::new(move |_| {
+    let notify = Box::new(move |event| {
         let _ = blocked.recv();
+        let _ = sender.send(event);
     });
     let (store, _) = open(disk.state(), || Ok(vec![1]), notify).expect("opens");
     store.save_room(snapshot(0), 1).expect("the first");
     let large = Snapshot { state: vec![0; STORE_QUEUE_BYTES / 4], ..snapshot(0) };
     let refused = (0..6).map(|_| store.save_room(large.clone(), 2)).find(Result::is_err);
     assert_eq!(refused, Some(Err(Slow)));
-    assert!(store.is_slow());
+    assert_eq!(store.disk(), DiskState::Slow);
     drop(block);
+    // What did not fit is missing in the file: it asks for the room once it has caught up.
+    wait_for(&events, &StoreEvent::NeedsRoom { room: room() });
+    assert_eq!(store.disk(), DiskState::Ok);
 }

@@ -87,6 +87,13 @@ pub enum Message {
     },
     /// How the sender is doing, once a second.
     Report(Report),
+    /// Whether the sender's disk takes entries, said to members when that changes and, while
+    /// it does not, to each that comes. Until then it does. Who does not write does not count
+    /// for acknowledgements.
+    Disk {
+        /// It does.
+        writes: bool,
+    },
 }
 
 /// Who speaks.

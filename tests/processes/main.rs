@@ -7,6 +7,7 @@
 //! | `daemon` | one process: its command line, its status, its end |
 //! | `sound` | music to play, and what the recordings say of its sounding |
 //! | `playing` | one song on all devices, and every order a person can give |
+//! | `disk` | a disk that is full |
 //! | `failing` | devices that die, return or come late |
 //! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
 //! | `refusing` | broken files, wrong usage, a second daemon, no daemon |
@@ -15,6 +16,8 @@
 //! the logs of all daemons once its deadline is over.
 
 mod daemon;
+#[cfg(target_os = "linux")]
+mod disk;
 mod failing;
 mod gathering;
 mod house;

@@ -10,9 +10,11 @@
 //! | `commands.rs` | what a person's request means as an operation |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
 //! | `position.rs` | where the music stood, and goes on, after a house was dark |
+//! | `disk.rs` | what follows when the disk takes nothing |
 //! | `view.rs` | what front ends see |
 
 mod commands;
+mod disk;
 mod playback;
 mod position;
 mod replication;
@@ -28,10 +30,11 @@ use crate::base::rng::Rng;
 use crate::base::{BlobHash, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term};
 use crate::engine::clock::{ClockModel, RoomClock};
 use crate::engine::command::{Command, CommandReply, RequestId};
-use crate::engine::election::{Election, ElectionOutput, Fitness, MemberFacts};
+use crate::engine::election::{Election, ElectionOutput, Fitness, FitnessClass, MemberFacts};
 use crate::engine::membership::{Intent, Membership, MembershipOutput};
 use crate::engine::playout::PlayoutPlan;
 use crate::engine::room::Room;
+use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
 use crate::identity::NodeKey;
 use crate::wire::message::{OutputState, Snapshot, Start};
@@ -165,6 +168,8 @@ pub enum Input {
         /// The room.
         room: RoomId,
     },
+    /// The disk takes what happens, or does not any more.
+    DiskReported(DiskState),
     /// A file of this device was damaged; it goes on without what was in it.
     DiskDamaged {
         /// What happened, for people.
@@ -396,6 +401,8 @@ pub enum Notice {
         /// What it did.
         change: MemberChange,
     },
+    /// The disk takes what happens again, or does not any more.
+    Disk(DiskState),
     /// A track could not be played.
     TrackFailed {
         /// Its title.
@@ -424,6 +431,8 @@ struct Peer {
     report: Option<(Report, LocalTime)>,
     ready: BTreeSet<SegmentId>,
     said_bye: bool,
+    /// Its disk takes entries: it counts for acknowledgements.
+    writes: bool,
 }
 
 /// A room, and the chain value at the end of its log: equal places have equal states.
@@ -459,6 +468,7 @@ pub struct Node {
     next_report: LocalTime,
     next_tick: LocalTime,
     shutting_down: bool,
+    disk: DiskState,
     disk_notice: Option<String>,
     knew_time: bool,
     /// The hash of the state at a place of a room's log.
@@ -506,6 +516,7 @@ impl Node {
             next_report: now,
             next_tick: now,
             shutting_down: false,
+            disk: DiskState::Ok,
             disk_notice: None,
             knew_time: false,
             hashed: Cell::new(None),
@@ -583,6 +594,7 @@ impl Node {
             Input::CommandReceived { id, command } => self.command_received(now, id, command),
             Input::Written { room, idx } => self.written(room, idx),
             Input::RoomNotWritten { room } => self.rewrite(room),
+            Input::DiskReported(disk) => self.disk_reported(now, disk),
             Input::DiskDamaged { notice } => self.disk_notice = Some(notice),
             Input::BlobOpened { hash, have } => self.blob_opened(hash, have),
             Input::PieceNeeded { hash, piece } => self.transfer.need(&hash, piece),
@@ -651,6 +663,7 @@ impl Node {
             report: None,
             ready: BTreeSet::new(),
             said_bye: false,
+            writes: true,
         };
         self.peers.insert(peer, state);
         self.outputs.push_back(Output::RememberPeer {
@@ -686,6 +699,9 @@ impl Node {
         for message in self.holdings_for_greeting() {
             self.send(peer, message);
         }
+        if !self.writes() {
+            self.send(peer, Message::Disk { writes: false });
+        }
     }
 
     fn message_received(&mut self, now: LocalTime, from: NodeId, message: Message) {
@@ -716,6 +732,7 @@ impl Node {
                 self.transfer.peer_has(from, hash, Have::from_wire(pieces));
             }
             Message::Ready { room, segment } => self.ready_received(now, from, room, segment),
+            Message::Disk { writes } => self.peer_disk_reported(from, writes),
             Message::Report(report) => {
                 if let Some(peer) = self.peers.get_mut(&from) {
                     peer.report = Some((report, now));
@@ -969,7 +986,10 @@ impl Node {
     fn score(&self, now: LocalTime) -> u16 {
         let clock = self.clock.stats(now);
         let following = !self.clock.is_leading() && clock.samples > 0;
+        // Who cannot keep what it orders should order only if there is nobody else.
+        let class = if self.writes() { FitnessClass::Normal } else { FitnessClass::LastResort };
         let fitness = Fitness {
+            class,
             uptime: now - self.started,
             rtt: following.then_some(clock.rtt_avg),
             jitter: following.then_some(clock.lateness_q999),

@@ -382,7 +382,7 @@ impl Node {
     }
 
     /// Answers for every entry that enough disks have.
-    fn acknowledge(&mut self) {
+    pub(super) fn acknowledge(&mut self) {
         if !self.is_coordinator() {
             return;
         }
@@ -408,14 +408,16 @@ impl Node {
             self.election.as_ref().map(|election| election.live().clone()).unwrap_or_default();
         let mut written = live
             .iter()
-            .filter(|node| **node != self.me)
+            .filter(|node| **node != self.me && self.counts(node))
             .map(|node| self.replication.progress.get(node).map_or(0, |p| p.written))
             .collect::<Vec<_>>();
         written.sort_unstable_by(|a, b| b.cmp(a));
         let needed = written.len().min(REPLICAS);
         let level = if needed == 0 { Level::Local } else { Level::Replicated };
         let others = if needed == 0 { u64::MAX } else { written[needed - 1] };
-        (self.replication.written_here.min(others), level)
+        let here =
+            if self.must_write(needed == 0) { self.replication.written_here } else { u64::MAX };
+        (here.min(others), level)
     }
 
     pub(super) fn propose_received(&mut self, now: LocalTime, from: NodeId, op: Op) {

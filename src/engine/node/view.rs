@@ -33,6 +33,7 @@ impl Node {
             uptime_s: u64::try_from((now - self.started).0 / 1_000_000_000).unwrap_or(0),
             // The driver knows it, and fills it in.
             port: 0,
+            disk: self.disk,
             disk_notice: self.disk_notice.clone(),
         }
     }
