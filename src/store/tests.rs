@@ -680,3 +680,35 @@ fn a_disk_that_cannot_keep_up_is_reported_and_nobody_waits() {
     wait_for(&events, &StoreEvent::NeedsRoom { room: room() });
     assert_eq!(store.disk(), DiskState::Ok);
 }
+
+#[test]
+fn a_hundred_thousand_entries_need_no_more_space_than_a_few_thousand() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let dir = dir.expect("a directory");
+    let (base, room) = snapshot_of(&[], 0);
+    let (mut file, _) = room_file::RoomFile::open(dir.path(), room).expect("opens");
+    file.transact(|write| write.replace(&base)).expect("written");
+    let (mut last, mut most) = (Vec::new(), 0);
+    for thousand in 0..100 {
+        for _ in 0..20 {
+            let new = entries_with(&last, 50, 200, 5);
+            file.transact(|write| new.iter().try_for_each(|e| write.append(e).map(drop)))
+                .expect("written");
+            last = new.last().cloned().into_iter().collect();
+        }
+        // As the engine does every thousand entries; the state of a full room is 2 MiB.
+        let idx = last[0].idx;
+        assert_eq!(idx, (thousand + 1) * 1000);
+        let state = vec![9; 2 * 1024 * 1024];
+        let snapshot = Snapshot { state, ..snapshot_of(&last, idx).0 };
+        file.transact(|write| write.compact(&snapshot)).expect("written");
+        let sizes = fs::read_dir(dir.path())
+            .expect("listed")
+            .map(|file| file.and_then(|file| file.metadata()).expect("readable").len());
+        most = most.max(sizes.sum::<u64>());
+    }
+    println!("{most} bytes at most");
+    // Two states, a thousand entries and a journal that is cut back to 4 MiB.
+    assert!(most < 16 * 1024 * 1024, "{most} bytes");
+    assert_eq!(file.tip().expect("entries").idx, 100_000);
+}
