@@ -199,6 +199,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("Safe", Message::Safe { room: ROOM, term: TERM, replicated: 9, durable: 7 }),
         ("Agree", Message::Agree(agreement)),
         ("Resync", Message::Resync { room: ROOM, member: NODE }),
+        ("Disk", Message::Disk { writes: false }),
     ]
 }
 
@@ -306,6 +307,7 @@ fn message_number(message: &Message) -> u8 {
         Message::Safe { .. } => 23,
         Message::Agree(_) => 24,
         Message::Resync { .. } => 25,
+        Message::Disk { .. } => 26,
     }
 }
 

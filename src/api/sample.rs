@@ -2,9 +2,9 @@
 
 use crate::engine::Status;
 use crate::engine::status::{
-    DroppedStatus, LogEntryStatus, LogStatus, MemberStatus, NodeStatus, PeerStatus, PlaybackState,
-    PlaybackStatus, QueueStatus, RoomInReach, RoomStatus, SyncStatus, TermStatus, TrackStatus,
-    WaitingStatus,
+    DiskState, DroppedStatus, LogEntryStatus, LogStatus, MemberStatus, NodeStatus, PeerStatus,
+    PlaybackState, PlaybackStatus, QueueStatus, RoomInReach, RoomStatus, SyncStatus, TermStatus,
+    TrackStatus, WaitingStatus,
 };
 use crate::wire::MemberKind;
 use crate::wire::message::{Level, OutputState, SyncState};
@@ -18,6 +18,7 @@ pub(crate) fn status() -> Status {
             version: "0.1.0".to_owned(),
             uptime_s: 3725,
             port: 4766,
+            disk: DiskState::Ok,
             disk_notice: None,
             twin: None,
             wifi_power_save: None,

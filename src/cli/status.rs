@@ -11,7 +11,7 @@ use super::table::{Column, Tone, cell, clip, table, word};
 use super::text::{clock, plain, with_error};
 use super::watch::{View, WatchArgs, watch};
 use crate::engine::Status;
-use crate::engine::status::{MemberStatus, PlaybackState, PlaybackStatus};
+use crate::engine::status::{DiskState, MemberStatus, PlaybackState, PlaybackStatus};
 use crate::wire::message::OutputState;
 
 /// Entries of the queue that are shown; `groovebox queue` shows all.
@@ -26,7 +26,9 @@ pub(super) async fn run(args: &WatchArgs, session: &mut Session) -> Result<(), F
 }
 
 pub(super) fn lines(status: &Status, look: Look) -> Vec<String> {
-    let mut lines = vec![clip(&room_line(status), look), String::new()];
+    let mut lines = vec![clip(&room_line(status), look)];
+    lines.extend(disk_lines(status, look));
+    lines.push(String::new());
     lines.extend(playback_lines(&status.playback, look));
     lines.push(String::new());
     lines.extend(member_lines(status, look));
@@ -70,6 +72,22 @@ fn room_line(status: &Status) -> String {
     let locked = if room.locked { " · locked" } else { "" };
     let coordinator = coordinator_name(status).unwrap_or("none");
     format!("{} · {}{locked} · {devices} · coordinator {coordinator}", room.name, room.code)
+}
+
+/// What a person should know of this device's disk, if anything.
+fn disk_lines(status: &Status, look: Look) -> Vec<String> {
+    let trouble = match status.node.disk {
+        DiskState::Ok => None,
+        DiskState::Slow => Some("too slow"),
+        DiskState::Full => Some("full: make space"),
+        DiskState::Failed => Some("failing: the log says why"),
+    };
+    let name = &status.node.name;
+    let trouble = trouble.map(|what| {
+        format!("the disk of {name} is {what}; what happens is in memory and with the others")
+    });
+    let all = trouble.into_iter().chain(status.node.disk_notice.clone());
+    all.map(|line| clip(&line, look)).collect()
 }
 
 fn playback_lines(playback: &PlaybackStatus, look: Look) -> Vec<String> {

@@ -14,6 +14,7 @@ use crate::api::tests::Served;
 use crate::api::{Event, sample};
 use crate::base::{EntryId, Span};
 use crate::engine::command::{SeekTo, VolumeChange};
+use crate::engine::status::DiskState;
 use crate::engine::{Command, Status};
 use crate::wire::{Refusal, RefusalCode};
 
@@ -256,6 +257,17 @@ fn colours_only_where_they_are_wanted() {
     let colour = Look { colour: Colour::Ansi, ..Look::PLAIN };
     assert!(!live_lines(&status, Look::PLAIN).concat().contains('\x1b'));
     assert!(live_lines(&status, colour).concat().contains("\x1b["));
+}
+
+#[test]
+fn a_disk_in_trouble_is_told_under_the_room() {
+    let mut status = sample::status();
+    assert_eq!(status::lines(&status, Look::PLAIN)[1], "");
+    status.node.disk = DiskState::Full;
+    status.node.disk_notice = Some("a file was damaged".into());
+    let lines = status::lines(&status, Look::PLAIN);
+    assert!(lines[1].starts_with("the disk of kitchen is full: make space"), "{}", lines[1]);
+    assert_eq!(lines[2..4], ["a file was damaged", ""]);
 }
 
 #[test]

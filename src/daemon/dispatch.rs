@@ -10,6 +10,7 @@ use crate::base::{BlobHash, NodeId, SegmentId, pcm};
 use crate::engine::Status;
 use crate::engine::membership::Intent;
 use crate::engine::node::{Input, MemberChange, Notice, Output, Position};
+use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have};
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
 use crate::net::{Fetcher, Net, NetError};
@@ -200,11 +201,11 @@ async fn fetch_verified(fetcher: &Fetcher, library: Library, fetch: Fetch) -> In
     }
 }
 
-/// The disk may be too slow for what happens. The room lives on in memory; the next entries do
-/// not continue what the disk has then, and the whole room is written again.
+/// The disk may be too slow for what happens. The room lives on in memory; the store says that
+/// it is slow, and asks for the whole room once it has caught up.
 fn kept(queued: Result<(), Slow>) {
     if queued.is_err() {
-        tracing::warn!("the disk is too slow for the room's changes; they are in memory only");
+        tracing::debug!("a change found no place in the disk's queue");
     }
 }
 
@@ -256,6 +257,18 @@ fn tell(notice: &Notice) {
             "another device uses this device's identity; remove the state directory of the one \
              that is the copy and start it again"
         ),
+        Notice::Disk(DiskState::Ok) => tracing::info!("the disk takes what happens again"),
+        Notice::Disk(disk) => {
+            let what = match disk {
+                DiskState::Full => "full",
+                DiskState::Slow => "too slow",
+                DiskState::Failed | DiskState::Ok => "failing",
+            };
+            tracing::warn!(
+                "the disk is {what}; the music plays on, and what happens in the room is kept in \
+                 memory and by the other devices until it is well again"
+            );
+        }
         Notice::TrackFailed { title, reason } => {
             tracing::warn!(track = %title, %reason, "cannot be played here");
         }

@@ -12,6 +12,7 @@ use crate::base::limits::EVENT_QUEUE;
 use crate::base::{LocalTime, Span};
 use crate::engine::command::{CommandReply, RequestId};
 use crate::engine::node::{Input, Node, Output};
+use crate::engine::status::DiskState;
 use crate::engine::status::LogStatus;
 use crate::engine::{Command, Status};
 
@@ -62,6 +63,7 @@ pub struct EventLoop {
     next_status: LocalTime,
     next_sleep_check: LocalTime,
     slept: Span,
+    disk: DiskState,
 }
 
 impl EventLoop {
@@ -84,6 +86,7 @@ impl EventLoop {
             next_status: now,
             next_sleep_check: now,
             slept: clock::slept(),
+            disk: DiskState::Ok,
         }
     }
 
@@ -135,6 +138,7 @@ impl EventLoop {
             self.node.handle_timeout(now);
         }
         if now >= self.next_status {
+            self.look_at_disk(now);
             self.publish(now);
         }
     }
@@ -146,6 +150,13 @@ impl EventLoop {
         if gap >= SLEPT_AT_LEAST {
             tracing::info!(seconds = gap.as_secs_f64(), "the device slept; looking for the room");
             self.node.handle_input(now, Input::Suspended { gap });
+        }
+    }
+
+    fn look_at_disk(&mut self, now: LocalTime) {
+        let disk = self.driver.store.disk();
+        if disk != std::mem::replace(&mut self.disk, disk) {
+            self.node.handle_input(now, Input::DiskReported(disk));
         }
     }
 

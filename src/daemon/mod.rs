@@ -296,7 +296,7 @@ fn open_store(
                 Input::DiskDamaged { notice }
             }
             StoreEvent::Failed { reason, .. } => {
-                tracing::error!(%reason, "the disk does not take the room; it is in memory only");
+                tracing::warn!(%reason, "the disk refused something; it is tried again");
                 return;
             }
         };

@@ -44,6 +44,9 @@ pub struct NodeStatus {
     /// Whether its radio sleeps between packets, which makes it answer late; nothing without
     /// a radio.
     pub wifi_power_save: Option<PowerSave>,
+    /// Whether its disk takes what happens.
+    #[serde(default)]
+    pub disk: DiskState,
     /// What was found damaged on its disk since its start, and what became of it.
     #[serde(default)]
     pub disk_notice: Option<String>,
@@ -63,6 +66,21 @@ pub enum PowerSave {
     Off,
     /// It does not tell.
     Unknown,
+}
+
+/// Whether a device's disk takes what happens in the room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskState {
+    /// It does.
+    #[default]
+    Ok,
+    /// Not as fast as it happens.
+    Slow,
+    /// It has no space left.
+    Full,
+    /// It reports errors.
+    Failed,
 }
 
 /// The room.

@@ -1,17 +1,17 @@
 //! The front of this folder: files go in, tracks come out; pieces go in and out; tracks become
 //! sound. Every method may block on the disk and is called from threads that may.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::cache::{Accepted, Cache, Holding};
 use super::error::MediaError;
 use super::format::{self, Bytes, FileSource, Layout};
+use super::index::Index;
 use super::stream::{self, StreamHandle, StreamHooks};
 use super::tags::{Tags, clean};
 use crate::base::BlobHash;
@@ -22,20 +22,17 @@ use crate::wire::{Codec, Track};
 /// Bytes between two reports of progress.
 const PROGRESS_STEP: u64 = 1024 * 1024;
 
-/// Files that are known again without being read.
-const MAX_KNOWN_FILES: usize = 4096;
-
 /// The music that this device holds. Clones share it.
 #[derive(Clone)]
 pub struct Library {
     cache: Arc<Cache>,
-    known: Arc<Mutex<BTreeMap<FileMark, Track>>>,
+    index: Arc<Index>,
 }
 
 /// What changes when a file's content does: device, inode, size, and the times at which its
 /// content and its entry were last changed, in ns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct FileMark {
+pub(super) struct FileMark {
     device: u64,
     inode: u64,
     size: u64,
@@ -56,6 +53,15 @@ impl FileMark {
     }
 }
 
+impl FileMark {
+    /// As the index has it.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let unsigned = [self.device, self.inode, self.size].map(u64::to_be_bytes);
+        let times = [self.modified.0, self.modified.1, self.changed.0, self.changed.1];
+        [unsigned.concat(), times.map(i64::to_be_bytes).concat()].concat()
+    }
+}
+
 impl Library {
     /// Opens the cache in `cache_dir` and takes stock of it. Partial blobs are verified, which
     /// reads them once.
@@ -64,12 +70,13 @@ impl Library {
     ///
     /// When the directory cannot be made or read.
     pub fn open(cache_dir: &Path) -> Result<Library, MediaError> {
-        Ok(Library { cache: Arc::new(Cache::open(cache_dir)?), known: Arc::default() })
+        let cache = Arc::new(Cache::open(cache_dir)?);
+        Ok(Library { cache, index: Arc::new(Index::open(cache_dir)) })
     }
 
     /// Takes a file in: reads its tags and its exact audible length, hashes it and copies it
     /// into the cache. `progress` is told bytes done and bytes in all. A file that was taken in
-    /// before and has not changed since is known at once.
+    /// before and has not changed since is known at once, after a restart too.
     ///
     /// # Errors
     ///
@@ -87,19 +94,14 @@ impl Library {
         let track = self.read(path, progress)?;
         // A mark taken before the reading: a change meanwhile gives another one.
         if let Some(mark) = mark {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.len() >= MAX_KNOWN_FILES {
-                known.pop_first();
-            }
-            known.insert(mark, track.clone());
+            self.index.remember(&mark, &track);
         }
         Ok(track)
     }
 
     /// The track of a file that has not changed, if the cache still holds it.
     fn recall(&self, mark: &FileMark) -> Option<Track> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let track = known.get(mark)?.clone();
+        let track = self.index.recall(mark)?;
         (self.holds(&track.hash) == Holding::Complete).then_some(track)
     }
 
@@ -322,6 +324,39 @@ mod tests {
         let (second, read) = bytes_read(&library);
         assert_ne!(second.hash, first.hash);
         assert_eq!(read, second.size);
+    }
+
+    #[test]
+    fn a_file_is_known_after_a_restart_unless_the_index_or_the_blob_is_lost() {
+        let (library, dir) = library();
+        let file = dir.path().join("song.flac");
+        std::fs::copy(path("stereo.flac"), &file).expect("copied");
+        let bytes_read = |library: &Library| {
+            let mut told = 0;
+            let track = library.import(&file, &mut |done, _| told = done).expect("a song");
+            (track, told)
+        };
+        let (track, _) = bytes_read(&library);
+        drop(library);
+        let reopened = || Library::open(dir.path()).expect("opens");
+        assert_eq!(bytes_read(&reopened()), (track.clone(), 0));
+        let index = dir.path().join("media.db");
+        let spoil: [&dyn Fn(); 3] = [
+            &|| std::fs::remove_file(&index).expect("removed"),
+            &|| std::fs::write(&index, [0xA5; 20_000]).expect("spoiled"),
+            &|| {
+                let later = rusqlite::Connection::open(&index).expect("opens");
+                later.pragma_update(None, "user_version", 99).expect("raised");
+            },
+        ];
+        for spoil in spoil {
+            spoil();
+            assert_eq!(bytes_read(&reopened()), (track.clone(), track.size), "read again");
+            assert_eq!(bytes_read(&reopened()), (track.clone(), 0), "and known again");
+        }
+        let blob = reopened().cache.find(&track.hash).expect("is there");
+        reopened().cache.discard(&blob);
+        assert_eq!(bytes_read(&reopened()), (track.clone(), track.size), "the blob is gone");
     }
 
     fn import(library: &Library, name: &str) -> Result<Track, MediaError> {

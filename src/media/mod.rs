@@ -18,6 +18,7 @@
 pub mod cache;
 pub mod error;
 pub mod format;
+mod index;
 pub mod library;
 pub mod scan;
 pub mod stream;

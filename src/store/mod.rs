@@ -20,6 +20,7 @@
 //!
 //! The store understands places and chain values, not what the entries mean.
 
+mod health;
 mod history;
 mod identity_text;
 mod node_file;
@@ -188,8 +189,8 @@ pub enum StoreEvent {
         /// A sentence for people.
         notice: String,
     },
-    /// Something could not be written and is lost to the disk. For a room: save the whole
-    /// room when it may work again.
+    /// Something could not be written. It is tried again; once it works, the whole room is
+    /// asked for. Told once, however long that takes.
     Failed {
         /// The room, if it was one's.
         room: Option<RoomId>,

@@ -110,6 +110,12 @@ impl NodeFile {
         Ok((file, Ident { key, boot, notice }))
     }
 
+    /// Writes something and waits until the disk has it.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        let sql = "UPDATE ident SET boot = boot";
+        self.conn.execute(sql, []).map(drop).map_err(of(&self.path))
+    }
+
     pub fn peers(&self) -> Result<Vec<PeerAddress>, StoreError> {
         let read = || {
             let sql = "SELECT node, name, addresses FROM peer ORDER BY saved DESC LIMIT ?1";

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::base::limits::{MAX_KNOWN_PEERS, MAX_OUTBOX, STORE_QUEUE_BYTES};
 use crate::base::{BlobHash, NodeId, OpId, RoomTime, SegmentId, Span, Term};
+use crate::engine::status::DiskState;
 use crate::wire::codec;
 use crate::wire::op::{Genesis, Op};
 
@@ -662,15 +663,52 @@ fn nobody_else_may_read_the_files() {
 fn a_disk_that_cannot_keep_up_is_reported_and_nobody_waits() {
     let disk = Disk::new();
     let (block, blocked) = channel::<()>();
+    let (sender, events) = channel();
     // The first report holds the thread, as a stalled card would.
-    let notify = Box::new(move |_| {
+    let notify = Box::new(move |event| {
         let _ = blocked.recv();
+        let _ = sender.send(event);
     });
     let (store, _) = open(disk.state(), || Ok(vec![1]), notify).expect("opens");
     store.save_room(snapshot(0), 1).expect("the first");
     let large = Snapshot { state: vec![0; STORE_QUEUE_BYTES / 4], ..snapshot(0) };
     let refused = (0..6).map(|_| store.save_room(large.clone(), 2)).find(Result::is_err);
     assert_eq!(refused, Some(Err(Slow)));
-    assert!(store.is_slow());
+    assert_eq!(store.disk(), DiskState::Slow);
     drop(block);
+    // What did not fit is missing in the file: it asks for the room once it has caught up.
+    wait_for(&events, &StoreEvent::NeedsRoom { room: room() });
+    assert_eq!(store.disk(), DiskState::Ok);
+}
+
+#[test]
+fn a_hundred_thousand_entries_need_no_more_space_than_a_few_thousand() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let dir = dir.expect("a directory");
+    let (base, room) = snapshot_of(&[], 0);
+    let (mut file, _) = room_file::RoomFile::open(dir.path(), room).expect("opens");
+    file.transact(|write| write.replace(&base)).expect("written");
+    let (mut last, mut most) = (Vec::new(), 0);
+    for thousand in 0..100 {
+        for _ in 0..20 {
+            let new = entries_with(&last, 50, 200, 5);
+            file.transact(|write| new.iter().try_for_each(|e| write.append(e).map(drop)))
+                .expect("written");
+            last = new.last().cloned().into_iter().collect();
+        }
+        // As the engine does every thousand entries; the state of a full room is 2 MiB.
+        let idx = last[0].idx;
+        assert_eq!(idx, (thousand + 1) * 1000);
+        let state = vec![9; 2 * 1024 * 1024];
+        let snapshot = Snapshot { state, ..snapshot_of(&last, idx).0 };
+        file.transact(|write| write.compact(&snapshot)).expect("written");
+        let sizes = fs::read_dir(dir.path())
+            .expect("listed")
+            .map(|file| file.and_then(|file| file.metadata()).expect("readable").len());
+        most = most.max(sizes.sum::<u64>());
+    }
+    println!("{most} bytes at most");
+    // Two states, a thousand entries and a journal that is cut back to 4 MiB.
+    assert!(most < 16 * 1024 * 1024, "{most} bytes");
+    assert_eq!(file.tip().expect("entries").idx, 100_000);
 }

@@ -3,25 +3,28 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
-
+use super::health::{self, Health};
 use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
 use super::{
     HistoryRow, Intent, NodeFile, SavedPosition, StoreError, StoreEvent, history, room_path,
 };
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
+use crate::engine::status::DiskState;
 use crate::wire::codec;
 use crate::wire::message::{PeerAddress, Snapshot};
 use crate::wire::op::{Entry, Op};
 
 /// How long what has been written may wait for its sync. A power cut loses no more than this.
 const SYNC_EVERY: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether a disk that refused takes something again.
+const RETRY_EVERY: Duration = Duration::from_secs(2);
 
 /// Jobs written in one go. While one commit runs the next ones gather, so that a busy room
 /// costs fewer commits and a quiet one no delay.
@@ -42,11 +45,11 @@ pub struct Store {
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     queued_bytes: Arc<AtomicUsize>,
-    slow: AtomicBool,
+    health: Arc<Health>,
     rooms: PathBuf,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Job {
     Entries { room: RoomId, entries: Vec<Entry>, ticket: u64 },
     Rewind { room: RoomId, to_idx: u64 },
@@ -115,7 +118,12 @@ impl Store {
     ) -> Result<Store, StoreError> {
         let (sender, receiver) = sync_channel(STORE_QUEUE);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let health = Arc::new(Health::default());
         let writer = Writer {
+            health: Arc::clone(&health),
+            trouble: None,
+            kept: Vec::new(),
+            last_room: None,
             node,
             rooms: rooms.clone(),
             open: None,
@@ -132,8 +140,7 @@ impl Store {
                 path: rooms.clone(),
                 source,
             })?;
-        let slow = AtomicBool::new(false);
-        Ok(Store { jobs: Some(sender), thread: Some(thread), queued_bytes, slow, rooms })
+        Ok(Store { jobs: Some(sender), thread: Some(thread), queued_bytes, health, rooms })
     }
 
     /// Adds entries to a room's log. `ticket` comes back with the reports. What does not
@@ -211,11 +218,12 @@ impl Store {
         self.enqueue(Job::Intent(intent))
     }
 
-    /// Whether the last attempt to enqueue failed. A node that is slow should not count for
-    /// acknowledgements.
+    /// How the disk is doing. While it is not well, what happens is in memory only, and the
+    /// node should not count for acknowledgements; once it is well again and something is
+    /// missing in a room's file, [`StoreEvent::NeedsRoom`] asks for it.
     #[must_use]
-    pub fn is_slow(&self) -> bool {
-        self.slow.load(Ordering::Relaxed)
+    pub fn disk(&self) -> DiskState {
+        self.health.state()
     }
 
     fn enqueue(&self, job: Job) -> Result<(), Slow> {
@@ -228,8 +236,11 @@ impl Store {
         if !sent {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-        self.slow.store(!sent, Ordering::Relaxed);
-        if sent { Ok(()) } else { Err(Slow) }
+        if sent {
+            return Ok(());
+        }
+        self.health.overran();
+        Err(Slow)
     }
 }
 
@@ -250,13 +261,29 @@ struct Unsynced {
     due: Instant,
 }
 
+/// The disk has refused something.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    /// The room that its file lacks something of.
+    room: Option<RoomId>,
+    next_try: Instant,
+    /// The last look went well: what comes is written again, and the first success ends it.
+    hopeful: bool,
+}
+
 enum Wake {
     Job(Job),
     SyncDue,
+    RetryDue,
     Closed,
 }
 
 struct Writer {
+    health: Arc<Health>,
+    trouble: Option<Trouble>,
+    /// What a whole room does not contain and must not be lost while the disk refuses.
+    kept: Vec<Job>,
+    last_room: Option<RoomId>,
     node: NodeFile,
     rooms: PathBuf,
     /// The room written last. A node is in one room at a time.
@@ -271,44 +298,152 @@ struct Writer {
 impl Writer {
     fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            match self.wait(jobs) {
-                Wake::Job(job) => self.write(&gather(job, jobs)),
+            let wake = self.wait(jobs);
+            self.health.begin();
+            match wake {
+                Wake::Job(job) => self.take(&gather(job, jobs)),
                 Wake::SyncDue => self.sync(),
+                Wake::RetryDue => self.retry(),
                 Wake::Closed => break,
             }
+            self.health.end();
+        }
+        if self.trouble.is_some() {
+            self.retry();
         }
         self.sync();
     }
 
     fn wait(&self, jobs: &Receiver<Job>) -> Wake {
-        let Some(unsynced) = self.unsynced else {
+        let sync = self.unsynced.map(|unsynced| unsynced.due);
+        let retry = self.trouble.map(|trouble| trouble.next_try);
+        let Some(due) = sync.into_iter().chain(retry).min() else {
             return jobs.recv().map_or(Wake::Closed, Wake::Job);
         };
-        let left = unsynced.due.saturating_duration_since(Instant::now());
+        let what_is_due = if sync == Some(due) { Wake::SyncDue } else { Wake::RetryDue };
+        let left = due.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Wake::SyncDue;
+            return what_is_due;
         }
         match jobs.recv_timeout(left) {
             Ok(job) => Wake::Job(job),
-            Err(RecvTimeoutError::Timeout) => Wake::SyncDue,
+            Err(RecvTimeoutError::Timeout) => what_is_due,
             Err(RecvTimeoutError::Disconnected) => Wake::Closed,
+        }
+    }
+
+    fn take(&mut self, batch: &[Job]) {
+        self.write(batch);
+        let bytes = batch.iter().map(Job::bytes).sum();
+        let queued = self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        // The queue was too long for a while; now it is empty, and its end is in the file.
+        if queued == bytes && self.trouble.is_none() && self.health.caught_up() {
+            if let Some(room) = self.last_room {
+                (self.notify)(StoreEvent::NeedsRoom { room });
+            }
         }
     }
 
     fn write(&mut self, batch: &[Job]) {
         for jobs in batch.chunk_by(|a, b| a.target() == b.target()) {
             let target = jobs[0].target();
+            if let Target::Room(room) = target {
+                self.last_room = Some(room);
+            }
+            if self.trouble.is_some_and(|trouble| !trouble.hopeful) {
+                self.keep(jobs);
+                continue;
+            }
             let written = match target {
                 Target::Room(room) => self.write_room(room, jobs),
                 Target::Files(room) => self.forget(room),
                 Target::Node => jobs.iter().try_for_each(|job| self.write_node(job)),
             };
-            if let Err(error) = written {
-                self.failed(target, &error);
+            match written {
+                // The room that lacks something, or all there was: it is over.
+                Ok(()) if self.ends_trouble(target) => self.recovered(),
+                Ok(()) => {}
+                Err(error) => {
+                    self.failed(target, &error);
+                    self.keep(jobs);
+                }
             }
         }
-        let bytes = batch.iter().map(Job::bytes).sum();
-        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Holds on to what is to be written once the disk takes something again. Of a room's log
+    /// nothing: it comes as a whole then.
+    fn keep(&mut self, jobs: &[Job]) {
+        for job in jobs {
+            match job {
+                Job::Entries { room, .. }
+                | Job::Rewind { room, .. }
+                | Job::Replace { room, .. }
+                | Job::Compact { room, .. } => {
+                    if let Some(trouble) = &mut self.trouble {
+                        trouble.room = Some(*room);
+                    }
+                    continue;
+                }
+                Job::Position { .. } => {
+                    self.kept.retain(|old| !matches!(old, Job::Position { .. }))
+                }
+                Job::Intent(_) => self.kept.retain(|old| !matches!(old, Job::Intent(_))),
+                _ => {}
+            }
+            if self.kept.len() < STORE_QUEUE {
+                self.kept.push(job.clone());
+            }
+        }
+    }
+
+    /// Looks whether the disk takes something again; then asks for what it lacks.
+    fn retry(&mut self) {
+        let Some(trouble) = self.trouble else { return };
+        let looked = self.probe(trouble.room);
+        let kept = match looked {
+            Ok(()) => std::mem::take(&mut self.kept),
+            Err(_) => Vec::new(),
+        };
+        self.trouble = Some(Trouble {
+            next_try: Instant::now() + RETRY_EVERY,
+            hopeful: looked.is_ok(),
+            ..trouble
+        });
+        if looked.is_err() {
+            return;
+        }
+        // Two looks in a row, and nothing that was to be written.
+        let idle = trouble.hopeful && kept.is_empty();
+        match trouble.room {
+            Some(room) if !trouble.hopeful => (self.notify)(StoreEvent::NeedsRoom { room }),
+            _ => {}
+        }
+        self.write(&kept);
+        if idle || trouble.room.is_none() && self.trouble.is_some_and(|trouble| trouble.hopeful) {
+            self.recovered();
+        }
+    }
+
+    /// A small write that reaches the disk.
+    fn probe(&mut self, room: Option<RoomId>) -> Result<(), StoreError> {
+        match room {
+            Some(room) => self.room_file(room)?.sync(),
+            None => self.node.probe(),
+        }
+    }
+
+    fn ends_trouble(&self, target: Target) -> bool {
+        self.trouble.is_some_and(|trouble| match (trouble.room, target) {
+            (Some(_), Target::Room(_)) | (None, _) => true,
+            (Some(_), Target::Files(_) | Target::Node) => false,
+        })
+    }
+
+    fn recovered(&mut self) {
+        if self.trouble.take().is_some() {
+            self.health.set_trouble(DiskState::Ok);
+        }
     }
 
     fn write_room(&mut self, room: RoomId, jobs: &[Job]) -> Result<(), StoreError> {
@@ -393,8 +528,18 @@ impl Writer {
             }
             Target::Node => None,
         };
-        warn!(%error, "could not write to the state directory; a restart would not know this");
-        (self.notify)(StoreEvent::Failed { room, reason: error.to_string() });
+        let state = health::diagnosis(error, &self.rooms);
+        self.health.set_trouble(state);
+        let before = self.trouble;
+        self.trouble = Some(Trouble {
+            room: room.or(before.and_then(|before| before.room)),
+            next_try: Instant::now() + RETRY_EVERY,
+            hopeful: false,
+        });
+        if before.is_none() {
+            let reason = error.to_string();
+            (self.notify)(StoreEvent::Failed { room, reason });
+        }
     }
 }
 

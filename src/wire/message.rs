@@ -168,6 +168,13 @@ pub enum Message {
         /// Whom.
         member: NodeId,
     },
+    /// Whether the sender's disk takes entries, said to members when that changes and, while
+    /// it does not, to each that comes. Until then it does. Who does not write does not count
+    /// for acknowledgements.
+    Disk {
+        /// It does.
+        writes: bool,
+    },
 }
 
 /// A place in the log. The chain value stands for everything before it.

@@ -10,6 +10,7 @@
 //! | `street` | devices with addresses of their own, whose cables can be pulled |
 //! | `surviving` | pulled plugs on such a street: cuts, partitions, sleep, other addresses |
 //! | `playing` | one song on all devices, and every order a person can give |
+//! | `disk` | a disk that is full |
 //! | `failing` | devices that die, return or come late |
 //! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
 //! | `refusing` | broken files, wrong usage, a second daemon, no daemon |
@@ -18,6 +19,8 @@
 //! the logs of all daemons once its deadline is over.
 
 mod daemon;
+#[cfg(target_os = "linux")]
+mod disk;
 mod failing;
 mod gathering;
 mod house;

@@ -58,7 +58,8 @@ impl Node {
         let Condition { facts, nearly_empty, flaps, .. } = &self.condition;
         let recent = flaps.iter().filter(|at| now - **at < FLAP_MEMORY).count();
         Fitness {
-            class: if self.twin(now).is_some() {
+            // Who cannot keep what it orders should order only if there is nobody else.
+            class: if self.twin(now).is_some() || !self.writes() {
                 FitnessClass::LastResort
             } else {
                 facts.class(*nearly_empty).0

@@ -14,10 +14,12 @@
 //! | `commands.rs` | what a person's request means as an operation |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
 //! | `position.rs` | where the music stood, and goes on, after a house was dark |
+//! | `disk.rs` | what follows when the disk takes nothing |
 //! | `view.rs` | what front ends see |
 
 mod agree;
 mod commands;
+mod disk;
 mod heal;
 mod life;
 mod outbox;
@@ -43,6 +45,7 @@ use crate::engine::membership::{Intent, Membership, MembershipOutput};
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::PlayoutPlan;
 use crate::engine::room::Room;
+use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
 use crate::identity::NodeKey;
 use crate::wire::message::{LogPlace, OutputState, Snapshot, Start};
@@ -210,6 +213,8 @@ pub enum Input {
         /// The room.
         room: RoomId,
     },
+    /// The disk takes what happens, or does not any more.
+    DiskReported(DiskState),
     /// A file of this device was damaged; it goes on without what was in it.
     DiskDamaged {
         /// What happened, for people.
@@ -483,6 +488,8 @@ pub enum Notice {
         /// Where it is.
         address: SocketAddr,
     },
+    /// The disk takes what happens again, or does not any more.
+    Disk(DiskState),
     /// A track could not be played.
     TrackFailed {
         /// Its title.
@@ -513,6 +520,8 @@ struct Peer {
     report: Option<(Report, LocalTime)>,
     ready: BTreeSet<SegmentId>,
     said_bye: bool,
+    /// Its disk takes entries: it counts for acknowledgements.
+    writes: bool,
 }
 
 /// A room, and the chain value at the end of its log: equal places have equal states.
@@ -554,6 +563,7 @@ pub struct Node {
     finished: bool,
     /// When this node was last run, for whatever reason.
     last_run: LocalTime,
+    disk: DiskState,
     disk_notice: Option<String>,
     /// Another device with this one's key: where, and when it was last seen.
     twin: Option<(SocketAddr, LocalTime)>,
@@ -607,6 +617,7 @@ impl Node {
             leaving: false,
             finished: false,
             last_run: now,
+            disk: DiskState::Ok,
             disk_notice: None,
             twin: None,
             knew_time: false,
@@ -695,6 +706,7 @@ impl Node {
             Input::Written { room, idx, chain } => self.written(room, &LogPlace { idx, chain }),
             Input::Synced { room, idx } => self.synced(room, idx),
             Input::RoomNotWritten { room } => self.rewrite(room),
+            Input::DiskReported(disk) => self.disk_reported(now, disk),
             Input::DiskDamaged { notice } => self.disk_notice = Some(notice),
             Input::BlobOpened { hash, have } => self.blob_opened(hash, have),
             Input::PieceNeeded { hash, piece } => self.transfer.need(&hash, piece),
@@ -768,6 +780,7 @@ impl Node {
             report: None,
             ready: BTreeSet::new(),
             said_bye: false,
+            writes: true,
         };
         self.peers.insert(peer, state);
         self.outputs.push_back(Output::RememberPeer {
@@ -812,6 +825,9 @@ impl Node {
         for message in self.holdings_for_greeting() {
             self.send(peer, message);
         }
+        if !self.writes() {
+            self.send(peer, Message::Disk { writes: false });
+        }
     }
 
     fn message_received(&mut self, now: LocalTime, from: NodeId, message: Message) {
@@ -844,6 +860,7 @@ impl Node {
                 self.transfer.peer_has(from, hash, Have::from_wire(pieces));
             }
             Message::Ready { room, segment } => self.ready_received(now, from, room, segment),
+            Message::Disk { writes } => self.peer_disk_reported(from, writes),
             Message::Report(report) => {
                 if let Some(peer) = self.peers.get_mut(&from) {
                     peer.report = Some((report, now));

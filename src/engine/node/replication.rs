@@ -490,7 +490,9 @@ impl Node {
         if planted::is(Bug::AcknowledgeBeforeWrite) {
             return (u64::MAX, level);
         }
-        (self.replication.disk.written.min(others), level)
+        let alone = level == Level::Local;
+        let here = if self.must_write(alone) { self.replication.disk.written } else { u64::MAX };
+        (here.min(others), level)
     }
 
     /// The last entry that enough others have.
@@ -499,7 +501,7 @@ impl Node {
         let mut theirs = election
             .live()
             .iter()
-            .filter(|node| **node != self.me)
+            .filter(|node| **node != self.me && self.counts(node))
             .map(|node| self.replication.progress.get(node).map_or(0, &what))
             .collect::<Vec<_>>();
         theirs.sort_unstable_by(|a, b| b.cmp(a));

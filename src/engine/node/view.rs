@@ -49,6 +49,7 @@ impl Node {
             uptime_s: u64::try_from((now - self.started).0 / 1_000_000_000).unwrap_or(0),
             // The driver knows it, and fills it in.
             port: 0,
+            disk: self.disk,
             disk_notice: self.disk_notice.clone(),
             twin: self.twin(now).map(|address| address.to_string()),
             wifi_power_save: self.wifi_power_save(),
