@@ -18,6 +18,8 @@ pub(crate) fn status() -> Status {
             uptime_s: 3725,
             port: 4766,
             wifi_power_save: None,
+            disk_notice: None,
+            twin: None,
         },
         room: Some(room()),
         members: vec![

@@ -68,6 +68,13 @@ pub const STORE_QUEUE: usize = 1024;
 /// Bytes waiting for the disk: a few of the largest snapshots.
 pub const STORE_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 
+/// Operations kept on disk that wait to be offered to a coordinator: as many as the tail of the
+/// log can hold, because a branch that is cut off comes from there.
+pub const MAX_OUTBOX: usize = 4096;
+
+/// Played tracks remembered on disk: some weeks of music round the clock, 3 MiB.
+pub const MAX_HISTORY: usize = 10_000;
+
 /// Addresses kept of one peer: a laptop has Wi-Fi, a cable and a few IPv6 ones.
 pub const MAX_ADDRESSES: usize = 16;
 

@@ -17,8 +17,8 @@ use super::layer::{Given, Layer, coordinate, parsed};
 #[serde(default, deny_unknown_fields)]
 struct Sections {
     node: Node,
-    network: Network,
     room: Room,
+    network: Network,
     audio: Audio,
     storage: Storage,
     api: Api,
@@ -33,18 +33,19 @@ struct Node {
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
+struct Room {
+    coordinate: Option<Spanned<String>>,
+    resume: Option<Spanned<bool>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
 struct Network {
     bind: Option<Spanned<String>>,
     port: Option<Spanned<u16>>,
     http_port: Option<Spanned<u16>>,
     mdns: Option<Spanned<bool>>,
     peers: Option<Spanned<Vec<String>>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
-struct Room {
-    coordinate: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -71,7 +72,7 @@ struct Api {
 /// What the file says.
 pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
     let sections: Sections = toml::from_str(file.text).map_err(|error| explain(file, &error))?;
-    let Sections { node, network, room, audio, storage, api } = sections;
+    let Sections { node, room, network, audio, storage, api } = sections;
     Ok(Layer {
         state_dir: storage.state_dir.and_then(|path| file.path(path)),
         cache_dir: storage.cache_dir.and_then(|path| file.path(path)),
@@ -83,6 +84,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
         output: audio.output.and_then(|text| file.text(text)),
         buffer_ms: audio.buffer_ms.map(|ms| file.given(ms)),
         trim_ms: audio.trim_ms.map(|ms| file.given(ms)),
+        resume: room.resume.map(|resume| file.given(resume)),
         mdns: network.mdns.map(|mdns| file.given(mdns)),
         peers: network.peers.map(|peers| file.given(peers)),
         coordinate: coordinate(room.coordinate.and_then(|text| file.text(text)))?,

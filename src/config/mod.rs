@@ -73,6 +73,9 @@ pub struct Settings {
     /// Added to the device's own latency, ms; see [`TRIM_MS`]. Positive if this device sounds
     /// late by that much. Default 0.
     pub trim_ms: i32,
+    /// Whether the music goes on by itself after the whole house was dark for less than a
+    /// minute. Default false: it waits, paused, where it stopped.
+    pub resume: bool,
     /// Whether to announce and search on the network.
     pub mdns: bool,
     /// Peers to dial besides those found: `host:port`.
@@ -192,6 +195,7 @@ fn settle(
         output: layer.output.map_or_else(|| "default".to_owned(), |given| given.value),
         buffer_ms: check::milliseconds(layer.buffer_ms, "buffer", &BUFFER_MS)?.unwrap_or(80),
         trim_ms: check::milliseconds(layer.trim_ms, "trim", &TRIM_MS)?.unwrap_or(0),
+        resume: layer.resume.is_some_and(|given| given.value),
         mdns: layer.mdns.is_none_or(|given| given.value),
         peers: check::peers(layer.peers)?,
         coordinate: layer.coordinate.map_or(Coordinate::Auto, |given| given.value),
@@ -285,6 +289,7 @@ mod tests {
                 output: "default".to_owned(),
                 buffer_ms: 80,
                 trim_ms: 0,
+                resume: false,
                 mdns: true,
                 peers: Vec::new(),
                 coordinate: Coordinate::Auto,

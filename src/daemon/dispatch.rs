@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::clock;
 use super::event_loop::EventSender;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
 use crate::base::{BlobHash, NodeId, SegmentId, pcm};
 use crate::engine::Status;
 use crate::engine::membership::Intent;
-use crate::engine::node::{Input, MemberChange, Notice, Output};
+use crate::engine::node::{Input, MemberChange, Notice, Output, Position};
 use crate::engine::transfer::{Failure, Fetch, Have};
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
-use crate::net::{Fetcher, Net};
+use crate::net::{Fetcher, Net, NetError};
 use crate::store::{self, Slow, Store};
 use crate::wire::message::PeerAddress;
 use crate::wire::{Announcement, RoomCard, Track, announce::AnnouncedRoom};
@@ -58,6 +59,9 @@ impl Driver {
             Output::SaveRoom(snapshot) => kept(self.store.save_room(*snapshot, 0)),
             Output::SaveEntries { room, entries } => {
                 kept(self.store.save_entries(room, entries, 0));
+            }
+            Output::SavePosition { room, position } => {
+                kept(self.store.save_position(room, stored_position(&position)));
             }
             Output::CompactRoom(snapshot) => kept(self.store.save_snapshot(*snapshot)),
             Output::RememberIntent(intent) => {
@@ -170,11 +174,11 @@ async fn fetch_verified(fetcher: &Fetcher, library: Library, fetch: Fetch) -> In
     let fetching = fetcher.fetch(from, hash, piece);
     let encoded = match tokio::time::timeout(patience.to_std(), fetching).await {
         Ok(Ok(encoded)) => encoded,
+        Ok(Err(NetError::FetchTimeout)) | Err(_) => return failed(Failure::Timeout),
         Ok(Err(error)) => {
             tracing::debug!(peer = %from.short(), blob = %hash.short(), piece, %error, "no piece");
             return failed(Failure::Refused);
         }
-        Err(_) => return failed(Failure::Timeout),
     };
     let bytes = encoded.len() as u64;
     let accepted =
@@ -198,6 +202,17 @@ async fn fetch_verified(fetcher: &Fetcher, library: Library, fetch: Fetch) -> In
 fn kept(queued: Result<(), Slow>) {
     if queued.is_err() {
         tracing::warn!("the disk is too slow for the room's changes; they are in memory only");
+    }
+}
+
+fn stored_position(position: &Position) -> store::SavedPosition {
+    store::SavedPosition {
+        segment: position.segment,
+        position: position.position,
+        playing: position.playing,
+        clock_epoch: position.clock_epoch,
+        room: position.at,
+        wall: clock::wall(),
     }
 }
 
@@ -227,6 +242,11 @@ fn tell(notice: &Notice) {
         Notice::Member { name, change: MemberChange::Came } => tracing::info!(%name, "came"),
         Notice::Member { name, change: MemberChange::Left } => tracing::info!(%name, "left"),
         Notice::Member { name, change: MemberChange::Lost } => tracing::info!(%name, "was lost"),
+        Notice::Twin { address } => tracing::error!(
+            %address,
+            "another device uses this device's identity; remove the state directory of the one \
+             that is the copy and start it again"
+        ),
         Notice::TrackFailed { title, reason } => {
             tracing::warn!(track = %title, %reason, "cannot be played here");
         }

@@ -34,7 +34,9 @@ use crate::audio::{self, PlayoutCommand, PlayoutReport};
 use crate::base::{LocalTime, Span};
 use crate::config::{Port, Settings};
 use crate::engine::Status;
-use crate::engine::node::{Input, Node, NodeConfig, PlayoutFacts, RestoredRoom};
+use crate::engine::node::{
+    Input, Node, NodeConfig, PlayoutFacts, Position, RestoredPosition, RestoredRoom,
+};
 use crate::identity::NodeKey;
 use crate::media::Library;
 use crate::net::{BlobProvider, Net, NetConfig, NetEvent};
@@ -210,6 +212,10 @@ impl Parts {
     async fn open(settings: &Settings, events: EventSender) -> Result<Parts, DaemonError> {
         let output = output_settings(settings)?;
         let (store, loaded) = open_store(settings, events.clone())?;
+        for notice in &loaded.notices {
+            tracing::warn!("{notice}");
+            let _ = events.send(Input::DiskDamaged { notice: notice.clone() }.into()).await;
+        }
         let key = Arc::new(NodeKey::from_pkcs8(&loaded.key)?);
         let library = Library::open(&settings.cache_dir)?;
         let hello = Hello {
@@ -234,9 +240,8 @@ impl Parts {
             peers: Vec::new(),
             remembered: loaded.peers.into_iter().map(|p| (p.node, p.name, p.addresses)).collect(),
             alone: loaded.intent == store::Intent::Alone,
-            room: loaded
-                .last_room
-                .map(|room| RestoredRoom { snapshot: room.snapshot, entries: room.entries }),
+            resume: settings.resume,
+            room: loaded.last_room.map(restored),
         };
         let node = Node::new(config, clock::now());
         let driver = Driver {
@@ -251,6 +256,20 @@ impl Parts {
         };
         Ok(Parts { node, driver })
     }
+}
+
+fn restored(room: store::LoadedRoom) -> RestoredRoom {
+    let position = room.position.map(|saved| RestoredPosition {
+        position: Position {
+            segment: saved.segment,
+            position: saved.position,
+            playing: saved.playing,
+            clock_epoch: saved.clock_epoch,
+            at: saved.room,
+        },
+        outage: clock::outage(saved.wall, clock::wall()),
+    });
+    RestoredRoom { snapshot: room.snapshot, entries: room.entries, position }
 }
 
 fn output_settings(settings: &Settings) -> Result<OutputSettings, DaemonError> {
@@ -270,6 +289,10 @@ fn open_store(
         let input = match event {
             StoreEvent::Written { room, idx, .. } => Input::Written { room, idx },
             StoreEvent::NeedsRoom { room } => Input::RoomNotWritten { room },
+            StoreEvent::Damaged { notice } => {
+                tracing::warn!("{notice}");
+                Input::DiskDamaged { notice }
+            }
             StoreEvent::Synced { .. } => return,
             StoreEvent::Failed { reason, .. } => {
                 tracing::error!(%reason, "the disk does not take the room; it is in memory only");
@@ -342,6 +365,7 @@ fn input_from(event: NetEvent) -> Option<Input> {
             Input::PeerDiscovered { announcement, addresses }
         }
         NetEvent::Vanished { node } => Input::PeerVanished { node },
+        NetEvent::Twin { address } => Input::TwinSeen { address },
         NetEvent::DialFailed { address, node, reason } => {
             tracing::debug!(%address, %reason, "could not connect");
             Input::DialFailed { address, node }

@@ -4,6 +4,7 @@
 //!   daemon ── send, fetch, dial ──► Net ──┬─ peer.rs    one task per peer: hello, frames, datagrams
 //!      ▲                                  ├─ bulk.rs    pieces of files on a second connection
 //!      │                                  │              (pacer.rs: how fast)
+//!      │                                  │              (congestion.rs: what a loss means)
 //!      └──────── NetEvent ────────────────┼─ links.rs   which connection speaks for which peer
 //!                                         ├─ tls.rs     a key is a node
 //!                                         ├─ socket.rs  marks what is urgent, stamps arrivals
@@ -18,6 +19,7 @@
 mod addresses;
 mod bulk;
 mod close;
+mod congestion;
 mod links;
 mod mdns;
 mod pacer;
@@ -160,6 +162,11 @@ pub enum NetEvent {
     Vanished {
         /// Who.
         node: NodeId,
+    },
+    /// Another device has proven this device's key: it was set up with a copy of its state.
+    Twin {
+        /// Where it is.
+        address: SocketAddr,
     },
     /// A dial led to nothing. A dial that ended because its node is connected already says
     /// nothing.
@@ -390,7 +397,7 @@ impl Net {
     ///
     /// # Errors
     ///
-    /// When the peer is not up, does not have it, or does not send it within ten seconds.
+    /// When the peer is not up, does not have it, or falls silent for two seconds.
     pub async fn fetch(&self, peer: NodeId, hash: BlobHash, piece: u32) -> Result<Bytes, NetError> {
         self.fetcher().fetch(peer, hash, piece).await
     }
@@ -510,6 +517,7 @@ fn transport() -> TransportConfig {
     transport
         .max_idle_timeout(Some(idle))
         .initial_rtt(INITIAL_RTT)
+        .congestion_controller_factory(Arc::new(congestion::Home::default()))
         .persistent_congestion_threshold(PERSISTENT_CONGESTION)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
@@ -544,6 +552,15 @@ fn bulk_transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(BULK_WINDOW))
         .receive_window(VarInt::from_u32(BULK_WINDOW));
     transport
+}
+
+/// Whether an address is that of this very endpoint.
+fn is_here(address: SocketAddr, port: u16) -> bool {
+    let has = |ip: IpAddr| {
+        // Where they cannot be listed, nobody is accused of anything.
+        if_addrs::get_if_addrs().map_or(true, |all| all.iter().any(|one| one.ip() == ip))
+    };
+    address.port() == port && (address.ip().is_loopback() || has(address.ip()))
 }
 
 /// An IPv4 address as such, also where a dual-stack socket wraps it in IPv6.

@@ -111,6 +111,15 @@ impl Shared {
         let _ = self.events.send(event).await;
     }
 
+    /// Somebody has proven this device's own key. That is this device itself, reached at one of
+    /// its own addresses, or another one that was set up with a copy of its state.
+    async fn own_key_seen_at(&self, address: SocketAddr) {
+        let port = self.hello().port;
+        if !super::is_here(address, port) {
+            self.tell(NetEvent::Twin { address }).await;
+        }
+    }
+
     /// Tells of a stranger that was turned away, as far as strangers deserve it.
     async fn refuse(&self, address: SocketAddr, reason: String) {
         if self.refusals.admit() {
@@ -170,7 +179,10 @@ pub(super) fn dial(shared: &Arc<Shared>, address: SocketAddr, node: Option<NodeI
         match outcome {
             Ok(greeted) => greeted.run().await,
             Err(failure) if failure.code == CloseCode::Duplicate => {}
-            Err(Failure { reason, .. }) => {
+            Err(Failure { code, reason }) => {
+                if code == CloseCode::Own {
+                    shared.own_key_seen_at(address).await;
+                }
                 tracing::debug!(%address, reason, "dialling failed");
                 shared.tell(NetEvent::DialFailed { address, node, reason }).await;
             }
@@ -272,9 +284,8 @@ async fn admit(
     drop(place);
     match close_on_failure(&connection, outcome) {
         Ok(greeted) => greeted.run().await,
-        Err(Failure {
-            code: CloseCode::Duplicate | CloseCode::Own | CloseCode::Closed, ..
-        }) => {}
+        Err(Failure { code: CloseCode::Own, .. }) => shared.own_key_seen_at(address).await,
+        Err(Failure { code: CloseCode::Duplicate | CloseCode::Closed, .. }) => {}
         Err(Failure { reason, .. }) => shared.refuse(address, reason).await,
     }
 }

@@ -4,7 +4,9 @@
 //!  state directory (0700)
 //!  ├── lock              held by the daemon that uses the directory
 //!  ├── node.db           identity key, start counter, known peers, what the node was told to do
-//!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it
+//!  ├── identity.txt      the first two once more, should that file be damaged
+//!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it; outbox,
+//!                        position of the music, history
 //! ```
 //!
 //! Damage to a room's file never touches the identity, and deleting the file forgets the room.
@@ -18,7 +20,11 @@
 //!
 //! The store understands places and chain values, not what the entries mean.
 
+mod history;
+mod identity_text;
 mod node_file;
+mod outbox;
+mod position;
 mod room_file;
 mod schema;
 mod writer;
@@ -26,6 +32,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use history::{EndReason, HistoryRow};
+pub use position::SavedPosition;
 pub use writer::{Notify, Slow, Store};
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -36,7 +44,7 @@ use std::path::{Path, PathBuf};
 use crate::base::RoomId;
 use crate::identity::IdentityError;
 use crate::wire::message::{PeerAddress, Snapshot};
-use crate::wire::op::Entry;
+use crate::wire::op::{Entry, Op};
 use node_file::NodeFile;
 
 /// Why the state directory cannot be used.
@@ -96,7 +104,7 @@ pub enum StoreError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The start counter is at its end.
-    #[error("{0} has counted all starts there can be; remove it to begin with a new identity")]
+    #[error("{0} has counted all starts there can be; remove it and identity.txt to begin anew")]
     NoMoreBoots(PathBuf),
 }
 
@@ -125,6 +133,8 @@ pub struct Loaded {
     pub intent: Intent,
     /// The room of that intent, unless its file is missing or damaged.
     pub last_room: Option<LoadedRoom>,
+    /// What was found damaged and what became of it: sentences for people.
+    pub notices: Vec<String>,
 }
 
 /// A room as the disk has it.
@@ -134,6 +144,11 @@ pub struct LoadedRoom {
     pub snapshot: Snapshot,
     /// The entries after it, in order, their chain values checked.
     pub entries: Vec<Entry>,
+    /// Operations that wait to be offered, in the order in which they were saved. Some may be
+    /// in the log already.
+    pub outbox: Vec<Op>,
+    /// Where the music stood.
+    pub position: Option<SavedPosition>,
 }
 
 /// What the thread reports. Called on the thread: hand it on quickly.
@@ -143,8 +158,11 @@ pub enum StoreEvent {
     Written {
         /// The room.
         room: RoomId,
-        /// The last entry in the file.
+        /// The last entry in the file. May be lower than in an earlier report: after a rewind.
         idx: u64,
+        /// Its chain value. A report that was under way when the log was rewound tells of
+        /// entries that are gone; its chain value is not that of the log any more.
+        chain: [u8; 16],
         /// The highest ticket of what has been written.
         ticket: u64,
     },
@@ -162,6 +180,11 @@ pub enum StoreEvent {
     NeedsRoom {
         /// The room.
         room: RoomId,
+    },
+    /// A file was found damaged, and was set aside. What it had is asked for where it matters.
+    Damaged {
+        /// A sentence for people.
+        notice: String,
     },
     /// Something could not be written and is lost to the disk. For a room: save the whole
     /// room when it may work again.
@@ -192,15 +215,17 @@ pub fn open(
     let lock = lock(state_dir)?;
     let (node, ident) = NodeFile::open(&state_dir.join("node.db"), make_key)?;
     let intent = node.intent()?;
+    let (last_room, damage) = match intent {
+        Intent::Room(room) => room_file::load(&rooms, room)?,
+        Intent::Any | Intent::Alone => (None, None),
+    };
     let loaded = Loaded {
         key: ident.key,
         boot: ident.boot,
         peers: node.peers()?,
         intent,
-        last_room: match intent {
-            Intent::Room(room) => room_file::load(&rooms, room)?,
-            Intent::Any | Intent::Alone => None,
-        },
+        last_room,
+        notices: ident.notice.into_iter().chain(damage).collect(),
     };
     Ok((Store::start(lock, node, rooms, notify)?, loaded))
 }

@@ -300,6 +300,24 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WireError> {
     decode_whole::<Entry, MAX_FRAME>(bytes)
 }
 
+/// An operation without a place, for the disk.
+///
+/// # Errors
+///
+/// When it is longer than a frame may be.
+pub fn encode_op(op: &Op) -> Result<Vec<u8>, WireError> {
+    encode::<MAX_FRAME>(op)
+}
+
+/// An operation without a place, from the disk.
+///
+/// # Errors
+///
+/// When the bytes are no operation.
+pub fn decode_op(bytes: &[u8]) -> Result<Op, WireError> {
+    decode_whole::<Op, MAX_FRAME>(bytes)
+}
+
 /// A genesis for the disk.
 ///
 /// # Errors

@@ -213,6 +213,9 @@ pub enum AddMode {
     Append,
     /// In front of the queue, and the first of them plays at once.
     Play,
+    /// Behind what this operation brought, which was the first part of one order to play; at
+    /// the end, if something else was played since.
+    Continue(OpId),
 }
 
 impl OpBody {

@@ -158,7 +158,7 @@ impl Node {
             }
             Command::Mute { member, muted } => self.mute(member.as_deref(), muted)?,
         };
-        self.propose_own(now, Some(id), &body)
+        self.propose_own(now, Some(id), &body).map(drop)
     }
 
     fn toggle(&self, now: LocalTime) -> OpBody {
@@ -222,8 +222,10 @@ impl Node {
         let mut mode = mode;
         while let Some(tracks) = parts.next() {
             let request = if parts.peek().is_none() { Some(id) } else { None };
-            self.propose_own(now, request, &OpBody::Add { tracks, mode })?;
-            mode = AddMode::Append;
+            let part = self.propose_own(now, request, &OpBody::Add { tracks, mode })?;
+            if mode == AddMode::Play {
+                mode = AddMode::Continue(part);
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::{LocalTime, Message, Node, NodeId, RoomTime, Span};
-use crate::engine::election::{DeviceFacts, Election, Fitness};
+use crate::engine::election::{DeviceFacts, Election, Fitness, FitnessClass};
 use crate::engine::status::PowerSave;
 use crate::wire::Heartbeat;
 use crate::wire::message::{Handoff, Start};
@@ -58,7 +58,11 @@ impl Node {
         let Condition { facts, nearly_empty, flaps, .. } = &self.condition;
         let recent = flaps.iter().filter(|at| now - **at < FLAP_MEMORY).count();
         Fitness {
-            class: facts.class(*nearly_empty).0,
+            class: if self.twin(now).is_some() {
+                FitnessClass::LastResort
+            } else {
+                facts.class(*nearly_empty).0
+            },
             wired: facts.wired,
             mains: facts.mains,
             power_save: facts.power_save,
@@ -91,6 +95,7 @@ impl Node {
 
     pub(super) fn shutdown(&mut self, now: LocalTime) {
         self.shutting_down = true;
+        self.save_last_position(now);
         if let Some(election) = &mut self.election {
             election.retire(now);
         }

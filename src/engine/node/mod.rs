@@ -10,11 +10,13 @@
 //! | `replication.rs` | how operations become entries, and reach everybody |
 //! | `commands.rs` | what a person's request means as an operation |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
+//! | `position.rs` | where the music stood, and goes on, after a house was dark |
 //! | `view.rs` | what front ends see |
 
 mod commands;
 mod life;
 mod playback;
+mod position;
 mod replication;
 mod rooms;
 mod view;
@@ -40,6 +42,8 @@ use crate::wire::{
     Report, RoomCard, Track,
 };
 
+pub use position::{Position, RestoredPosition};
+
 use commands::Requests;
 use life::Condition;
 use playback::Playback;
@@ -51,6 +55,10 @@ const TICK: Span = Span::from_millis(250);
 
 /// How often it tells the others how it is doing.
 const REPORT_EVERY: Span = Span::from_secs(1);
+
+/// How long a device with this one's identity is remembered after it was last seen: a person
+/// must have the time to hear of it.
+const TWIN_REMEMBERED: Span = Span::from_secs(3600);
 
 /// What a node is made of and what it remembers.
 pub struct NodeConfig {
@@ -72,6 +80,8 @@ pub struct NodeConfig {
     pub remembered: Vec<(NodeId, String, Vec<SocketAddr>)>,
     /// A person told it to be in no room.
     pub alone: bool,
+    /// After a short outage of the whole house the music goes on by itself.
+    pub resume: bool,
     /// The room it was in.
     pub room: Option<RestoredRoom>,
 }
@@ -82,6 +92,8 @@ pub struct RestoredRoom {
     pub snapshot: Snapshot,
     /// Entries after it.
     pub entries: Vec<Entry>,
+    /// Where the music stood.
+    pub position: Option<RestoredPosition>,
 }
 
 /// What happened.
@@ -125,6 +137,11 @@ pub enum Input {
         /// Who.
         node: NodeId,
     },
+    /// Another device has proven this device's key.
+    TwinSeen {
+        /// Where it is.
+        address: SocketAddr,
+    },
     /// A person named a peer's address.
     PeerNamed {
         /// Where.
@@ -164,6 +181,11 @@ pub enum Input {
     RoomNotWritten {
         /// The room.
         room: RoomId,
+    },
+    /// A file of this device was damaged; it goes on without what was in it.
+    DiskDamaged {
+        /// What happened, for people.
+        notice: String,
     },
     /// What the cache holds of a blob, asked for by [`Output::OpenBlob`].
     BlobOpened {
@@ -319,6 +341,13 @@ pub enum Output {
     },
     /// The log may be cut: write this state instead of the entries before it.
     CompactRoom(Box<Snapshot>),
+    /// Where the music stands: write it with whatever is written next.
+    SavePosition {
+        /// The room.
+        room: RoomId,
+        /// Where.
+        position: Position,
+    },
     /// What this device was told about rooms, for after a restart.
     RememberIntent(Intent),
     /// A peer's address worked.
@@ -386,6 +415,11 @@ pub enum Notice {
         /// What it did.
         change: MemberChange,
     },
+    /// Another device uses this device's identity.
+    Twin {
+        /// Where it is.
+        address: SocketAddr,
+    },
     /// A track could not be played.
     TrackFailed {
         /// Its title.
@@ -432,6 +466,7 @@ pub struct Node {
     rng: Rng,
     op_seq: u64,
     trim: Span,
+    resume: bool,
 
     membership: Membership,
     election: Option<Election>,
@@ -454,6 +489,9 @@ pub struct Node {
     finished: bool,
     /// When this node was last run, for whatever reason.
     last_run: LocalTime,
+    disk_notice: Option<String>,
+    /// Another device with this one's key: where, and when it was last seen.
+    twin: Option<(SocketAddr, LocalTime)>,
     knew_time: bool,
     /// The hash of the state at a place of a room's log.
     hashed: Cell<Option<(LogPlace, [u8; 16])>>,
@@ -483,6 +521,7 @@ impl Node {
             started: now,
             op_seq: 0,
             trim: config.trim,
+            resume: config.resume,
             membership,
             election: None,
             clock,
@@ -502,6 +541,8 @@ impl Node {
             shutting_down: false,
             finished: false,
             last_run: now,
+            disk_notice: None,
+            twin: None,
             knew_time: false,
             hashed: Cell::new(None),
             outputs: VecDeque::new(),
@@ -577,6 +618,7 @@ impl Node {
                 self.membership.discovered(now, &announcement, &addresses);
             }
             Input::PeerVanished { node } => self.membership.vanished(node),
+            Input::TwinSeen { address } => self.twin_seen(now, address),
             Input::PeerNamed { address } => self.membership.add_static(address),
             Input::MessageReceived { from, message } => self.message_received(now, from, message),
             Input::DatagramReceived { from, datagram, at } => {
@@ -585,6 +627,7 @@ impl Node {
             Input::CommandReceived { id, command } => self.command_received(now, id, command),
             Input::Written { room, idx } => self.written(room, idx),
             Input::RoomNotWritten { room } => self.rewrite(room),
+            Input::DiskDamaged { notice } => self.disk_notice = Some(notice),
             Input::BlobOpened { hash, have } => self.blob_opened(hash, have),
             Input::PieceNeeded { hash, piece } => self.transfer.need(&hash, piece),
             Input::PieceArrived { hash, piece, bytes, from } => {
@@ -626,6 +669,7 @@ impl Node {
                 self.refresh_segments(now);
             }
         }
+        self.look_after_hold(now);
         self.update_plan(now);
         self.finish();
     }
@@ -639,6 +683,7 @@ impl Node {
         self.check_gate(now);
         self.refresh_segments(now);
         self.refresh_card(now);
+        self.save_position(now);
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
             self.send_report(now);
@@ -921,7 +966,7 @@ impl Node {
             return;
         }
         let epoch = u32::try_from(term.n).unwrap_or(u32::MAX);
-        match self.room.as_ref().map(|room| room.log().last_at()).filter(|at| *at > RoomTime(0)) {
+        match Some(self.recorded()).filter(|at| *at > RoomTime(0)) {
             None => self.clock.found(now, term, epoch),
             Some(last) => {
                 self.clock.found_from(now, term, epoch, last + Span::from_millis(1));
@@ -977,6 +1022,23 @@ impl Node {
         election.log_changed(log.last_idx(), log.last_term(), log.chain());
     }
 
+    /// Two devices of one identity take each other's connections and places. Neither should
+    /// coordinate, and a person must hear of it: only a person can tell which of them is the
+    /// copy.
+    fn twin_seen(&mut self, now: LocalTime, address: SocketAddr) {
+        let known = self.twin(now);
+        self.twin = Some((address, now));
+        if known != Some(address) {
+            self.tell(Notice::Twin { address });
+        }
+        self.refresh_election(now);
+    }
+
+    /// Where a device with this one's identity was seen not long ago.
+    fn twin(&self, now: LocalTime) -> Option<SocketAddr> {
+        self.twin.filter(|(_, seen)| now - *seen < TWIN_REMEMBERED).map(|(address, _)| address)
+    }
+
     fn suspended(&mut self, now: LocalTime, gap: Span) {
         self.clock.resumed(now, gap);
         if let Some(election) = &mut self.election {
@@ -1008,8 +1070,7 @@ impl Node {
 
     /// Room time now; before the clock is known, the last instant on record.
     fn room_now(&self, now: LocalTime) -> RoomTime {
-        let recorded = || self.room.as_ref().map_or(RoomTime(0), |room| room.log().last_at());
-        self.clock.model().map_or_else(recorded, |model| model.room(now))
+        self.clock.model().map_or_else(|| self.recorded(), |model| model.room(now))
     }
 
     fn room_id(&self) -> Option<RoomId> {

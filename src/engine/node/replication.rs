@@ -25,6 +25,11 @@ use crate::wire::{Refusal, RefusalCode};
 /// How many others must have written an entry before it is acknowledged, if that many are here.
 const REPLICAS: usize = 2;
 
+/// A beginning is further ahead than other orders: a speaker that is kept busy for a moment
+/// would come in late and fade in, which everybody hears; that it begins a little later nobody
+/// does.
+const BEGIN_MARGIN: Span = Span::from_millis(30);
+
 /// After this time without progress a member is sent again what it lacks.
 const RESEND_AFTER: Span = Span::from_millis(300);
 
@@ -110,14 +115,14 @@ impl Replication {
 }
 
 impl Node {
-    /// Makes an operation of this node and brings it on its way. The answer to `request` comes
+    /// Makes an operation of this node and brings it on its way; its name. The answer to `request` comes
     /// when it is acknowledged.
     pub(super) fn propose_own(
         &mut self,
         now: LocalTime,
         request: Option<RequestId>,
         body: &OpBody,
-    ) -> Result<(), Refusal> {
+    ) -> Result<OpId, Refusal> {
         let room = self.room_id().ok_or_else(super::rooms::not_in_room)?;
         let id = self.next_op_id();
         let op = Op::signed(&self.key, room, id, self.room_now(now), body)
@@ -135,7 +140,7 @@ impl Node {
         }
         // Alone, an entry may have been acknowledged while it was ordered.
         self.acknowledge();
-        Ok(())
+        Ok(id)
     }
 
     /// Orders an operation: its place, its instant, the way to everybody. An operation that has
@@ -162,21 +167,24 @@ impl Node {
     }
 
     /// When an operation takes effect. What is heard must reach every speaker before its
-    /// instant; the rest takes effect at once.
+    /// instant; the rest takes effect at once, and so does everything while nothing is heard
+    /// because the music is held.
     fn effective_at(&self, now: LocalTime, op: &Op) -> RoomTime {
-        let heard = crate::wire::codec::decode_body(op).is_ok_and(|body| {
-            matches!(
-                body,
-                OpBody::Pause
-                    | OpBody::Stop
-                    | OpBody::Begin { .. }
-                    | OpBody::Volume { .. }
-                    | OpBody::RoomVolume { .. }
-                    | OpBody::Mute { .. }
-            )
-        });
         let room_now = self.room_now(now);
-        if heard { room_now + self.lead() } else { room_now }
+        if self.held_at().is_some() {
+            return room_now;
+        }
+        match crate::wire::codec::decode_body(op) {
+            Ok(OpBody::Begin { .. }) => room_now + self.lead() + BEGIN_MARGIN,
+            Ok(
+                OpBody::Pause
+                | OpBody::Stop
+                | OpBody::Volume { .. }
+                | OpBody::RoomVolume { .. }
+                | OpBody::Mute { .. },
+            ) => room_now + self.lead(),
+            _ => room_now,
+        }
     }
 
     /// What follows from entries that are now part of the state.

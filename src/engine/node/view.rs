@@ -12,14 +12,12 @@ impl Node {
     #[must_use]
     pub fn status(&self, now: LocalTime) -> Status {
         let settled = self.settled(now);
-        let (playback, queue) = settled
-            .map(|(state, at)| (state.playback_status(at), state.queue_status()))
-            .unwrap_or_default();
+        let queue = settled.map(|(state, _)| state.queue_status()).unwrap_or_default();
         Status {
             node: self.node_status(now),
             room: self.room_status(),
             members: self.member_statuses(now),
-            playback,
+            playback: self.playback_status(now),
             queue,
             votes: Vec::new(),
             rooms: self.rooms_in_reach(),
@@ -36,6 +34,8 @@ impl Node {
             // The driver knows it, and fills it in.
             port: 0,
             wifi_power_save: self.wifi_power_save(),
+            disk_notice: self.disk_notice.clone(),
+            twin: self.twin(now).map(|address| address.to_string()),
         }
     }
 

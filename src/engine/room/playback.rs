@@ -160,6 +160,9 @@ pub(super) struct Playback {
     pub notice: Option<Notice>,
     /// The number that the next entry gets.
     pub next_entry: u64,
+    /// The latest order to play that may come in several parts, and the last entry that it has
+    /// brought so far.
+    pub brought: Option<(OpId, EntryId)>,
 }
 
 impl Playback {
@@ -231,9 +234,24 @@ impl Playback {
             track: track.clone(),
             added_by: op.author,
         });
+        let last_id = EntryId(self.next_entry.saturating_sub(1));
         match mode {
             AddMode::Append => self.queue.extend(entries),
-            AddMode::Play => self.play(op, entries.collect()),
+            AddMode::Play => {
+                self.brought = Some((*op, last_id));
+                self.play(op, entries.collect());
+            }
+            AddMode::Continue(first) => match self.brought.filter(|(op, _)| *op == first) {
+                Some((_, last)) => {
+                    let behind = self.queue.iter().position(|entry| entry.id == last);
+                    let mut rest = self.queue.split_off(behind.map_or(0, |place| place + 1));
+                    self.queue.extend(entries);
+                    self.queue.append(&mut rest);
+                    self.brought = Some((first, last_id));
+                }
+                // Something else was played since: these are not what comes next.
+                None => self.queue.extend(entries),
+            },
         }
     }
 

@@ -179,6 +179,23 @@ fn an_old_track_that_ends_while_another_waits_leaves_silence_and_no_third_one() 
 }
 
 #[test]
+fn an_order_to_play_that_comes_in_parts_stays_together() {
+    let mut scene = Scene::playing(&[("old", 100), ("older", 100)]);
+    scene.done(&add(AddMode::Play, &[("a", 60), ("b", 60)]));
+    let first = OpId { author: ME, boot: 1, seq: scene.idx };
+    scene.done(&add(AddMode::Append, &[("somebody's", 60)]));
+    scene.done(&add(AddMode::Continue(first), &[("c", 60), ("d", 60)]));
+    assert_eq!(scene.queue(), ["b", "c", "d", "older", "somebody's"]);
+    // What is played already, or was taken out, is no place to look for.
+    scene.done(&OpBody::Clear);
+    scene.done(&add(AddMode::Continue(first), &[("e", 60)]));
+    assert_eq!(scene.queue(), ["e"]);
+    scene.done(&add(AddMode::Play, &[("other", 60)]));
+    scene.done(&add(AddMode::Continue(first), &[("f", 60)]));
+    assert_eq!(scene.queue(), ["e", "f"]);
+}
+
+#[test]
 fn append_queues_and_does_not_play() {
     let mut scene = Scene::new();
     scene.done(&add(AddMode::Append, &[("a", 10)]));
