@@ -274,6 +274,7 @@ pub struct PlayoutFacts {
 /// What to do.
 #[derive(Debug)]
 #[must_use]
+#[expect(clippy::large_enum_variant, reason = "the largest, messages, are also the most frequent")]
 pub enum Output {
     /// Send a message.
     Send {
@@ -486,7 +487,6 @@ pub struct Node {
     next_tick: LocalTime,
     condition: Condition,
     shutting_down: bool,
-    finished: bool,
     /// When this node was last run, for whatever reason.
     last_run: LocalTime,
     disk_notice: Option<String>,
@@ -539,7 +539,6 @@ impl Node {
             next_tick: now,
             condition: Condition::default(),
             shutting_down: false,
-            finished: false,
             last_run: now,
             disk_notice: None,
             twin: None,
@@ -576,6 +575,7 @@ impl Node {
             self.clock.poll_timeout(),
             self.transfer.poll_timeout(),
             self.requests.poll_timeout(),
+            self.condition.farewell_at,
         ]
         .into_iter()
         .flatten()
@@ -671,7 +671,7 @@ impl Node {
         }
         self.look_after_hold(now);
         self.update_plan(now);
-        self.finish();
+        self.finish(now);
     }
 
     fn tick(&mut self, now: LocalTime) {
