@@ -6,7 +6,7 @@
 //! Who coordinates is not decided here but in `engine::election`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,7 +137,7 @@ impl Supplies {
         supplies
     }
 
-    fn take_in(&mut self, supply: &PathBuf) {
+    fn take_in(&mut self, supply: &Path) {
         // The battery of a mouse or of a headset feeds nobody else.
         if read(&supply.join("scope")).as_deref() == Some("Device") {
             return;

@@ -43,6 +43,7 @@ pub struct NodeStatus {
     pub port: u16,
     /// Whether its radio sleeps between packets, which makes it answer late; nothing without
     /// a radio.
+    #[serde(default)]
     pub wifi_power_save: Option<PowerSave>,
     /// Whether its disk takes what happens.
     #[serde(default)]

@@ -484,7 +484,7 @@ fn asked_to_lead(
                 _ => {}
             }
         }
-        now = now + Span::from_millis(100);
+        now += Span::from_millis(100);
     }
     None
 }

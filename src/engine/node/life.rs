@@ -14,6 +14,10 @@ use crate::wire::message::{Handoff, Start};
 /// than a busy machine keeps it waiting, shorter than a suspend that matters.
 const STOOD_STILL: Span = Span::from_secs(1);
 
+/// Between a hand-over and the goodbye: whoever hears the goodbye before the successor's start
+/// would take the coordinator for lost.
+const FAREWELL: Span = Span::from_millis(50);
+
 /// The lead does not move so close to the beginning or the end of a track.
 const BOUNDARY: Span = Span::from_secs(2);
 
@@ -32,6 +36,10 @@ pub(super) struct Condition {
     gave_lead: bool,
     /// When the lead was lost otherwise.
     flaps: VecDeque<LocalTime>,
+    /// Somebody takes over before this node says goodbye; when it may, once that is done.
+    pub(super) farewell_at: Option<LocalTime>,
+    /// Goodbye has been said.
+    finished: bool,
 }
 
 impl Node {
@@ -91,7 +99,7 @@ impl Node {
     /// nobody could.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.finished
+        self.condition.finished
     }
 
     pub(super) fn shutdown(&mut self, now: LocalTime) {
@@ -99,16 +107,22 @@ impl Node {
         self.save_last_position(now);
         if let Some(election) = &mut self.election {
             election.retire(now);
+            self.condition.farewell_at = election.is_retiring().then_some(LocalTime::FAR);
         }
     }
 
     /// Says goodbye once nobody depends on this node any more.
-    pub(super) fn finish(&mut self) {
+    pub(super) fn finish(&mut self, now: LocalTime) {
         let retiring = self.election.as_ref().is_some_and(Election::is_retiring);
-        if !self.shutting_down || self.finished || retiring {
+        if !self.shutting_down || self.condition.finished || retiring {
             return;
         }
-        self.finished = true;
+        let farewell_at = self.condition.farewell_at.map(|at| at.min(now + FAREWELL));
+        self.condition.farewell_at = farewell_at;
+        if farewell_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.condition.finished = true;
         let peers = self.peers.keys().copied().collect::<Vec<_>>();
         for peer in peers {
             self.send(peer, Message::Bye);

@@ -307,6 +307,7 @@ pub struct PlayoutFacts {
 /// What to do.
 #[derive(Debug)]
 #[must_use]
+#[expect(clippy::large_enum_variant, reason = "the largest, messages, are also the most frequent")]
 pub enum Output {
     /// Send a message.
     Send {
@@ -560,7 +561,6 @@ pub struct Node {
     shutting_down: bool,
     /// It is on its way out of a room: that nobody leads it there is no news.
     leaving: bool,
-    finished: bool,
     /// When this node was last run, for whatever reason.
     last_run: LocalTime,
     disk: DiskState,
@@ -615,7 +615,6 @@ impl Node {
             condition: Condition::default(),
             shutting_down: false,
             leaving: false,
-            finished: false,
             last_run: now,
             disk: DiskState::Ok,
             disk_notice: None,
@@ -653,6 +652,7 @@ impl Node {
             self.clock.poll_timeout(),
             self.transfer.poll_timeout(),
             self.requests.poll_timeout(),
+            self.condition.farewell_at,
         ]
         .into_iter()
         .flatten()
@@ -751,7 +751,7 @@ impl Node {
         }
         self.look_after_hold(now);
         self.update_plan(now);
-        self.finish();
+        self.finish(now);
     }
 
     fn tick(&mut self, now: LocalTime) {
