@@ -40,6 +40,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long a peer that ended its stream may take to say why.
 const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long the better one of two simultaneous dials may take after the other has ended.
+const RIVAL_DIAL: Duration = Duration::from_millis(500);
+
 /// How long a peer may take to contradict its host: a round trip and the acknowledgement's
 /// delay, on Wi-Fi that is not stalled.
 const DOUBT: Duration = Duration::from_millis(200);
@@ -181,7 +184,7 @@ pub(super) fn dial(shared: &Arc<Shared>, address: SocketAddr, node: Option<NodeI
             // Usually another connection has come up meanwhile. Where none has, the peer has not
             // yet noticed that its old one is dead, as after a move of this device.
             Err(Failure { code: CloseCode::Duplicate, .. })
-                if node.is_none_or(|node| shared.link(node).is_some()) => {}
+                if node.is_none() || is_up_soon(&shared, node).await => {}
             Err(Failure { code, reason }) => {
                 if code == CloseCode::Own {
                     shared.own_key_seen_at(address).await;
@@ -191,6 +194,15 @@ pub(super) fn dial(shared: &Arc<Shared>, address: SocketAddr, node: Option<NodeI
             }
         }
     });
+}
+
+/// Whether a connection with the node is up, or will be in a moment: of two simultaneous dials
+/// the one that is given up may end before the other has come up.
+async fn is_up_soon(shared: &Shared, node: Option<NodeId>) -> bool {
+    match node {
+        Some(node) => shared.until_up(node, RIVAL_DIAL).await.is_some(),
+        None => false,
+    }
 }
 
 async fn greet_by_dialling(

@@ -166,8 +166,9 @@ impl Peer {
     }
 
     pub fn to_share(&self, node: NodeId) -> Option<PeerAddress> {
-        let addresses: Vec<SocketAddr> =
-            self.addresses.iter().copied().take(SHARED_ADDRESSES).collect();
+        // Which link is meant is known to this device only, and does not travel.
+        let far_known = self.addresses.iter().copied().filter(|a| !is_link_local(*a));
+        let addresses: Vec<SocketAddr> = far_known.take(SHARED_ADDRESSES).collect();
         let name = self.name.clone();
         (!addresses.is_empty()).then_some(PeerAddress { node, name, addresses })
     }
@@ -178,10 +179,18 @@ impl Peer {
     }
 }
 
+/// IPv6 addresses that mean something on one link only.
+fn is_link_local(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local())
+}
+
 fn is_dialable(address: SocketAddr) -> bool {
     let ip = address.ip();
     let broadcast = ip == std::net::IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
-    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+    // Without its link a link-local address leads nowhere, and costs a whole time-out.
+    let nowhere =
+        matches!(address, SocketAddr::V6(v6) if v6.scope_id() == 0) && is_link_local(address);
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast && !nowhere
 }
 
 impl Membership {
