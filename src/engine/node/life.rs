@@ -202,3 +202,208 @@ impl Node {
         room.state().segments().any(|segment| near(segment.start) || near(segment.end()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::node::{Input, NodeConfig, Notice, Output};
+    use crate::identity::NodeKey;
+    use crate::wire::{Datagram, Hello, RoomCard};
+
+    const STEP: Span = Span::from_millis(1);
+
+    #[derive(Debug)]
+    enum Mail {
+        Message(Message),
+        Datagram(Datagram),
+    }
+
+    /// Devices on one cable: everything takes a millisecond, every disk is quick.
+    struct House {
+        now: LocalTime,
+        nodes: Vec<Node>,
+        cards: Vec<Option<RoomCard>>,
+        mail: VecDeque<(LocalTime, usize, usize, Mail)>,
+        notices: Vec<(usize, Notice)>,
+    }
+
+    impl House {
+        /// The first makes a room, the others join it.
+        fn of(n: u64) -> House {
+            let now = LocalTime(1_000_000_000_000);
+            let nodes: Vec<Node> = (0..n).map(|seed| Node::new(config(seed), now)).collect();
+            let cards = vec![None; nodes.len()];
+            let (mail, notices) = (VecDeque::new(), Vec::new());
+            let mut house = House { now, nodes, cards, mail, notices };
+            house.run(Span::from_secs(5));
+            for newcomer in 1..house.nodes.len() {
+                for other in 0..newcomer {
+                    house.connect(newcomer, other);
+                    house.connect(other, newcomer);
+                }
+                house.run(Span::from_secs(2));
+            }
+            house
+        }
+
+        fn connect(&mut self, node: usize, other: usize) {
+            let hello = Hello {
+                node: self.nodes[other].id(),
+                boot: 1,
+                name: format!("box-{other}"),
+                version: String::new(),
+                port: 4766,
+                room: self.cards[other].clone(),
+            };
+            let address = ([192, 0, 2, u8::try_from(other).expect("few")], 4766).into();
+            let peer = hello.node;
+            self.nodes[node].handle_input(self.now, Input::PeerConnected { peer, address, hello });
+        }
+
+        fn run(&mut self, span: Span) {
+            let end = self.now + span;
+            while self.now < end {
+                self.now += STEP;
+                self.deliver();
+                for node in 0..self.nodes.len() {
+                    if self.now >= self.nodes[node].poll_timeout() {
+                        self.nodes[node].handle_timeout(self.now);
+                    }
+                    self.drain(node);
+                }
+            }
+        }
+
+        fn deliver(&mut self) {
+            while self.mail.front().is_some_and(|(at, ..)| *at <= self.now) {
+                let Some((at, from, to, mail)) = self.mail.pop_front() else { return };
+                let from = self.nodes[from].id();
+                let input = match mail {
+                    Mail::Message(message) => Input::MessageReceived { from, message },
+                    Mail::Datagram(datagram) => Input::DatagramReceived { from, datagram, at },
+                };
+                self.nodes[to].handle_input(self.now, input);
+            }
+        }
+
+        fn drain(&mut self, node: usize) {
+            while let Some(output) = self.nodes[node].poll_output() {
+                let post = |to: NodeId, mail| {
+                    let to = self.nodes.iter().position(|other| other.id() == to)?;
+                    Some((self.now + STEP, node, to, mail))
+                };
+                match output {
+                    Output::Send { to, message } => {
+                        self.mail.extend(post(to, Mail::Message(message)));
+                    }
+                    Output::SendDatagram { to, datagram } => {
+                        self.mail.extend(post(to, Mail::Datagram(datagram)));
+                    }
+                    Output::ShowRoom(card) => self.cards[node] = card,
+                    Output::SaveEntries { room, entries } => {
+                        let idx = entries.last().map_or(0, |entry| entry.idx);
+                        self.nodes[node].handle_input(self.now, Input::Written { room, idx });
+                    }
+                    Output::Tell(notice) => self.notices.push((node, notice)),
+                    _ => {}
+                }
+            }
+        }
+
+        /// Whom all follow, and the others.
+        fn leader_and_others(&self) -> (usize, Vec<usize>) {
+            let leader = self.coordinator(0).expect("somebody leads");
+            let all = 0..self.nodes.len();
+            assert!(all.clone().all(|node| self.coordinator(node) == Some(leader)));
+            (leader, all.filter(|&node| node != leader).collect())
+        }
+
+        /// Whom a device follows.
+        fn coordinator(&self, node: usize) -> Option<usize> {
+            let named = self.nodes[node].coordinator()?;
+            self.nodes.iter().position(|other| other.id() == named)
+        }
+    }
+
+    fn config(seed: u64) -> NodeConfig {
+        let random = ring::rand::SystemRandom::new();
+        NodeConfig {
+            key: Arc::new(NodeKey::generate(&random).expect("random numbers")),
+            boot: 1,
+            name: format!("box-{seed}"),
+            version: String::new(),
+            seed,
+            trim: Span::ZERO,
+            peers: Vec::new(),
+            remembered: Vec::new(),
+            alone: false,
+            resume: false,
+            room: None,
+        }
+    }
+
+    #[test]
+    fn whoever_stops_lets_another_lead_first_and_nobody_misses_a_coordinator() {
+        let mut house = House::of(3);
+        let (old, others) = house.leader_and_others();
+        house.notices.clear();
+        let now = house.now;
+        house.nodes[old].handle_input(now, Input::ShutdownRequested);
+        house.drain(old);
+        assert!(!house.nodes[old].is_finished());
+        house.run(Span::from_millis(10));
+        let next = house.coordinator(others[0]).expect("somebody leads");
+        assert_ne!(next, old);
+        assert_eq!(house.coordinator(others[1]), Some(next));
+        assert!(!house.nodes[old].is_finished(), "its goodbye waits for the start of the other");
+        house.run(Span::from_millis(100));
+        assert!(house.nodes[old].is_finished());
+        assert!(others.iter().all(|&node| house.coordinator(node) == Some(next)));
+        let missed = |(_, notice): &(usize, Notice)| matches!(notice, Notice::Leaderless);
+        assert!(!house.notices.iter().any(missed), "{:?}", house.notices);
+    }
+
+    #[test]
+    fn whoever_is_nearly_empty_gives_the_lead_away_and_stays() {
+        let mut house = House::of(2);
+        let (old, others) = house.leader_and_others();
+        let empty =
+            DeviceFacts { mains: Some(false), battery_percent: Some(12), ..DeviceFacts::default() };
+        let now = house.now;
+        house.nodes[old].handle_input(now, Input::FitnessKnown(empty));
+        house.run(Span::from_secs(1));
+        assert_eq!([0, 1].map(|node| house.coordinator(node)), [Some(others[0]); 2]);
+        assert_eq!(house.nodes[old].fitness(house.now).n_flaps, 0, "it wanted that");
+    }
+
+    #[test]
+    fn whoever_follows_says_goodbye_at_once() {
+        let mut house = House::of(2);
+        let (_, others) = house.leader_and_others();
+        let now = house.now;
+        house.nodes[others[0]].handle_input(now, Input::ShutdownRequested);
+        assert!(house.nodes[others[0]].is_finished());
+    }
+
+    #[test]
+    fn whoever_stood_still_follows_the_one_that_leads_meanwhile() {
+        let mut house = House::of(3);
+        let (old, _) = house.leader_and_others();
+        // It is stopped: its mail is lost, its clock goes on.
+        let stopped = house.nodes.remove(old);
+        house.cards.remove(old);
+        house.mail.clear();
+        house.run(Span::from_secs(3));
+        let leader = house.coordinator(0).expect("somebody leads");
+        house.nodes.push(stopped);
+        house.cards.push(None);
+        let now = house.now;
+        house.nodes[2].handle_timeout(now);
+        assert_eq!(house.nodes[2].coordinator(), None, "it listens first");
+        house.run(Span::from_secs(2));
+        assert_eq!(house.coordinator(2), Some(leader));
+        assert_eq!(house.coordinator(leader), Some(leader));
+    }
+}
