@@ -343,7 +343,7 @@ mod tests {
         let index = dir.path().join("media.db");
         let spoil: [&dyn Fn(); 3] = [
             &|| std::fs::remove_file(&index).expect("removed"),
-            &|| std::fs::write(&index, [0xA5; 20_000]).expect("spoiled"),
+            &|| std::fs::write(&index, vec![0xA5; 20_000]).expect("spoiled"),
             &|| {
                 let later = rusqlite::Connection::open(&index).expect("opens");
                 later.pragma_update(None, "user_version", 99).expect("raised");

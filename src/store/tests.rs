@@ -547,7 +547,7 @@ fn a_damaged_identity_without_a_sound_text_is_never_used_again() {
             let lower = fs::read_to_string(text).expect("there").replace("boot 1", "boot 0");
             fs::write(text, lower).expect("spoiled");
         },
-        |text| fs::write(text, [0xFF; 100_000]).expect("spoiled"),
+        |text| fs::write(text, vec![0xFF; 100_000]).expect("spoiled"),
     ];
     for spoil in spoil {
         let disk = Disk::new();

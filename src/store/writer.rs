@@ -337,10 +337,9 @@ impl Writer {
         let bytes = batch.iter().map(Job::bytes).sum();
         let queued = self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         // The queue was too long for a while; now it is empty, and its end is in the file.
-        if queued == bytes && self.trouble.is_none() && self.health.caught_up() {
-            if let Some(room) = self.last_room {
-                (self.notify)(StoreEvent::NeedsRoom { room });
-            }
+        let caught_up = queued == bytes && self.trouble.is_none() && self.health.caught_up();
+        if let Some(room) = self.last_room.filter(|_| caught_up) {
+            (self.notify)(StoreEvent::NeedsRoom { room });
         }
     }
 
@@ -386,7 +385,7 @@ impl Writer {
                     continue;
                 }
                 Job::Position { .. } => {
-                    self.kept.retain(|old| !matches!(old, Job::Position { .. }))
+                    self.kept.retain(|old| !matches!(old, Job::Position { .. }));
                 }
                 Job::Intent(_) => self.kept.retain(|old| !matches!(old, Job::Intent(_))),
                 _ => {}
@@ -480,15 +479,14 @@ impl Writer {
             self.sync();
             self.open = None;
         }
-        let file = match self.open.take() {
-            Some(file) => file,
-            None => {
-                let (file, notice) = RoomFile::open(&self.rooms, room)?;
-                if let Some(notice) = notice {
-                    (self.notify)(StoreEvent::Damaged { notice });
-                }
-                file
+        let file = if let Some(file) = self.open.take() {
+            file
+        } else {
+            let (file, notice) = RoomFile::open(&self.rooms, room)?;
+            if let Some(notice) = notice {
+                (self.notify)(StoreEvent::Damaged { notice });
             }
+            file
         };
         Ok(self.open.insert(file))
     }

@@ -173,7 +173,7 @@ fn a_device_whose_files_are_damaged_is_the_same_and_gets_the_room_from_the_other
     house.daemons[hurt].stop();
     for file in files {
         assert!(file.exists(), "{}", file.display());
-        std::fs::write(&file, [0xA5; 20_000]).expect("spoiled");
+        std::fs::write(&file, vec![0xA5; 20_000]).expect("spoiled");
         let song = write_song(house.path(), "later", 5);
         house.daemons[1].order(&["queue", "add", text(&song)]);
         house.daemons[hurt].start();

@@ -28,6 +28,8 @@ impl Node {
         let wrote = self.writes();
         self.disk = disk;
         self.tell(Notice::Disk(disk));
+        // What waited for this disk need not wait any longer.
+        self.acknowledge();
         if wrote == self.writes() {
             return;
         }
@@ -35,8 +37,6 @@ impl Node {
             self.send(peer, Message::Disk { writes: self.writes() });
         }
         self.refresh_election(now);
-        // What waited for this disk need not wait any longer.
-        self.acknowledge();
     }
 
     pub(super) fn peer_disk_reported(&mut self, from: NodeId, writes: bool) {

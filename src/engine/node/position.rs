@@ -24,6 +24,10 @@ const SAVE_EVERY: Span = Span::from_secs(5);
 /// An outage up to this long is one that the music may survive by itself: the plug was moved.
 const SHORT_OUTAGE: Span = Span::from_secs(60);
 
+/// How long a member waits for the pause on a timeline that was founded anew: the coordinator
+/// orders it first thing. One that has not by then has no reason to.
+const WAIT_FOR_PAUSE: Span = Span::from_secs(15);
+
 /// Where the music stands at some instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Position {
@@ -67,6 +71,8 @@ struct Held {
     /// How long the house was dark when this node started, if it sounded before.
     outage: Option<Span>,
     since: LocalTime,
+    /// Since when the room has a time again.
+    timed: Option<LocalTime>,
 }
 
 impl Node {
@@ -84,6 +90,7 @@ impl Node {
             epoch: known.map(|known| known.position.clock_epoch),
             outage: known.filter(|known| known.position.playing).and_then(|known| known.outage),
             since: now,
+            timed: None,
         });
     }
 
@@ -100,11 +107,13 @@ impl Node {
 
     /// Lets the music go once its time is known to be carried on, or somebody has acted.
     pub(super) fn look_after_hold(&mut self, now: LocalTime) {
-        let Some(held) = &self.playback.standing.held else { return };
+        let Some(held) = &mut self.playback.standing.held else { return };
+        let timed = self.clock.model().map(|_| *held.timed.get_or_insert(now));
+        let waited = timed.is_some_and(|since| now - since > WAIT_FOR_PAUSE);
         let focus = self.room.as_ref().and_then(|room| moving_focus(room.state()));
-        let carried = self.clock.model().is_some()
-            && held.epoch.is_none_or(|epoch| self.clock.epoch() == Some(epoch));
-        if focus != Some(held.focus) || carried {
+        let carried =
+            timed.is_some() && held.epoch.is_none_or(|epoch| self.clock.epoch() == Some(epoch));
+        if focus != Some(held.focus) || carried || waited {
             self.playback.standing.held = None;
             self.refresh_segments(now);
         }
@@ -121,7 +130,8 @@ impl Node {
         }
         let lost = std::mem::take(&mut self.replication.clock_was_lost);
         let held = self.held_at().is_some();
-        if !held && !(lost && self.phase(now) == PlaybackState::Playing) {
+        let sounds = held || lost && self.phase(now) == PlaybackState::Playing;
+        if !sounds {
             return false;
         }
         let goes_on = self.goes_on_by_itself(now);
@@ -223,12 +233,12 @@ mod tests {
 
     use super::*;
     use crate::base::{BlobHash, NodeId};
-    use crate::engine::command::{Command, RequestId};
+    use crate::engine::command::{Command, RequestId, VolumeChange};
     use crate::engine::node::{Input, NodeConfig, RestoredRoom};
-    use crate::engine::status::Status;
+    use crate::engine::status::{DiskState, Status};
     use crate::identity::NodeKey;
     use crate::wire::Track;
-    use crate::wire::message::Snapshot;
+    use crate::wire::message::{Level, Snapshot};
     use crate::wire::op::Entry;
     use crate::wire::track::Codec;
 
@@ -243,6 +253,9 @@ mod tests {
         room: Option<(Snapshot, Vec<Entry>)>,
         position: Option<Position>,
         n_saved: usize,
+        /// Its disk takes nothing.
+        full: bool,
+        reply: Option<crate::engine::command::CommandReply>,
     }
 
     impl House {
@@ -251,7 +264,17 @@ mod tests {
             let key = Arc::new(NodeKey::generate(&random).expect("random numbers"));
             let now = LocalTime(1_000_000_000_000);
             let node = Node::new(config(&key, 1, None, false), now);
-            House { key, boot: 1, now, node, room: None, position: None, n_saved: 0 }
+            House {
+                key,
+                boot: 1,
+                now,
+                node,
+                room: None,
+                position: None,
+                n_saved: 0,
+                full: false,
+                reply: None,
+            }
         }
 
         /// The daemon's part: time passes, the disk takes what it is given, decoders are quick.
@@ -267,6 +290,8 @@ mod tests {
         fn drain(&mut self) {
             while let Some(output) = self.node.poll_output() {
                 match output {
+                    Output::Reply { reply, .. } => self.reply = Some(reply),
+                    Output::SaveEntries { .. } | Output::SavePosition { .. } if self.full => {}
                     Output::SaveRoom(snapshot) => self.room = Some((*snapshot, Vec::new())),
                     Output::SaveEntries { room, entries } => {
                         let last = entries.last().expect("no write of nothing");
@@ -449,6 +474,36 @@ mod tests {
             let moved = playback.position_ms - stopped;
             assert!((-5_000..12_000).contains(&moved), "{moved}");
         }
+    }
+
+    #[test]
+    fn a_room_with_nobody_else_goes_on_in_memory_while_its_disk_is_full() {
+        let mut house = House::playing(Span::from_secs(3));
+        house.full = true;
+        house.reply = None;
+        house.order(Command::Volume { member: None, change: VolumeChange::To(30) });
+        assert_eq!(house.reply, None, "as long as the disk may still take it");
+        for (disk, answered) in [(DiskState::Slow, false), (DiskState::Full, true)] {
+            house.node.handle_input(house.now, Input::DiskReported(disk));
+            house.drain();
+            assert_eq!(house.reply.is_some(), answered, "{disk:?}");
+            assert_eq!(house.status().node.disk, disk);
+        }
+        let done = house.reply.take().expect("a reply").expect("accepted");
+        assert_eq!(done.level, Level::Local);
+        house.order(Command::Pause);
+        house.run(Span::from_secs(1));
+        assert_eq!(house.status().playback.state, PlaybackState::Paused);
+        assert!(house.reply.take().expect("a reply").is_ok());
+        // Once it is well again, only what it has counts.
+        house.node.handle_input(house.now, Input::DiskReported(DiskState::Ok));
+        house.order(Command::Resume);
+        house.run(Span::from_secs(1));
+        assert_eq!(house.reply, None);
+        let (room, idx) = (house.node.room_id().expect("a room"), u64::MAX);
+        house.node.handle_input(house.now, Input::Written { room, idx });
+        house.drain();
+        assert!(house.reply.take().expect("a reply").is_ok());
     }
 
     #[test]
