@@ -119,9 +119,8 @@ struct House {
 impl House {
     /// Devices that were told nothing, in one room.
     fn together(size: usize) -> House {
-        let random = ring::rand::SystemRandom::new();
         let device = |_| Device {
-            key: Arc::new(NodeKey::generate(&random).expect("random numbers")),
+            key: Arc::new(outside::new_key()),
             boot: 0,
             disk: Disk::default(),
             node: None,
@@ -899,8 +898,7 @@ fn evening(seed: u64) {
 
 #[test]
 fn whatever_happens_what_was_acknowledged_is_there_once() {
-    let seeds = std::env::var("GROOVEBOX_EVENINGS").ok().and_then(|text| text.parse().ok());
-    for seed in 0..seeds.unwrap_or(12) {
+    for seed in 0..outside::evenings() {
         evening(seed);
     }
 }
@@ -916,5 +914,21 @@ fn evenings_notice_what_they_are_for() {
             outcome.is_err()
         });
         assert!(noticed, "{bug:?}");
+    }
+}
+
+/// What only the world outside has.
+#[cfg(test)]
+mod outside {
+    use crate::identity::NodeKey;
+
+    pub fn new_key() -> NodeKey {
+        NodeKey::generate(&ring::rand::SystemRandom::new()).expect("random numbers")
+    }
+
+    /// How many evenings to play; `GROOVEBOX_EVENINGS=1000` for a long look.
+    pub fn evenings() -> u64 {
+        let text = std::env::var("GROOVEBOX_EVENINGS").ok();
+        text.and_then(|text| text.parse().ok()).unwrap_or(12)
     }
 }
