@@ -270,6 +270,10 @@ fn spread(what: &str, mut values: Vec<f64>) -> f64 {
     nearly_all
 }
 
+/// What two devices may differ in their idea of the room's time after a coordinator's death:
+/// 450 µs were seen, 1,600 with a clock that is carried on with the wrong sign.
+const APART_US: f64 = 700.0;
+
 fn failovers(bug: Option<Bug>, size: usize, air: Air, runs: u64) -> [f64; 3] {
     let all = gather(bug, runs, |seed| failover(seed, size, air, seed % 2 == 0));
     let name = format!("{size} devices, {air:?}, coordinator gone");
@@ -286,8 +290,8 @@ fn after_a_coordinators_death_commands_are_taken_and_clocks_stay_together() {
     for size in [3, 5, 8] {
         let [first, accepted, apart] = failovers(None, size, Air::HomeWifi, 24);
         assert!(first <= 1500.0, "{size} devices: {first} ms");
-        assert!(accepted <= 2500.0, "{size} devices: {accepted} ms");
-        assert!(apart <= 3000.0, "{size} devices: {apart} us");
+        assert!(accepted <= 1500.0, "{size} devices: {accepted} ms");
+        assert!(apart <= APART_US, "{size} devices: {apart} us");
     }
 }
 
@@ -389,6 +393,6 @@ fn acknowledging_before_writing_is_found() {
 fn a_clock_carried_on_with_the_wrong_sign_is_found_by_the_recovery_of_clocks() {
     let found =
         std::panic::catch_unwind(|| failovers(Some(Bug::ClockBiasSign), 5, Air::HomeWifi, 8));
-    let is_found = found.map_or(true, |[_, _, apart]| apart > 3000.0);
+    let is_found = found.map_or(true, |[_, _, apart]| apart > APART_US);
     assert!(is_found, "the clocks stay together all the same");
 }
