@@ -12,15 +12,16 @@ use std::fmt::Write;
 use groovebox::base::ids::hex;
 use groovebox::base::limits::{MAX_DATAGRAM, MAX_FRAME, MAX_PIECE, MAX_SNAPSHOT};
 use groovebox::base::{
-    BlobHash, EntryId, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term, UserId,
+    BlobHash, EntryKey, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term, UserId,
 };
 use groovebox::wire::codec::{self, FRAME_HEADER};
 use groovebox::wire::message::{
-    Accepted, Level, OutputState, PeerAddress, Snapshot, Start, SyncState,
+    Accepted, Agreement, DroppedOp, Level, LogPlace, OutputState, PeerAddress, Snapshot, Start,
+    SyncState,
 };
 use groovebox::wire::op::AddMode;
 use groovebox::wire::{
-    BulkReply, BulkRequest, Codec, Datagram, Entry, Genesis, Heartbeat, HeartbeatAck, Hello,
+    BulkReply, BulkRequest, Codec, Datagram, Entry, Genesis, Guard, Heartbeat, HeartbeatAck, Hello,
     MemberKind, Message, Op, OpBody, PreVote, PreVoteReply, Probe, ProbeReply, Refusal,
     RefusalCode, Report, RoomCard, RoomLine, Track, WireError,
 };
@@ -52,9 +53,10 @@ fn track() -> Track {
 
 fn op() -> Op {
     let id = OpId { author: NODE, boot: 4, seq: 5 };
-    let body = codec::encode_body(&OpBody::Pause).expect("short");
+    let pause = OpBody::Pause(Guard { segment: Some(SegmentId(12)), dj_epoch: 0 });
+    let body = codec::encode_body(&pause).expect("short");
     let signature = ([0x44; 32], [0x55; 32]);
-    Op { room: ROOM, id, created: RoomTime(6), kind: OpBody::Pause.kind(), body, signature }
+    Op { room: ROOM, id, created: RoomTime(6), kind: pause.kind(), body, signature }
 }
 
 fn entry() -> Entry {
@@ -141,6 +143,21 @@ fn messages() -> Vec<(&'static str, Message)> {
         prev_chain: [0x65; 16],
         entries: vec![entry()],
     };
+    let place = LogPlace { idx: 7, chain: [0x66; 16] };
+    let dropped = DroppedOp {
+        id,
+        created: RoomTime(6),
+        what: "skipped to the next track".into(),
+        why: "it came too late".into(),
+    };
+    let agreement = Agreement {
+        room: ROOM,
+        end: place,
+        hash: [0x99; 16],
+        segment: Some(SegmentId(12)),
+        position_ms: 1500,
+    };
+    let tail = Message::Tail { room: ROOM, term: TERM, after: place, entries: vec![entry()] };
     let addresses =
         ["192.0.2.7:4766", "[2001:db8::7]:4766"].map(|text| text.parse().expect("an address"));
     let peer = PeerAddress { node: NODE, name: "pi".into(), addresses: addresses.to_vec() };
@@ -153,7 +170,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("Proposed, accepted", Message::Proposed { id, outcome: Ok(accepted) }),
         ("Proposed, refused", Message::Proposed { id, outcome: Err(refusal()) }),
         ("Append", append),
-        ("Appended", Message::Appended { room: ROOM, term: TERM, written: 7 }),
+        ("Appended", Message::Appended { room: ROOM, term: TERM, written: place, synced: 6 }),
         ("NeedSnapshot", Message::NeedSnapshot { room: ROOM }),
         ("Snapshot", Message::Snapshot(snapshot)),
         ("Start", Message::Start(start)),
@@ -162,6 +179,15 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("Have", Message::Have { hash: BlobHash([0x33; 32]), pieces: vec![0b101] }),
         ("Ready", Message::Ready { room: ROOM, segment: SegmentId(12) }),
         ("Report", Message::Report(report())),
+        ("Orphans", Message::Orphans { room: ROOM, ops: vec![op()] }),
+        ("LogEnd", Message::LogEnd { room: ROOM, term: TERM, end: place }),
+        ("Places", Message::Places { room: ROOM, term: TERM, places: vec![place] }),
+        ("Fetch", Message::Fetch { room: ROOM, term: TERM, after: place }),
+        ("Tail", tail),
+        ("Dropped", Message::Dropped { room: ROOM, dropped: vec![dropped] }),
+        ("Safe", Message::Safe { room: ROOM, term: TERM, replicated: 9, durable: 7 }),
+        ("Agree", Message::Agree(agreement)),
+        ("Resync", Message::Resync { room: ROOM, member: NODE }),
     ]
 }
 
@@ -209,6 +235,7 @@ fn datagrams() -> Vec<(&'static str, Datagram)> {
 
 fn bodies() -> Vec<(&'static str, OpBody)> {
     let segment = SegmentId(12);
+    let guard = Guard { segment: Some(segment), dj_epoch: 2 };
     let join = OpBody::Join {
         name: "pi".into(),
         kind: MemberKind::Person,
@@ -218,14 +245,14 @@ fn bodies() -> Vec<(&'static str, OpBody)> {
         ("Join", join),
         ("Leave", OpBody::Leave),
         ("Add", OpBody::Add { tracks: vec![track()], mode: AddMode::Play }),
-        ("Remove", OpBody::Remove { entries: vec![EntryId(1), EntryId(2)] }),
+        ("Remove", OpBody::Remove { entries: vec![EntryKey(1), EntryKey(2)] }),
         ("Clear", OpBody::Clear),
-        ("Pause", OpBody::Pause),
-        ("Resume", OpBody::Resume),
-        ("Stop", OpBody::Stop),
-        ("Seek", OpBody::Seek { position: Span::from_secs(90) }),
-        ("Next", OpBody::Next),
-        ("Prev", OpBody::Prev),
+        ("Pause", OpBody::Pause(guard)),
+        ("Resume", OpBody::Resume(guard)),
+        ("Stop", OpBody::Stop(guard)),
+        ("Seek", OpBody::Seek { position: Span::from_secs(90), guard }),
+        ("Next", OpBody::Next(guard)),
+        ("Prev", OpBody::Prev(guard)),
         ("Begin", OpBody::Begin { segment }),
         ("Fail", OpBody::Fail { segment, reason: "no holder".into() }),
         ("Settle", OpBody::Settle),
@@ -255,6 +282,15 @@ fn message_number(message: &Message) -> u8 {
         Message::Have { .. } => 13,
         Message::Ready { .. } => 14,
         Message::Report(_) => 15,
+        Message::Orphans { .. } => 16,
+        Message::LogEnd { .. } => 17,
+        Message::Places { .. } => 18,
+        Message::Fetch { .. } => 19,
+        Message::Tail { .. } => 20,
+        Message::Dropped { .. } => 21,
+        Message::Safe { .. } => 22,
+        Message::Agree(_) => 23,
+        Message::Resync { .. } => 24,
     }
 }
 
@@ -276,12 +312,12 @@ fn body_number(body: &OpBody) -> u8 {
         OpBody::Add { .. } => 2,
         OpBody::Remove { .. } => 3,
         OpBody::Clear => 4,
-        OpBody::Pause => 5,
-        OpBody::Resume => 6,
-        OpBody::Stop => 7,
+        OpBody::Pause(_) => 5,
+        OpBody::Resume(_) => 6,
+        OpBody::Stop(_) => 7,
         OpBody::Seek { .. } => 8,
-        OpBody::Next => 9,
-        OpBody::Prev => 10,
+        OpBody::Next(_) => 9,
+        OpBody::Prev(_) => 10,
         OpBody::Begin { .. } => 11,
         OpBody::Fail { .. } => 12,
         OpBody::Settle => 13,
@@ -411,7 +447,7 @@ fn a_byte_too_many_or_too_few_is_refused() {
 
 #[test]
 fn a_body_of_another_kind_than_its_operation_says_is_refused() {
-    let wrong = Op { kind: OpBody::Resume.kind(), ..op() };
+    let wrong = Op { kind: OpBody::Resume(Guard::default()).kind(), ..op() };
     assert!(matches!(codec::decode_body(&wrong), Err(WireError::Malformed(_))));
 }
 

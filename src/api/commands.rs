@@ -171,6 +171,17 @@ pub(super) async fn mute(State(app): State<App>, Input(input): Input<MuteInput>)
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct ResyncInput {
+    member: Option<String>,
+}
+
+pub(super) async fn resync(State(app): State<App>, Input(input): Input<ResyncInput>) -> Reply {
+    let member = input.member.map(reference).transpose()?;
+    app.order(Command::Resync { member }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct CreateInput {
     name: Option<String>,
 }

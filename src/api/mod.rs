@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
+use crate::engine::status::LogStatus;
 use crate::engine::{Command, CommandReply, Status};
 use crate::wire::{Refusal, Track};
 
@@ -54,6 +55,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Hands a command to the engine and waits for what becomes of it.
     fn command(&self, command: Command) -> BoxFuture<'_, CommandReply>;
+
+    /// The end of the room's log.
+    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>>;
 
     /// Reads, hashes and caches files and folders of this machine.
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>>;

@@ -31,6 +31,8 @@ pub(super) fn router(backend: Arc<dyn Backend>, events: Arc<Events>) -> Router {
         .route("/rooms/leave", post(commands::leave_room))
         .route("/queue", get(views::queue).post(commands::add).delete(commands::clear))
         .route("/queue/{entries}", delete(commands::remove))
+        .route("/log", get(views::log))
+        .route("/resync", post(commands::resync))
         .route("/outputs", get(views::outputs))
         .route("/version", get(views::version))
         .route("/play", post(commands::play))

@@ -2,11 +2,12 @@
 
 use crate::engine::Status;
 use crate::engine::status::{
-    MemberStatus, NodeStatus, PeerStatus, PlaybackState, PlaybackStatus, QueueStatus, RoomInReach,
-    RoomStatus, SyncStatus, TermStatus, TrackStatus,
+    DroppedStatus, LogEntryStatus, LogStatus, MemberStatus, NodeStatus, PeerStatus, PlaybackState,
+    PlaybackStatus, QueueStatus, RoomInReach, RoomStatus, SyncStatus, TermStatus, TrackStatus,
+    WaitingStatus,
 };
 use crate::wire::MemberKind;
-use crate::wire::message::{OutputState, SyncState};
+use crate::wire::message::{Level, OutputState, SyncState};
 
 /// Three devices in a kitchen, one of them away, and a jazz record.
 pub(crate) fn status() -> Status {
@@ -141,5 +142,39 @@ fn peer(name: &str, id: &str, connected: bool, sent_bytes: u64) -> PeerStatus {
         room: Some("GROOVE-7KQ4".to_owned()),
         sent_bytes,
         received_bytes: 0,
+    }
+}
+
+/// A log after two halves have met.
+pub(crate) fn log() -> LogStatus {
+    let entry = |idx, what: &str, level| LogEntryStatus {
+        idx,
+        term: TermStatus { n: 7, node: "a1".repeat(32), boot: 3 },
+        at_ms: 1000 * i64::try_from(idx).expect("small"),
+        author: "kitchen".to_owned(),
+        kind: "next".to_owned(),
+        what: what.to_owned(),
+        level,
+    };
+    LogStatus {
+        last_idx: 43,
+        replicated: 42,
+        durable: 41,
+        entries: vec![
+            entry(41, "queued \"So What\"", Level::Durable),
+            entry(42, "set kitchen to volume 40", Level::Replicated),
+            entry(43, "skipped to the next track", Level::Local),
+        ],
+        waiting: vec![WaitingStatus {
+            author: "hall".to_owned(),
+            kind: "clear".to_owned(),
+            what: "emptied the queue".to_owned(),
+        }],
+        dropped: vec![DroppedStatus {
+            author: "hall".to_owned(),
+            created_ms: Some(40_000),
+            what: "paused".to_owned(),
+            why: "it came too late: such a command counts for 5 seconds".to_owned(),
+        }],
     }
 }

@@ -74,6 +74,10 @@ impl Backend for Fake {
         Box::pin(async { reply })
     }
 
+    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
+        Box::pin(async { Ok(sample::log()) })
+    }
+
     /// Everything is music but what is called `broken`.
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {
         let mut imported = Imported::default();

@@ -10,7 +10,9 @@ use super::OutputInfo;
 use super::answer::Answer;
 use super::router::App;
 use crate::engine::Status;
-use crate::engine::status::{MemberStatus, PeerStatus, QueueStatus, RoomInReach, SyncStatus};
+use crate::engine::status::{
+    LogStatus, MemberStatus, PeerStatus, QueueStatus, RoomInReach, SyncStatus,
+};
 use crate::wire::message::OutputState;
 
 /// How well one member follows.
@@ -84,6 +86,10 @@ pub(super) async fn rooms(State(app): State<App>) -> Json<Vec<RoomInReach>> {
 
 pub(super) async fn queue(State(app): State<App>) -> Json<Vec<QueueStatus>> {
     Json(app.newest().queue.clone())
+}
+
+pub(super) async fn log(State(app): State<App>) -> Result<Json<LogStatus>, Answer> {
+    Ok(Json(app.backend.log().await?))
 }
 
 pub(super) async fn outputs(State(app): State<App>) -> Result<Json<Vec<OutputInfo>>, Answer> {

@@ -191,14 +191,16 @@ impl Recording {
         Some((first.at, last.at + nanos(last.step * to_f64(last.n))))
     }
 
-    /// Number of stops of the sound: underruns of the sink.
-    #[must_use]
-    pub fn n_stops(&self) -> usize {
-        let stopped = |pair: &&[Block]| {
+    /// The stops of the sound, each from its last frame's end until it went on: underruns of
+    /// the sink.
+    pub fn stops(&self) -> impl Iterator<Item = (LocalTime, LocalTime)> {
+        let gap = |pair: &[Block]| {
             let end = pair[0].at + nanos(pair[0].step * to_f64(pair[0].n));
-            (pair[1].at - end).abs() > Span::from_micros(100)
+            (end, pair[1].at)
         };
-        self.blocks.windows(2).filter(stopped).count()
+        let stopped =
+            |(end, next): &(LocalTime, LocalTime)| (*next - *end).abs() > Span::from_micros(100);
+        self.blocks.windows(2).map(gap).filter(stopped)
     }
 
     /// The signal at a time, between frames by a cubic through the four around it; silence
@@ -597,7 +599,7 @@ mod tests {
         let late = START + Span::from_millis(520);
         bytes[place..place + 8].copy_from_slice(&late.0.to_le_bytes());
         let recording = parse(&bytes);
-        assert_eq!(recording.n_stops(), 1);
+        assert_eq!(recording.stops().count(), 1);
         assert_eq!(recording.sample_at(START + Span::from_millis(10)).to_bits(), 0.5_f32.to_bits());
         assert_eq!(recording.sample_at(START + Span::from_millis(300)).to_bits(), 0);
         assert_eq!(recording.span(), Some((START, START + Span::from_millis(540))));

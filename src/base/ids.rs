@@ -70,6 +70,12 @@ bytes32! {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct EntryId(pub u64);
 
+/// An entry of the queue, whatever its number. Derived by hashing from the operation that brought
+/// it and its place therein, so that it stays the same when the two halves of a partitioned room
+/// meet and one half's entries are counted anew.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct EntryKey(pub u64);
+
 /// One uninterrupted stretch of one track: a pause, a seek or a skip begins another.
 ///
 /// Derived by hashing from what created it, so that two branches of a partitioned room never

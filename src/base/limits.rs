@@ -48,10 +48,51 @@ pub const MAX_MEMBERS: usize = 256;
 /// Played entries remembered for "previous".
 pub const MAX_PLAYED: usize = 50;
 
-/// Operations remembered by name in the room's state, so that one that is offered again after
-/// a change of coordinator is answered and not applied twice. Offers are repeated for seconds;
-/// 60 people at 60 operations a minute fill it in 8 s.
+/// Operations remembered with their place in the room's state, so that one that is offered again
+/// after a change of coordinator is answered with it. Offers are repeated for seconds; 60 people
+/// at 60 operations a minute fill it in 8 s.
 pub const MAX_RECENT_OPS: usize = 512;
+
+/// Authors whose operations are remembered by number, so that none is applied twice however late
+/// it is offered again: all members, and as many who have left.
+pub const MAX_SEEN_AUTHORS: usize = 2 * MAX_MEMBERS;
+
+/// Starts of one author that are told apart. Operations of an earlier start count as done: they
+/// have been offered for as long as it takes to restart a device four times.
+pub const MAX_SEEN_BOOTS: usize = 4;
+
+/// Stretches of numbers remembered of one start. A refused operation leaves a hole between two;
+/// beyond this many the oldest hole is taken to be filled.
+pub const MAX_SEEN_RANGES: usize = 32;
+
+/// How old a command to play, pause, skip, seek or stop may be when it takes effect. Whoever
+/// pressed the button has long done something else; it is also how long a person waits for an
+/// answer.
+pub const PLAY_STALE: Span = Span::from_secs(5);
+
+/// Bytes of the bodies of operations that wait to be offered.
+pub const MAX_OUTBOX_BYTES: usize = LOG_TAIL_BYTES;
+
+/// Bytes of one message of operations offered again. Small, so that it never holds up what
+/// travels behind it; a single operation that is larger goes alone.
+pub const MAX_ORPHANS: usize = 64 * 1024;
+
+/// Places of a log by which two nodes find where their logs part: twice the logarithm of
+/// [`LOG_TAIL`] and some more.
+pub const MAX_PLACES: usize = 32;
+
+/// Operations that a merge dropped, kept for `groovebox log`.
+pub const MAX_DROPPED: usize = 64;
+
+/// Entries that `groovebox log` shows.
+pub const MAX_LOG_SHOWN: usize = 100;
+
+/// Entries between two states kept in memory, to which a log can be wound back. Replaying so many
+/// takes a few milliseconds.
+pub const CHECKPOINT_EVERY: u64 = 256;
+
+/// How many such states are kept: of at most 2 MiB each.
+pub const CHECKPOINTS: usize = 4;
 
 /// Log entries kept in memory for members that lag; who lags more gets a snapshot.
 pub const LOG_TAIL: usize = 4096;
@@ -67,6 +108,13 @@ pub const STORE_QUEUE: usize = 1024;
 
 /// Bytes waiting for the disk: a few of the largest snapshots.
 pub const STORE_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+
+/// Operations kept on disk that wait to be offered to a coordinator: as many as the tail of the
+/// log can hold, because a branch that is cut off comes from there.
+pub const MAX_OUTBOX: usize = 4096;
+
+/// Played tracks remembered on disk: some weeks of music round the clock, 3 MiB.
+pub const MAX_HISTORY: usize = 10_000;
 
 /// Addresses kept of one peer: a laptop has Wi-Fi, a cable and a few IPv6 ones.
 pub const MAX_ADDRESSES: usize = 16;

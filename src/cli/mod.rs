@@ -19,11 +19,13 @@ mod daemon;
 mod demo;
 mod failure;
 mod live;
+mod log;
 mod mute;
 mod outputs;
 mod peers;
 mod play;
 mod queue;
+mod resync;
 mod room;
 mod rooms;
 mod screen;
@@ -120,6 +122,10 @@ enum Verb {
     Volume(volume::VolumeArgs),
     /// Silence a device, or let it sound again
     Mute(mute::MuteArgs),
+    /// Show what was done in the room, and what was left out when two halves of it met
+    Log,
+    /// Give devices the coordinator's state anew
+    Resync(resync::ResyncArgs),
     /// List where this device's sound can go
     Outputs,
     /// Three daemons on this machine play a song together
@@ -190,6 +196,8 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::Queue(args) => queue::run(args, session).await,
         Verb::Volume(args) => volume::run(args, session).await,
         Verb::Mute(args) => mute::run(args, session).await,
+        Verb::Log => log::run(session).await,
+        Verb::Resync(args) => resync::run(args, session).await,
         Verb::Outputs => outputs::run(session).await,
         Verb::Version => version::run(session).await,
     }

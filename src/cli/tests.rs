@@ -40,7 +40,7 @@ fn the_arguments_are_consistent() {
 fn help_mentions_every_verb_and_every_exit_code() {
     let help = Arguments::command().render_long_help().to_string();
     let verbs = "daemon status sync peers rooms room play pause resume toggle stop next prev seek \
-                 queue volume mute outputs demo version";
+                 queue volume mute log resync outputs demo version";
     for verb in verbs.split_whitespace() {
         let listed = help.lines().any(|line| line.trim_start().starts_with(&format!("{verb} ")));
         assert!(listed, "{verb} is missing in\n{help}");
@@ -155,6 +155,25 @@ DEVICE           STATE     OFFSET  ASYM   RTT JITTER DRIFT   DAC CORR  BUF DRY
 *kitchen         synced  +12±18µs   0µs   0µs    0µs -12.3 +31.2 +0.4 15.2   1
 living-room-left synced -340±96µs 206µs 412µs  1.6ms -12.3 +31.2 +0.4 15.2   1
 porch            away           –     –     –      –     –     –    –    –   –
+",
+    );
+}
+
+#[test]
+fn the_log_in_words() {
+    assert_lines(
+        &log::lines(&sample::log(), Look::PLAIN),
+        "
+ENTRY TERM LEVEL      WHAT
+   41    7 durable    kitchen queued \"So What\"
+   42    7 replicated kitchen set kitchen to volume 40
+   43    7 local      kitchen skipped to the next track
+
+waiting for a coordinator:
+  hall emptied the queue
+
+left out when two halves of the room met:
+  hall paused: it came too late: such a command counts for 5 seconds
 ",
     );
 }
@@ -298,6 +317,8 @@ async fn every_verb_reaches_a_daemon() {
         "queue",
         "queue list --json",
         "volume",
+        "log",
+        "log --json",
         "outputs",
         "version --json",
     ] {
@@ -322,6 +343,8 @@ async fn every_verb_reaches_a_daemon() {
         ("volume 30 --room", Command::RoomVolume { change: VolumeChange::To(30) }),
         ("mute off --member porch", Command::Mute { member, muted: Some(false) }),
         ("mute toggle", Command::Mute { member: None, muted: None }),
+        ("resync", Command::Resync { member: None }),
+        ("resync porch", Command::Resync { member: Some("porch".to_owned()) }),
         ("room create", Command::CreateRoom { name: None }),
         ("room join GROOVE-7KQ4", Command::JoinRoom { room: "GROOVE-7KQ4".to_owned() }),
         ("room leave", Command::LeaveRoom),

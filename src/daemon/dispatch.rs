@@ -11,7 +11,7 @@ use crate::engine::membership::Intent;
 use crate::engine::node::{Input, MemberChange, Notice, Output};
 use crate::engine::transfer::{Failure, Fetch, Have};
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
-use crate::net::{Fetcher, Net};
+use crate::net::{Fetcher, Net, NetError};
 use crate::store::{self, Slow, Store};
 use crate::wire::message::PeerAddress;
 use crate::wire::{Announcement, RoomCard, Track, announce::AnnouncedRoom};
@@ -59,6 +59,9 @@ impl Driver {
             Output::SaveEntries { room, entries } => {
                 kept(self.store.save_entries(room, entries, 0));
             }
+            Output::RewindRoom { room, to_idx } => kept(self.store.rewind(room, to_idx)),
+            Output::SaveOutbox { room, ops } => kept(self.store.save_outbox(room, ops)),
+            Output::DropOutbox { room, ids } => kept(self.store.drop_outbox(room, ids)),
             Output::CompactRoom(snapshot) => kept(self.store.save_snapshot(*snapshot)),
             Output::RememberIntent(intent) => {
                 kept(self.store.save_intent(stored_intent(intent)));
@@ -170,11 +173,11 @@ async fn fetch_verified(fetcher: &Fetcher, library: Library, fetch: Fetch) -> In
     let fetching = fetcher.fetch(from, hash, piece);
     let encoded = match tokio::time::timeout(patience.to_std(), fetching).await {
         Ok(Ok(encoded)) => encoded,
+        Ok(Err(NetError::FetchTimeout)) | Err(_) => return failed(Failure::Timeout),
         Ok(Err(error)) => {
             tracing::debug!(peer = %from.short(), blob = %hash.short(), piece, %error, "no piece");
             return failed(Failure::Refused);
         }
-        Err(_) => return failed(Failure::Timeout),
     };
     let bytes = encoded.len() as u64;
     let accepted =
@@ -221,8 +224,14 @@ fn tell(notice: &Notice) {
             tracing::info!(%name, term = n, "following a coordinator");
         }
         Notice::Leaderless => tracing::info!("the coordinator is silent; the music plays on"),
-        Notice::BranchDiscarded { entries } => {
-            tracing::warn!(entries, "two halves of the room met; the shorter history was dropped");
+        Notice::BranchCut { operations } => {
+            tracing::info!(operations, "two halves of the room met; what this one did is offered");
+        }
+        Notice::Dropped { what, why } => {
+            tracing::warn!(%what, %why, "left out when two halves of the room met");
+        }
+        Notice::Disagreed { name } => {
+            tracing::warn!(%name, "had another state of the same log; it is given this one");
         }
         Notice::Member { name, change: MemberChange::Came } => tracing::info!(%name, "came"),
         Notice::Member { name, change: MemberChange::Left } => tracing::info!(%name, "left"),

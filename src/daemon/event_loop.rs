@@ -12,6 +12,7 @@ use crate::base::limits::EVENT_QUEUE;
 use crate::base::{LocalTime, Span};
 use crate::engine::command::{CommandReply, RequestId};
 use crate::engine::node::{Input, Node, Output};
+use crate::engine::status::LogStatus;
 use crate::engine::{Command, Status};
 
 /// How often front ends see a new picture while nothing but time changes.
@@ -31,6 +32,8 @@ pub enum Event {
     Input(Input),
     /// From a front end.
     Command(Command, oneshot::Sender<CommandReply>),
+    /// A front end wants to read the log.
+    Log(oneshot::Sender<LogStatus>),
 }
 
 impl From<Input> for Event {
@@ -115,6 +118,11 @@ impl EventLoop {
                 let id = RequestId(self.next_request);
                 self.replies.insert(id, reply);
                 Input::CommandReceived { id, command }
+            }
+            Event::Log(reply) => {
+                // Whoever asked may have hung up.
+                let _ = reply.send(self.node.log());
+                return;
             }
         };
         self.node.handle_input(clock::now(), input);

@@ -14,6 +14,7 @@ use crate::api::{Backend, Imported, OutputInfo};
 use crate::audio::devices::{self, DeviceInfo};
 use crate::base::limits::MAX_TRACKS_PER_ADD;
 use crate::engine::command::CommandReply;
+use crate::engine::status::LogStatus;
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
 use crate::wire::{Refusal, RefusalCode};
@@ -47,6 +48,15 @@ impl Backend for Front {
             let (sender, receiver) = oneshot::channel();
             self.events.send(Event::Command(command, sender)).await.map_err(|_| stopping())?;
             receiver.await.map_err(|_| stopping())?
+        }
+        .boxed()
+    }
+
+    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
+        async move {
+            let (sender, receiver) = oneshot::channel();
+            self.events.send(Event::Log(sender)).await.map_err(|_| stopping())?;
+            receiver.await.map_err(|_| stopping())
         }
         .boxed()
     }

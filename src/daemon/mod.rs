@@ -229,9 +229,11 @@ impl Parts {
             peers: Vec::new(),
             remembered: loaded.peers.into_iter().map(|p| (p.node, p.name, p.addresses)).collect(),
             alone: loaded.intent == store::Intent::Alone,
-            room: loaded
-                .last_room
-                .map(|room| RestoredRoom { snapshot: room.snapshot, entries: room.entries }),
+            room: loaded.last_room.map(|room| RestoredRoom {
+                snapshot: room.snapshot,
+                entries: room.entries,
+                outbox: room.outbox,
+            }),
         };
         let node = Node::new(config, clock::now());
         let driver = Driver {
@@ -263,9 +265,9 @@ fn open_store(
 ) -> Result<(store::Store, store::Loaded), DaemonError> {
     let on_event = move |event: StoreEvent| {
         let input = match event {
-            StoreEvent::Written { room, idx, .. } => Input::Written { room, idx },
+            StoreEvent::Written { room, idx, chain, .. } => Input::Written { room, idx, chain },
             StoreEvent::NeedsRoom { room } => Input::RoomNotWritten { room },
-            StoreEvent::Synced { .. } => return,
+            StoreEvent::Synced { room, idx, .. } => Input::Synced { room, idx },
             StoreEvent::Failed { reason, .. } => {
                 tracing::error!(%reason, "the disk does not take the room; it is in memory only");
                 return;

@@ -78,6 +78,11 @@ pub enum Command {
     },
     /// Leaves the room; the node then stays alone until told otherwise.
     LeaveRoom,
+    /// Gives devices the coordinator's state anew.
+    Resync {
+        /// Which; none is all of them.
+        member: Option<String>,
+    },
 }
 
 /// A position to seek to.

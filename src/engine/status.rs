@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::message::{OutputState, SyncState};
+use crate::wire::message::{Level, OutputState, SyncState};
 use crate::wire::op::MemberKind;
 
 /// The whole of it.
@@ -79,6 +79,67 @@ pub struct TermStatus {
     pub node: String,
     /// The owner's start counter.
     pub boot: u32,
+}
+
+/// The end of the room's log as this device has it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Last entry.
+    pub last_idx: u64,
+    /// Last entry that enough devices have written.
+    pub replicated: u64,
+    /// Last entry that the disks of enough devices have synced.
+    pub durable: u64,
+    /// The last entries, oldest first.
+    pub entries: Vec<LogEntryStatus>,
+    /// Operations that wait for a coordinator's answer.
+    pub waiting: Vec<WaitingStatus>,
+    /// Operations that were left out when two histories of the room met, oldest first.
+    pub dropped: Vec<DroppedStatus>,
+}
+
+/// An entry of the log.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LogEntryStatus {
+    /// Counts from 1.
+    pub idx: u64,
+    /// The reign that ordered it.
+    pub term: TermStatus,
+    /// Room time at which it takes effect, ms.
+    pub at_ms: i64,
+    /// Name of the device that made it.
+    pub author: String,
+    /// For programs: join, leave, add, remove, clear, pause, resume, stop, seek, next, prev, begin,
+    /// fail, settle, volume, mute, `room_volume`.
+    pub kind: String,
+    /// What it did, as a part of a sentence that begins with its author.
+    pub what: String,
+    /// local, replicated or durable.
+    pub level: Level,
+}
+
+/// An operation that waits.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WaitingStatus {
+    /// Name of the device that made it.
+    pub author: String,
+    /// As in an entry.
+    pub kind: String,
+    /// What it would do.
+    pub what: String,
+}
+
+/// An operation that was left out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DroppedStatus {
+    /// Name of the device that made it.
+    pub author: String,
+    /// Room time at which it was made, ms; null if its author did not know the time.
+    pub created_ms: Option<i64>,
+    /// What it would have done.
+    pub what: String,
+    /// Why it was left out.
+    pub why: String,
 }
 
 /// One device of the room.

@@ -22,8 +22,10 @@ use crate::base::limits::{HELLO_TIMEOUT, MAX_BULK_HEADER, MAX_PIECE};
 use crate::wire::codec;
 use crate::wire::{BulkReply, BulkRequest};
 
-/// How long a piece may take. On a link where 256 KiB take longer nobody listens to music.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may be silent on its bulk connection before a piece is given up. Not how
+/// long a piece may take: several are asked for at once and come one after the other, and on a
+/// weak link each takes its time.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// How long a bulk connection waits for its control connection to come up: the two travel
 /// apart and may overtake each other.
@@ -43,11 +45,12 @@ pub(super) async fn fetch(
 ) -> Result<Bytes, NetError> {
     let link = shared.link(peer).ok_or(NetError::NotConnected { node: peer })?;
     let piece = async {
-        let connection = connection_to(shared, &link).await?;
+        let connecting = timeout(SILENCE, connection_to(shared, &link));
+        let connection = connecting.await.unwrap_or(Err(NetError::FetchTimeout))?;
         ask(&connection, &link, &request).await
     };
     tokio::select! {
-        outcome = timeout(FETCH_TIMEOUT, piece) => outcome.unwrap_or(Err(NetError::FetchTimeout)),
+        outcome = piece => outcome,
         () = link.ended() => Err(NetError::NotConnected { node: peer }),
     }
 }
@@ -79,11 +82,40 @@ async fn ask(
     // A stream that is just opened and not stopped can always be finished.
     let _ = send.finish();
     link.counters.sent.fetch_add(request.len() as u64, Ordering::Relaxed);
-    let reply = recv.read_to_end(MAX_PIECE + MAX_BULK_HEADER).await.map_err(|e| broken(&e))?;
-    link.counters.received.fetch_add(reply.len() as u64, Ordering::Relaxed);
+    let reply = read_reply(&mut recv, link).await?;
     match codec::decode_bulk_reply(&reply).map_err(|e| broken(&e))? {
         (BulkReply::Piece { .. }, used) => Ok(Bytes::from(reply).slice(used..)),
         (BulkReply::Refused { reason }, _) => Err(NetError::PieceRefused { reason }),
+    }
+}
+
+/// All of a reply. Whether the peer is silent is judged by its whole connection: while it sends
+/// another piece, this one's turn has not come.
+async fn read_reply(recv: &mut RecvStream, link: &Link) -> Result<Vec<u8>, NetError> {
+    const MAX: usize = MAX_PIECE + MAX_BULK_HEADER;
+    let mut reply = Vec::new();
+    let mut received = link.counters.received.load(Ordering::Relaxed);
+    loop {
+        match timeout(SILENCE, recv.read_chunk(MAX, true)).await {
+            Ok(Ok(Some(chunk))) => {
+                let len = chunk.bytes.len();
+                let len_u64 = len as u64;
+                received = link.counters.received.fetch_add(len_u64, Ordering::Relaxed) + len_u64;
+                if reply.len() + len > MAX {
+                    return Err(NetError::Fetch { reason: "the reply is too long".into() });
+                }
+                reply.extend_from_slice(&chunk.bytes);
+            }
+            Ok(Ok(None)) => return Ok(reply),
+            Ok(Err(error)) => return Err(broken(&error)),
+            Err(_) => {
+                let before = received;
+                received = link.counters.received.load(Ordering::Relaxed);
+                if received == before {
+                    return Err(NetError::FetchTimeout);
+                }
+            }
+        }
     }
 }
 
@@ -112,7 +144,12 @@ pub(super) async fn serve(shared: Arc<Shared>, connection: Connection, peer: Nod
     }
 }
 
+/// Pieces are asked for in the order in which they are needed, and are sent in that order:
+/// side by side, the first would arrive no sooner than the last.
 async fn answer(shared: Arc<Shared>, link: Arc<Link>, mut send: SendStream, mut recv: RecvStream) {
+    let place = i32::try_from(send.id().index()).unwrap_or(i32::MAX);
+    // Only a stream that has ended already cannot be given one.
+    let _ = send.set_priority(-place);
     let request = timeout(HELLO_TIMEOUT.to_std(), recv.read_to_end(MAX_BULK_HEADER));
     let Ok(Ok(request)) = request.await else { return };
     link.counters.received.fetch_add(request.len() as u64, Ordering::Relaxed);

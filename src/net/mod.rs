@@ -4,6 +4,7 @@
 //!   daemon ── send, fetch, dial ──► Net ──┬─ peer.rs    one task per peer: hello, frames, datagrams
 //!      ▲                                  ├─ bulk.rs    pieces of files on a second connection
 //!      │                                  │              (pacer.rs: how fast)
+//!      │                                  │              (congestion.rs: what a loss means)
 //!      └──────── NetEvent ────────────────┼─ links.rs   which connection speaks for which peer
 //!                                         ├─ tls.rs     a key is a node
 //!                                         ├─ socket.rs  marks what is urgent, stamps arrivals
@@ -15,6 +16,7 @@
 
 mod bulk;
 mod close;
+mod congestion;
 mod links;
 mod mdns;
 mod pacer;
@@ -370,7 +372,7 @@ impl Net {
     ///
     /// # Errors
     ///
-    /// When the peer is not up, does not have it, or does not send it within ten seconds.
+    /// When the peer is not up, does not have it, or falls silent for two seconds.
     pub async fn fetch(&self, peer: NodeId, hash: BlobHash, piece: u32) -> Result<Bytes, NetError> {
         self.fetcher().fetch(peer, hash, piece).await
     }
@@ -482,6 +484,7 @@ fn transport() -> TransportConfig {
     transport
         .max_idle_timeout(Some(idle))
         .initial_rtt(INITIAL_RTT)
+        .congestion_controller_factory(Arc::new(congestion::Home::default()))
         .persistent_congestion_threshold(PERSISTENT_CONGESTION)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))

@@ -55,8 +55,9 @@ impl Pacer {
 
     /// Halves the present rate for `time`; called again meanwhile, what is left of it.
     pub(super) fn throttle(&self, time: Duration) {
-        let rate = self.state().throttle(Instant::now(), time);
-        tracing::debug!(rate, "bulk sending slowed down");
+        if let Some(rate) = self.state().throttle(Instant::now(), time) {
+            tracing::debug!(rate, "bulk sending slowed down");
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -79,12 +80,18 @@ impl State {
         start.min(limit.until) - now
     }
 
-    fn throttle(&mut self, now: Instant, time: Duration) -> f64 {
+    /// The rate from now on; none if so little is being sent that it cannot be what stands in
+    /// the way. A track that begins in such a moment must not find itself throttled.
+    fn throttle(&mut self, now: Instant, time: Duration) -> Option<f64> {
         self.meter.count(now, 0.0);
-        let rate = (self.meter.rate(now) / 2.0).max(FLOOR);
+        let present = self.meter.rate(now);
+        if present <= FLOOR && self.limit.is_none() {
+            return None;
+        }
+        let rate = (present / 2.0).max(FLOOR);
         let busy_until = self.limit.as_ref().map_or(now, |limit| limit.busy_until);
         self.limit = Some(Limit { rate, until: now + time, busy_until });
-        rate
+        Some(rate)
     }
 }
 
@@ -147,6 +154,14 @@ mod tests {
         assert!((during / before - 0.5).abs() < 0.1, "{during} of {before}");
         let (after, _) = send(&mut state, now, SECOND, pause);
         assert!((after / before - 1.0).abs() < 0.05, "{after} of {before}");
+    }
+
+    #[test]
+    fn who_sends_next_to_nothing_is_not_in_the_way() {
+        let (mut state, now) = fresh();
+        assert_eq!(state.throttle(now, SECOND), None);
+        assert_eq!(state.take(now, 1024 * 1024), Duration::ZERO);
+        assert_eq!(state.take(now, 1024 * 1024), Duration::ZERO);
     }
 
     #[test]

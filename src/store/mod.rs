@@ -4,7 +4,8 @@
 //!  state directory (0700)
 //!  ├── lock              held by the daemon that uses the directory
 //!  ├── node.db           identity key, start counter, known peers, what the node was told to do
-//!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it
+//!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it; outbox,
+//!                        position of the music, history
 //! ```
 //!
 //! Damage to a room's file never touches the identity, and deleting the file forgets the room.
@@ -18,7 +19,10 @@
 //!
 //! The store understands places and chain values, not what the entries mean.
 
+mod history;
 mod node_file;
+mod outbox;
+mod position;
 mod room_file;
 mod schema;
 mod writer;
@@ -26,6 +30,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use history::{EndReason, HistoryRow};
+pub use position::SavedPosition;
 pub use writer::{Notify, Slow, Store};
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -36,7 +42,7 @@ use std::path::{Path, PathBuf};
 use crate::base::RoomId;
 use crate::identity::IdentityError;
 use crate::wire::message::{PeerAddress, Snapshot};
-use crate::wire::op::Entry;
+use crate::wire::op::{Entry, Op};
 use node_file::NodeFile;
 
 /// Why the state directory cannot be used.
@@ -134,6 +140,11 @@ pub struct LoadedRoom {
     pub snapshot: Snapshot,
     /// The entries after it, in order, their chain values checked.
     pub entries: Vec<Entry>,
+    /// Operations that wait to be offered, in the order in which they were saved. Some may be
+    /// in the log already.
+    pub outbox: Vec<Op>,
+    /// Where the music stood.
+    pub position: Option<SavedPosition>,
 }
 
 /// What the thread reports. Called on the thread: hand it on quickly.
@@ -143,8 +154,11 @@ pub enum StoreEvent {
     Written {
         /// The room.
         room: RoomId,
-        /// The last entry in the file.
+        /// The last entry in the file. May be lower than in an earlier report: after a rewind.
         idx: u64,
+        /// Its chain value. A report that was under way when the log was rewound tells of
+        /// entries that are gone; its chain value is not that of the log any more.
+        chain: [u8; 16],
         /// The highest ticket of what has been written.
         ticket: u64,
     },

@@ -1,5 +1,6 @@
 //! `rooms/<id>.db`: a state at one index and the log after it. The file has no holes: what
-//! does not follow its last entry is not written.
+//! does not follow its last entry is not written. Beside it, what is of this node alone: the
+//! outbox, the position of the music, the history.
 
 use std::path::{Path, PathBuf};
 
@@ -7,26 +8,47 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tracing::warn;
 
 use super::schema::{self, Migrations, Synchronous, of};
-use super::{LoadedRoom, StoreError, corrupt, room_path};
-use crate::base::{NodeId, RoomId, Term};
+use super::{
+    HistoryRow, LoadedRoom, SavedPosition, StoreError, corrupt, history, outbox, position,
+    room_path,
+};
+use crate::base::limits::MAX_HISTORY;
+use crate::base::{NodeId, OpId, RoomId, Term};
 use crate::wire::codec;
 use crate::wire::message::Snapshot;
-use crate::wire::op::Entry;
+use crate::wire::op::{Entry, Op};
 
-const MIGRATIONS: Migrations = &["
+const MIGRATIONS: Migrations = &[
+    "
     CREATE TABLE room(
         one INTEGER PRIMARY KEY CHECK(one = 1), genesis BLOB NOT NULL, idx INTEGER NOT NULL,
         term_n INTEGER NOT NULL, term_node BLOB NOT NULL, term_boot INTEGER NOT NULL,
         chain BLOB NOT NULL, state BLOB NOT NULL) STRICT;
     CREATE TABLE log(idx INTEGER PRIMARY KEY, chain BLOB NOT NULL, entry BLOB NOT NULL) STRICT;
     CREATE TABLE synced(one INTEGER PRIMARY KEY CHECK(one = 1), idx INTEGER NOT NULL) STRICT;
-"];
+",
+    "
+    CREATE TABLE outbox(
+        n INTEGER PRIMARY KEY AUTOINCREMENT, author BLOB NOT NULL, boot INTEGER NOT NULL,
+        seq INTEGER NOT NULL, op BLOB NOT NULL, UNIQUE(author, boot, seq)) STRICT;
+    CREATE TABLE position(
+        one INTEGER PRIMARY KEY CHECK(one = 1), segment INTEGER NOT NULL,
+        position INTEGER NOT NULL, playing INTEGER NOT NULL, clock_epoch INTEGER NOT NULL,
+        room INTEGER NOT NULL, wall INTEGER NOT NULL) STRICT;
+    CREATE TABLE history(
+        n INTEGER PRIMARY KEY AUTOINCREMENT, segment INTEGER NOT NULL UNIQUE,
+        track BLOB NOT NULL, title TEXT NOT NULL, artists TEXT NOT NULL, album TEXT NOT NULL,
+        source TEXT NOT NULL, dj TEXT, added_by TEXT NOT NULL, started INTEGER NOT NULL,
+        ended INTEGER NOT NULL, ended_wall INTEGER NOT NULL, reason TEXT NOT NULL,
+        present INTEGER NOT NULL) STRICT;
+",
+];
 
 /// The last entry in the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Tip {
-    idx: u64,
-    chain: [u8; 16],
+pub(super) struct Tip {
+    pub idx: u64,
+    pub chain: [u8; 16],
 }
 
 /// Whether something continued the file.
@@ -50,7 +72,7 @@ pub(super) struct RoomFile {
 /// What the file of a room has; none if there is no file or it cannot be used.
 ///
 /// A damaged file is set aside. Where only the end of its log is damaged, what comes before is
-/// written to a new file and returned.
+/// written to a new file and returned, together with what else can be read.
 pub(super) fn load(rooms: &Path, room: RoomId) -> Result<Option<LoadedRoom>, StoreError> {
     let path = room_path(rooms, room);
     if !path.exists() {
@@ -58,14 +80,10 @@ pub(super) fn load(rooms: &Path, room: RoomId) -> Result<Option<LoadedRoom>, Sto
     }
     match read(&path, room) {
         Ok(None) => Ok(None),
-        Ok(Some((loaded, None))) => Ok(Some(loaded)),
-        Ok(Some((loaded, Some(why)))) => {
+        Ok(Some(Contents { room: loaded, damage: None, .. })) => Ok(Some(loaded)),
+        Ok(Some(Contents { room: loaded, history, damage: Some(why) })) => {
             set_aside(&path, &why)?;
-            let mut file = RoomFile::open(rooms, room)?;
-            file.transact(|write| {
-                write.replace(&loaded.snapshot)?;
-                loaded.entries.iter().try_for_each(|entry| write.append(entry).map(drop))
-            })?;
+            rescue(rooms, room, &loaded, &history)?;
             Ok(Some(loaded))
         }
         Err(StoreError::Corrupt { why, .. }) => {
@@ -76,6 +94,23 @@ pub(super) fn load(rooms: &Path, room: RoomId) -> Result<Option<LoadedRoom>, Sto
     }
 }
 
+/// Writes to a new file what could be read of a damaged one.
+fn rescue(
+    rooms: &Path,
+    room: RoomId,
+    loaded: &LoadedRoom,
+    history: &[HistoryRow],
+) -> Result<(), StoreError> {
+    let mut file = RoomFile::open(rooms, room)?;
+    file.transact(|write| {
+        write.replace(&loaded.snapshot)?;
+        loaded.entries.iter().try_for_each(|entry| write.append(entry).map(drop))?;
+        write.save_outbox(&loaded.outbox)?;
+        write.save_history(history)?;
+        loaded.position.iter().try_for_each(|position| write.save_position(position))
+    })
+}
+
 fn set_aside(path: &Path, why: &str) -> Result<(), StoreError> {
     let aside = schema::set_aside(path)?;
     warn!(%why, aside = %aside.display(),
@@ -83,18 +118,33 @@ fn set_aside(path: &Path, why: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-type Damage = Option<String>;
+/// What could be read.
+struct Contents {
+    room: LoadedRoom,
+    /// In the order in which it was noted. Read only where the file is to be written anew.
+    history: Vec<HistoryRow>,
+    /// What is wrong with the file.
+    damage: Option<String>,
+}
 
-/// The room and, if its log ends in damage, what that is.
-fn read(path: &Path, room: RoomId) -> Result<Option<(LoadedRoom, Damage)>, StoreError> {
+fn read(path: &Path, room: RoomId) -> Result<Option<Contents>, StoreError> {
     let conn = schema::open(path, MIGRATIONS)?;
     let Some(snapshot) = read_snapshot(&conn, path)? else { return Ok(None) };
     if codec::room_id(&snapshot.genesis) != room {
         return Err(corrupt(path, "it holds another room than its name says"));
     }
-    let mut entries = Vec::new();
-    let damage = read_log(&conn, &snapshot, &mut entries).err();
-    Ok(Some((LoadedRoom { snapshot, entries }, damage)))
+    let (mut entries, mut outbox, mut saved) = (Vec::new(), Vec::new(), None);
+    let log = read_log(&conn, &snapshot, &mut entries);
+    let waiting = outbox::read(&conn, &mut outbox);
+    let position = position::read(&conn).map(|position| saved = position);
+    let damage = log.and(waiting).and(position.map_err(|error| error.to_string())).err();
+    let history = match damage {
+        Some(_) => history::read(&conn, MAX_HISTORY).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let history = history.into_iter().rev().collect();
+    let room = LoadedRoom { snapshot, entries, outbox, position: saved };
+    Ok(Some(Contents { room, history, damage }))
 }
 
 fn read_snapshot(conn: &Connection, path: &Path) -> Result<Option<Snapshot>, StoreError> {
@@ -155,8 +205,8 @@ impl RoomFile {
     }
 
     /// The last entry in the file.
-    pub fn idx(&self) -> Option<u64> {
-        self.tip.map(|tip| tip.idx)
+    pub fn tip(&self) -> Option<Tip> {
+        self.tip
     }
 
     /// Several writes as one: all of them or none.
@@ -179,7 +229,7 @@ impl RoomFile {
     /// When this returns, everything written survives a power cut: a commit under `FULL`
     /// syncs the whole write-ahead log.
     pub fn sync(&self) -> Result<(), StoreError> {
-        let idx = signed(self.idx().unwrap_or(0));
+        let idx = signed(self.tip.map_or(0, |tip| tip.idx));
         let sync = || {
             schema::set_synchronous(&self.conn, Synchronous::Full)?;
             self.conn.execute("INSERT OR REPLACE INTO synced VALUES(1, ?1)", [idx])?;
@@ -267,6 +317,33 @@ impl RoomWrite<'_> {
         self.put(snapshot)
     }
 
+    /// The entries behind `to_idx` go. [`Fit::Hole`] if the file begins behind it.
+    pub fn rewind(&mut self, to_idx: u64) -> rusqlite::Result<Fit> {
+        let base = read_base(&self.transaction)?;
+        if base.is_none_or(|base| base.idx > to_idx) {
+            return Ok(Fit::Hole);
+        }
+        self.transaction.execute("DELETE FROM log WHERE idx > ?1", [signed(to_idx)])?;
+        self.tip = read_tip(&self.transaction)?;
+        Ok(Fit::Follows)
+    }
+
+    pub fn save_outbox(&self, ops: &[Op]) -> rusqlite::Result<()> {
+        outbox::save(&self.transaction, ops)
+    }
+
+    pub fn drop_outbox(&self, ids: &[OpId]) -> rusqlite::Result<()> {
+        outbox::remove(&self.transaction, ids)
+    }
+
+    pub fn save_position(&self, position: &SavedPosition) -> rusqlite::Result<()> {
+        position::save(&self.transaction, position)
+    }
+
+    pub fn save_history(&self, rows: &[HistoryRow]) -> rusqlite::Result<()> {
+        history::save(&self.transaction, rows)
+    }
+
     fn put(&self, snapshot: &Snapshot) -> rusqlite::Result<()> {
         let genesis = codec::encode_genesis(&snapshot.genesis)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
@@ -305,10 +382,10 @@ fn tip_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Tip> {
 
 /// `SQLite`'s integers are signed. The bits are kept, so that nothing that came from outside
 /// fails here; the numbers in use are small.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     number.cast_signed()
 }
 
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     number.cast_unsigned()
 }

@@ -12,6 +12,9 @@ use super::{StoreError, corrupt};
 /// Damaged files of one name that are kept; further ones replace the last.
 const MAX_ASIDE: u32 = 10;
 
+/// How long a reader and the writer wait for each other.
+pub(super) const BUSY: Duration = Duration::from_secs(2);
+
 /// When a commit is synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Synchronous {
@@ -80,7 +83,7 @@ fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
 }
 
 fn set_pragmas(conn: &Connection) -> rusqlite::Result<()> {
-    conn.busy_timeout(Duration::from_secs(2))?;
+    conn.busy_timeout(BUSY)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "foreign_keys", true)?;
     // An error of the medium must be an error, not a signal: no memory mapping.

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
-use crate::base::limits::{MAX_KNOWN_PEERS, STORE_QUEUE_BYTES};
-use crate::base::{NodeId, OpId, RoomTime, Term};
+use crate::base::limits::{MAX_KNOWN_PEERS, MAX_OUTBOX, STORE_QUEUE_BYTES};
+use crate::base::{BlobHash, NodeId, OpId, RoomTime, SegmentId, Span, Term};
 use crate::wire::codec;
 use crate::wire::op::{Genesis, Op};
 
@@ -119,6 +119,53 @@ fn snapshot(idx: u64) -> Snapshot {
     }
 }
 
+fn loaded_room(snapshot: Snapshot, entries: Vec<Entry>) -> LoadedRoom {
+    LoadedRoom { snapshot, entries, outbox: vec![], position: None }
+}
+
+fn written(idx: u64, ticket: u64) -> StoreEvent {
+    StoreEvent::Written { room: room(), idx, chain: snapshot(idx).chain, ticket }
+}
+
+fn ops(of: std::ops::Range<u64>) -> Vec<Op> {
+    of.map(|seq| Op { id: OpId { author: NodeId([6; 32]), boot: 2, seq }, ..log(1)[0].op.clone() })
+        .collect()
+}
+
+fn ids(ops: &[Op]) -> Vec<OpId> {
+    ops.iter().map(|op| op.id).collect()
+}
+
+fn position(seconds: i64) -> SavedPosition {
+    SavedPosition {
+        // A high bit must survive that SQLite's integers are signed.
+        segment: SegmentId(u64::MAX - 1),
+        position: Span::from_secs(seconds),
+        playing: true,
+        clock_epoch: u32::MAX,
+        room: RoomTime(-5),
+        wall: 1_700_000_000_000,
+    }
+}
+
+fn heard(segment: u64) -> HistoryRow {
+    HistoryRow {
+        segment: SegmentId(segment),
+        track: BlobHash([3; 32]),
+        title: format!("song {segment}"),
+        artists: "Anna, Bo".into(),
+        album: String::new(),
+        source: "file".into(),
+        dj: Some("anna".into()),
+        added_by: "bo".into(),
+        started: RoomTime(10),
+        ended: RoomTime(20),
+        ended_wall: -1,
+        reason: EndReason::Skipped,
+        present: 3,
+    }
+}
+
 fn wait_for(events: &Receiver<StoreEvent>, wanted: &StoreEvent) {
     loop {
         let event = events.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {wanted:?}"));
@@ -179,18 +226,13 @@ fn writes_are_reported_when_written_and_again_when_synced() {
     let (store, _, events) = disk.open();
     store.save_room(snapshot(0), 1).expect("enqueued");
     store.save_entries(room(), entries(0, 3), 2).expect("enqueued");
-    wait_for(&events, &StoreEvent::Written { room: room(), idx: 3, ticket: 2 });
+    wait_for(&events, &written(3, 2));
     wait_for(&events, &StoreEvent::Synced { room: room(), idx: 3, ticket: 2 });
     store.save_entries(room(), entries(3, 4), 9).expect("enqueued");
     drop(store);
     let rest: Vec<_> = events.iter().collect();
-    let report = (room(), 4, 9);
-    let (room, idx, ticket) = report;
-    assert_eq!(
-        rest,
-        [StoreEvent::Written { room, idx, ticket }, StoreEvent::Synced { room, idx, ticket }],
-        "the end syncs what is left"
-    );
+    let synced = StoreEvent::Synced { room: room(), idx: 4, ticket: 9 };
+    assert_eq!(rest, [written(4, 9), synced], "the end syncs what is left");
 }
 
 #[test]
@@ -200,7 +242,7 @@ fn what_was_reported_written_is_there_after_a_crash() {
     store.save_intent(Intent::Room(room())).expect("enqueued");
     store.save_room(snapshot(0), 1).expect("enqueued");
     store.save_entries(room(), entries(0, 5), 2).expect("enqueued");
-    wait_for(&events, &StoreEvent::Written { room: room(), idx: 5, ticket: 2 });
+    wait_for(&events, &written(5, 2));
     // The files as a killed process leaves them: copied while they are open and unsynced.
     let after = Disk::new();
     fs::create_dir(after.state().join("rooms")).expect("made");
@@ -247,13 +289,114 @@ fn another_branch_replaces_the_log_only_as_a_whole() {
     store.save_entries(room(), branch, 4).expect("enqueued");
     wait_for(&events, &needs);
     store.save_entries(room(), entries(2, 5), 5).expect("enqueued");
-    wait_for(&events, &StoreEvent::Written { room: room(), idx: 5, ticket: 5 });
+    wait_for(&events, &written(5, 5));
     let other = Snapshot { chain: [7; 16], ..snapshot(3) };
     store.save_room(other.clone(), 6).expect("enqueued");
-    wait_for(&events, &StoreEvent::Written { room: room(), idx: 3, ticket: 6 });
+    let chain = [7; 16];
+    wait_for(&events, &StoreEvent::Written { room: room(), idx: 3, chain, ticket: 6 });
     drop(store);
     let (_store, loaded, _) = disk.open();
-    assert_eq!(loaded.last_room, Some(LoadedRoom { snapshot: other, entries: vec![] }));
+    assert_eq!(loaded.last_room, Some(loaded_room(other, vec![])));
+}
+
+#[test]
+fn a_rewound_log_ends_where_it_was_cut_and_goes_on_from_there() {
+    let disk = Disk::new();
+    disk.with_room(2, 7);
+    let (store, _, events) = disk.open();
+    // Nothing is there to cut: it stays, and says so.
+    store.rewind(room(), 9).expect("enqueued");
+    wait_for(&events, &written(7, 0));
+    store.rewind(room(), 5).expect("enqueued");
+    wait_for(&events, &written(5, 0));
+    // What comes now is another branch.
+    let op = ops(1..2).remove(0);
+    let at = RoomTime(99);
+    let chain = codec::chain(&snapshot(5).chain, &term(), at, &op);
+    let other = Entry { idx: 6, term: term(), at, op, chain };
+    store.save_entries(room(), vec![other.clone()], 4).expect("enqueued");
+    wait_for(&events, &StoreEvent::Written { room: room(), idx: 6, chain, ticket: 4 });
+    // Before the snapshot nothing can be cut off.
+    store.rewind(room(), 1).expect("enqueued");
+    wait_for(&events, &StoreEvent::NeedsRoom { room: room() });
+    drop(store);
+    let (_store, loaded, _) = disk.open();
+    let log = [entries(2, 5), vec![other]].concat();
+    assert_eq!(loaded.last_room, Some(loaded_room(snapshot(2), log)));
+}
+
+#[test]
+fn a_log_can_be_rewound_to_its_snapshot() {
+    let disk = Disk::new();
+    disk.with_room(2, 4);
+    let (store, _, events) = disk.open();
+    store.rewind(room(), 2).expect("enqueued");
+    wait_for(&events, &written(2, 0));
+    store.save_entries(room(), entries(2, 3), 1).expect("enqueued");
+    wait_for(&events, &written(3, 1));
+}
+
+#[test]
+fn the_outbox_keeps_its_order_and_outlives_every_change_of_the_log() {
+    let disk = Disk::new();
+    disk.with_room(0, 4);
+    let (store, ..) = disk.open();
+    store.save_outbox(room(), ops(5..8)).expect("enqueued");
+    store.save_outbox(room(), ops(1..7)).expect("enqueued");
+    store.rewind(room(), 2).expect("enqueued");
+    store.save_room(snapshot(3), 1).expect("enqueued");
+    store.save_snapshot(snapshot(4)).expect("enqueued");
+    drop(store);
+    let (store, loaded, _) = disk.open();
+    let kept = [ops(5..8), ops(1..5)].concat();
+    assert_eq!(loaded.last_room.expect("there").outbox, kept);
+    store.drop_outbox(room(), ids(&[ops(1..4), ops(6..7), ops(90..91)].concat())).expect("queued");
+    drop(store);
+    let (_store, loaded, _) = disk.open();
+    let left = [ops(5..6), ops(7..8), ops(4..5)].concat();
+    assert_eq!(loaded.last_room.expect("there").outbox, left);
+}
+
+#[test]
+fn the_outbox_is_bounded_and_the_oldest_go_first() {
+    let disk = Disk::new();
+    disk.with_room(0, 0);
+    let (store, ..) = disk.open();
+    let n = MAX_OUTBOX as u64 + 10;
+    store.save_outbox(room(), ops(0..n)).expect("enqueued");
+    drop(store);
+    let (_store, loaded, _) = disk.open();
+    let outbox = loaded.last_room.expect("there").outbox;
+    assert_eq!(ids(&outbox), ids(&ops(10..n)));
+}
+
+#[test]
+fn the_position_is_the_one_saved_last() {
+    let disk = Disk::new();
+    disk.with_room(0, 2);
+    let (store, ..) = disk.open();
+    store.save_position(room(), position(5)).expect("enqueued");
+    store.save_position(room(), position(10)).expect("enqueued");
+    drop(store);
+    let (_store, loaded, _) = disk.open();
+    assert_eq!(loaded.last_room.expect("there").position, Some(position(10)));
+}
+
+#[test]
+fn a_segment_has_one_row_in_the_history_however_often_it_is_noted() {
+    let disk = Disk::new();
+    disk.with_room(0, 2);
+    let (store, _, events) = disk.open();
+    assert_eq!(store.history(room(), 10).expect("readable"), []);
+    assert_eq!(store.history(RoomId([9; 32]), 10).expect("no such file"), []);
+    store.save_history(room(), vec![heard(1), heard(u64::MAX)]).expect("enqueued");
+    let later = HistoryRow { present: 9, dj: None, ..heard(1) };
+    store.save_history(room(), vec![later, heard(2)]).expect("enqueued");
+    store.save_entries(room(), entries(2, 3), 7).expect("enqueued");
+    wait_for(&events, &written(3, 7));
+    let all = store.history(room(), 10).expect("readable");
+    assert_eq!(all, [heard(2), heard(u64::MAX), heard(1)]);
+    assert_eq!(store.history(room(), 1).expect("readable"), [heard(2)]);
 }
 
 #[test]
@@ -285,7 +428,7 @@ fn a_file_of_garbage_is_set_aside_and_the_node_goes_on() {
     assert_eq!((loaded.boot, loaded.last_room), (2, None));
     assert_eq!(disk.set_aside("rooms"), 1);
     store.save_room(snapshot(4), 1).expect("enqueued");
-    wait_for(&events, &StoreEvent::Written { room: room(), idx: 4, ticket: 1 });
+    wait_for(&events, &written(4, 1));
 }
 
 #[test]
@@ -318,11 +461,22 @@ fn a_log_with_a_damaged_end_is_kept_up_to_there() {
     ] {
         let disk = Disk::new();
         disk.with_room(0, 6);
+        let (store, ..) = disk.open();
+        store.save_outbox(room(), ops(1..3)).expect("enqueued");
+        store.save_position(room(), position(7)).expect("enqueued");
+        store.save_history(room(), vec![heard(1), heard(2)]).expect("enqueued");
+        drop(store);
         disk.damage(damage);
-        let good = LoadedRoom { snapshot: snapshot(0), entries: entries(0, 3) };
+        let good = LoadedRoom {
+            outbox: ops(1..3),
+            position: Some(position(7)),
+            ..loaded_room(snapshot(0), entries(0, 3))
+        };
         for _ in 0..2 {
-            let (_store, loaded, _) = disk.open();
+            let (store, loaded, _) = disk.open();
             assert_eq!(loaded.last_room.as_ref(), Some(&good), "{damage}");
+            let history = store.history(room(), 9).expect("readable");
+            assert_eq!(history, [heard(2), heard(1)], "{damage}");
         }
         assert_eq!(disk.set_aside("rooms"), 1, "{damage}");
     }
@@ -349,9 +503,41 @@ fn files_of_a_later_version_are_refused_and_left_as_they_are() {
         conn.pragma_update(None, "user_version", 99).expect("raised");
         drop(conn);
         let refused = disk.refused();
-        assert!(matches!(refused, StoreError::Newer { found: 99, known: 1, .. }), "{refused}");
+        assert!(matches!(refused, StoreError::Newer { found: 99, .. }), "{refused}");
         assert!(path.exists() && refused.to_string().contains("later version"));
     }
+}
+
+/// What the first version of the program made.
+const SCHEMA_1: &str = "
+    CREATE TABLE room(
+        one INTEGER PRIMARY KEY CHECK(one = 1), genesis BLOB NOT NULL, idx INTEGER NOT NULL,
+        term_n INTEGER NOT NULL, term_node BLOB NOT NULL, term_boot INTEGER NOT NULL,
+        chain BLOB NOT NULL, state BLOB NOT NULL) STRICT;
+    CREATE TABLE log(idx INTEGER PRIMARY KEY, chain BLOB NOT NULL, entry BLOB NOT NULL) STRICT;
+    CREATE TABLE synced(one INTEGER PRIMARY KEY CHECK(one = 1), idx INTEGER NOT NULL) STRICT;
+    PRAGMA user_version = 1;
+";
+
+#[test]
+fn a_file_of_an_earlier_version_is_brought_up_to_date_with_all_that_is_in_it() {
+    let disk = Disk::new();
+    disk.with_room(2, 5);
+    let new = disk.room_file();
+    let old = disk.state().join("old.db");
+    let conn = rusqlite::Connection::open(&old).expect("opens");
+    conn.execute_batch(SCHEMA_1).expect("made");
+    conn.execute("ATTACH ?1 AS new", [new.to_str().expect("text")]).expect("attached");
+    for table in ["room", "log", "synced"] {
+        conn.execute_batch(&format!("INSERT INTO {table} SELECT * FROM new.{table}"))
+            .expect("same");
+    }
+    drop(conn);
+    fs::rename(&old, &new).expect("in its place");
+    let (store, loaded, events) = disk.open();
+    assert_eq!(loaded.last_room, Some(loaded_room(snapshot(2), entries(2, 5))));
+    store.save_position(room(), position(1)).expect("enqueued");
+    wait_for(&events, &written(5, 0));
 }
 
 #[test]

@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::room_file::{self, Fit, RoomFile, RoomWrite};
-use super::{Intent, NodeFile, StoreError, StoreEvent};
-use crate::base::RoomId;
+use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
+use super::{
+    HistoryRow, Intent, NodeFile, SavedPosition, StoreError, StoreEvent, history, room_path,
+};
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
+use crate::base::{OpId, RoomId};
 use crate::wire::codec;
 use crate::wire::message::{PeerAddress, Snapshot};
-use crate::wire::op::Entry;
+use crate::wire::op::{Entry, Op};
 
 /// How long what has been written may wait for its sync. A power cut loses no more than this.
 const SYNC_EVERY: Duration = Duration::from_millis(500);
@@ -41,11 +43,17 @@ pub struct Store {
     thread: Option<JoinHandle<()>>,
     queued_bytes: Arc<AtomicUsize>,
     slow: AtomicBool,
+    rooms: PathBuf,
 }
 
 #[derive(Debug)]
 enum Job {
     Entries { room: RoomId, entries: Vec<Entry>, ticket: u64 },
+    Rewind { room: RoomId, to_idx: u64 },
+    Outbox { room: RoomId, ops: Vec<Op> },
+    Offered { room: RoomId, ids: Vec<OpId> },
+    Position { room: RoomId, position: SavedPosition },
+    History { room: RoomId, rows: Vec<HistoryRow> },
     Replace { room: RoomId, snapshot: Box<Snapshot>, ticket: u64 },
     Compact { room: RoomId, snapshot: Box<Snapshot> },
     Forget(RoomId),
@@ -64,9 +72,14 @@ enum Target {
 impl Job {
     fn target(&self) -> Target {
         match self {
-            Job::Entries { room, .. } | Job::Replace { room, .. } | Job::Compact { room, .. } => {
-                Target::Room(*room)
-            }
+            Job::Entries { room, .. }
+            | Job::Rewind { room, .. }
+            | Job::Outbox { room, .. }
+            | Job::Offered { room, .. }
+            | Job::Position { room, .. }
+            | Job::History { room, .. }
+            | Job::Replace { room, .. }
+            | Job::Compact { room, .. } => Target::Room(*room),
             Job::Forget(room) => Target::Files(*room),
             Job::Peer(_) | Job::Intent(_) => Target::Node,
         }
@@ -78,13 +91,21 @@ impl Job {
             Job::Entries { entries, .. } => {
                 entries.iter().map(|entry| size_of::<Entry>() + entry.op.body.len()).sum()
             }
+            Job::Outbox { ops, .. } => ops.iter().map(|op| size_of::<Op>() + op.body.len()).sum(),
+            Job::Offered { ids, .. } => ids.len() * size_of::<OpId>(),
+            Job::History { rows, .. } => rows.len() * 2 * size_of::<HistoryRow>(),
             Job::Replace { snapshot, .. } | Job::Compact { snapshot, .. } => snapshot.state.len(),
-            Job::Forget(_) | Job::Peer(_) | Job::Intent(_) => 0,
+            Job::Rewind { .. }
+            | Job::Position { .. }
+            | Job::Forget(_)
+            | Job::Peer(_)
+            | Job::Intent(_) => 0,
         }
     }
 }
 
-/// Nothing here waits. Every method fails with [`Slow`] when the queue is full.
+/// Nothing here waits but [`history`](Store::history). Every other method fails with [`Slow`]
+/// when the queue is full.
 impl Store {
     pub(super) fn start(
         lock: File,
@@ -108,17 +129,57 @@ impl Store {
             .spawn(move || writer.run(&receiver))
             .map_err(|source| StoreError::Io {
                 doing: "start the writer of",
-                path: rooms,
+                path: rooms.clone(),
                 source,
             })?;
         let slow = AtomicBool::new(false);
-        Ok(Store { jobs: Some(sender), thread: Some(thread), queued_bytes, slow })
+        Ok(Store { jobs: Some(sender), thread: Some(thread), queued_bytes, slow, rooms })
     }
 
     /// Adds entries to a room's log. `ticket` comes back with the reports. What does not
     /// follow the entries in the file is answered with [`StoreEvent::NeedsRoom`].
     pub fn save_entries(&self, room: RoomId, entries: Vec<Entry>, ticket: u64) -> Result<(), Slow> {
         self.enqueue(Job::Entries { room, entries, ticket })
+    }
+
+    /// Cuts a room's log: the entries behind `to_idx` go, in one transaction. The report that
+    /// follows names the entry that is the last one then. Where the file begins behind
+    /// `to_idx` nothing is cut, and [`StoreEvent::NeedsRoom`] is the answer.
+    ///
+    /// Save operations that are to be offered again *before* this: a power cut between the two
+    /// then leaves one too many, which its name gives away, and never one too few.
+    pub fn rewind(&self, room: RoomId, to_idx: u64) -> Result<(), Slow> {
+        self.enqueue(Job::Rewind { room, to_idx })
+    }
+
+    /// Keeps operations that wait to be offered to a coordinator, behind those kept already.
+    pub fn save_outbox(&self, room: RoomId, ops: Vec<Op>) -> Result<(), Slow> {
+        self.enqueue(Job::Outbox { room, ops })
+    }
+
+    /// Forgets kept operations: they have a place in the log, or were refused for good.
+    pub fn drop_outbox(&self, room: RoomId, ids: Vec<OpId>) -> Result<(), Slow> {
+        self.enqueue(Job::Offered { room, ids })
+    }
+
+    /// Remembers where the music stands. Worth it every 5 s while it plays.
+    pub fn save_position(&self, room: RoomId, position: SavedPosition) -> Result<(), Slow> {
+        self.enqueue(Job::Position { room, position })
+    }
+
+    /// Notes what has been played. A segment that is noted already stays as it is.
+    pub fn save_history(&self, room: RoomId, rows: Vec<HistoryRow>) -> Result<(), Slow> {
+        self.enqueue(Job::History { room, rows })
+    }
+
+    /// What has been played in a room, the most recently noted first. The one method that
+    /// waits for the disk; what is still in the queue is not in the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the room's file cannot be read.
+    pub fn history(&self, room: RoomId, at_most: usize) -> Result<Vec<HistoryRow>, StoreError> {
+        history::read_file(&room_path(&self.rooms, room), at_most)
     }
 
     /// Writes a whole room in place of whatever its file has: a new room, or one whose log
@@ -259,23 +320,24 @@ impl Writer {
             }
             Ok(())
         })?;
-        let idx = file.idx();
-        if let Some(idx) = idx.filter(|_| fit == Fit::Follows) {
+        let tip = file.tip();
+        if let Some(tip) = tip.filter(|_| fit == Fit::Follows) {
             let ticket = jobs.iter().filter_map(Job::ticket).max();
-            self.written(room, idx, ticket);
+            self.written(room, tip, ticket);
         } else {
             (self.notify)(StoreEvent::NeedsRoom { room });
         }
         Ok(())
     }
 
-    fn written(&mut self, room: RoomId, idx: u64, ticket: Option<u64>) {
+    fn written(&mut self, room: RoomId, tip: Tip, ticket: Option<u64>) {
         let before = self.unsynced;
         let due = before.map_or_else(|| Instant::now() + SYNC_EVERY, |unsynced| unsynced.due);
         let ticket = ticket.into_iter().chain(before.map(|unsynced| unsynced.ticket)).max();
         let ticket = ticket.unwrap_or(0);
         self.unsynced = Some(Unsynced { ticket, due });
-        (self.notify)(StoreEvent::Written { room, idx, ticket });
+        let Tip { idx, chain } = tip;
+        (self.notify)(StoreEvent::Written { room, idx, chain, ticket });
     }
 
     fn room_file(&mut self, room: RoomId) -> Result<&mut RoomFile, StoreError> {
@@ -292,7 +354,7 @@ impl Writer {
 
     fn sync(&mut self) {
         let Some((file, unsynced)) = self.open.as_ref().zip(self.unsynced.take()) else { return };
-        let (room, idx) = (file.room, file.idx().unwrap_or(0));
+        let (room, idx) = (file.room, file.tip().map_or(0, |tip| tip.idx));
         match file.sync() {
             Ok(()) => (self.notify)(StoreEvent::Synced { room, idx, ticket: unsynced.ticket }),
             Err(error) => self.failed(Target::Room(room), &error),
@@ -342,6 +404,14 @@ impl Job {
 /// After a hole only a whole room helps.
 fn write_job(write: &mut RoomWrite<'_>, job: &Job, so_far: Fit) -> rusqlite::Result<Fit> {
     match job {
+        Job::Outbox { ops, .. } => write.save_outbox(ops).map(|()| so_far),
+        Job::Offered { ids, .. } => write.drop_outbox(ids).map(|()| so_far),
+        Job::Position { position, .. } => write.save_position(position).map(|()| so_far),
+        Job::History { rows, .. } => write.save_history(rows).map(|()| so_far),
+        Job::Rewind { to_idx, .. } => match write.rewind(*to_idx)? {
+            Fit::Follows => Ok(so_far),
+            Fit::Hole => Ok(Fit::Hole),
+        },
         Job::Replace { snapshot, .. } => write.replace(snapshot).map(|()| Fit::Follows),
         Job::Compact { snapshot, .. } => write.compact(snapshot).map(|()| Fit::Follows),
         Job::Entries { entries, .. } => {

@@ -11,7 +11,9 @@ use super::bulk::{BulkReply, BulkRequest};
 use super::datagram::Datagram;
 use super::message::Message;
 use super::op::{Entry, Genesis, Op, OpBody};
-use crate::base::limits::{MAX_BULK_HEADER, MAX_DATAGRAM, MAX_FRAME, MAX_OP_BODY, MAX_SNAPSHOT};
+use crate::base::limits::{
+    MAX_BULK_HEADER, MAX_DATAGRAM, MAX_FRAME, MAX_OP_BODY, MAX_ORPHANS, MAX_SNAPSHOT,
+};
 use crate::base::{OpId, RoomId, RoomTime, Term};
 
 /// Bytes that are not what they should be.
@@ -106,9 +108,14 @@ pub fn decode_message(body: &[u8]) -> Result<Message, WireError> {
     Ok(message)
 }
 
-/// Only a snapshot may be longer than an ordinary frame.
+/// Only a snapshot may be longer than an ordinary frame; operations offered again must be
+/// shorter, unless it is one that is large itself.
 fn check_message(message: &Message, len: usize) -> Result<(), WireError> {
-    let max = if matches!(message, Message::Snapshot(_)) { MAX_SNAPSHOT } else { MAX_FRAME };
+    let max = match message {
+        Message::Snapshot(_) => MAX_SNAPSHOT,
+        Message::Orphans { ops, .. } if ops.len() > 1 => MAX_ORPHANS,
+        _ => MAX_FRAME,
+    };
     check_len(len, max)
 }
 
@@ -274,6 +281,24 @@ pub fn encode_entry(entry: &Entry) -> Result<Vec<u8>, WireError> {
 /// When the bytes are no entry.
 pub fn decode_entry(bytes: &[u8]) -> Result<Entry, WireError> {
     decode_whole::<Entry, MAX_FRAME>(bytes)
+}
+
+/// An operation without a place, for the disk.
+///
+/// # Errors
+///
+/// When it is longer than a frame may be.
+pub fn encode_op(op: &Op) -> Result<Vec<u8>, WireError> {
+    encode::<MAX_FRAME>(op)
+}
+
+/// An operation without a place, from the disk.
+///
+/// # Errors
+///
+/// When the bytes are no operation.
+pub fn decode_op(bytes: &[u8]) -> Result<Op, WireError> {
+    decode_whole::<Op, MAX_FRAME>(bytes)
 }
 
 /// A genesis for the disk.

@@ -42,16 +42,19 @@ pub enum Message {
         /// In order, without holes.
         entries: Vec<Entry>,
     },
-    /// How far a member's log goes.
+    /// What a member's disk has of its log.
     Appended {
         /// The room.
         room: RoomId,
         /// The reign it follows.
         term: Term,
-        /// Last entry written to its disk (to the write-ahead log, not yet synced).
-        written: u64,
+        /// Last entry written to its disk (to the write-ahead log, not yet synced). Its chain
+        /// value shows of which history.
+        written: LogPlace,
+        /// Last entry that survives a power cut.
+        synced: u64,
     },
-    /// The member's log does not continue the coordinator's: send the state.
+    /// The member cannot go on from the coordinator's log: send the state.
     NeedSnapshot {
         /// The room.
         room: RoomId,
@@ -87,6 +90,117 @@ pub enum Message {
     },
     /// How the sender is doing, once a second.
     Report(Report),
+    /// Operations that had their place in a log which was cut off, in that order, to the
+    /// coordinator. Each is answered with [`Message::Proposed`].
+    Orphans {
+        /// The room.
+        room: RoomId,
+        /// Together at most [`MAX_ORPHANS`](crate::base::limits::MAX_ORPHANS) bytes, or one.
+        ops: Vec<Op>,
+    },
+    /// The coordinator's log ends here. What a member has beyond from earlier reigns is no part
+    /// of it; a member that does not know this place answers with [`Message::Places`].
+    LogEnd {
+        /// The room.
+        room: RoomId,
+        /// The coordinator's reign.
+        term: Term,
+        /// The end.
+        end: LogPlace,
+    },
+    /// Where a member's log goes along, so that the coordinator finds where the two part.
+    Places {
+        /// The room.
+        room: RoomId,
+        /// The reign it follows.
+        term: Term,
+        /// Latest first, at most [`MAX_PLACES`](crate::base::limits::MAX_PLACES).
+        places: Vec<LogPlace>,
+    },
+    /// A new coordinator that has ordered nothing yet asks a member whose log goes further.
+    Fetch {
+        /// The room.
+        room: RoomId,
+        /// The coordinator's reign.
+        term: Term,
+        /// Where its own log ends.
+        after: LogPlace,
+    },
+    /// What follows that place in the member's log.
+    Tail {
+        /// The room.
+        room: RoomId,
+        /// The reign it follows.
+        term: Term,
+        /// Before the first entry.
+        after: LogPlace,
+        /// In order, without holes, all of earlier reigns.
+        entries: Vec<Entry>,
+    },
+    /// What a merge of two histories left out, from the coordinator to everybody.
+    Dropped {
+        /// The room.
+        room: RoomId,
+        /// Which, and why.
+        dropped: Vec<DroppedOp>,
+    },
+    /// How safe the entries of the log are, from the coordinator to everybody.
+    Safe {
+        /// The room.
+        room: RoomId,
+        /// The coordinator's reign.
+        term: Term,
+        /// Up to here enough devices have written.
+        replicated: u64,
+        /// Up to here the disks of enough devices have synced.
+        durable: u64,
+    },
+    /// What a member makes of the log, every few seconds to the coordinator.
+    Agree(Agreement),
+    /// Somebody asked for this member to be given the state anew, to the coordinator.
+    Resync {
+        /// The room.
+        room: RoomId,
+        /// Whom.
+        member: NodeId,
+    },
+}
+
+/// A place in the log. The chain value stands for everything before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogPlace {
+    /// Index of an entry.
+    pub idx: u64,
+    /// Chain value after it.
+    pub chain: [u8; 16],
+}
+
+/// An operation that a merge left out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DroppedOp {
+    /// Its name.
+    pub id: OpId,
+    /// When its author made it.
+    pub created: RoomTime,
+    /// What it would have done, for people.
+    pub what: String,
+    /// Why it was left out, for people.
+    pub why: String,
+}
+
+/// What a member makes of the log. Equal places must have equal states.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Agreement {
+    /// The room.
+    pub room: RoomId,
+    /// The end of the member's log.
+    pub end: LogPlace,
+    /// Hash of its state there.
+    pub hash: [u8; 16],
+    /// What sounds.
+    pub segment: Option<SegmentId>,
+    /// Where in its track, ms.
+    pub position_ms: i64,
 }
 
 /// Who speaks.

@@ -25,7 +25,7 @@ pub use datagram::{
     RoomLine,
 };
 pub use message::{Hello, Message, Report, RoomCard};
-pub use op::{Entry, Genesis, MemberKind, Op, OpBody, Refusal, RefusalCode};
+pub use op::{Entry, Genesis, Guard, MemberKind, Op, OpBody, Refusal, RefusalCode};
 pub use track::{Codec, Track};
 
 /// The version of everything here; part of the ALPN, so that versions that cannot talk to

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{self, WireError};
 use super::track::Track;
-use crate::base::{EntryId, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term, UserId};
+use crate::base::{EntryKey, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term, UserId};
 use crate::identity::{IdentityError, NodeKey, Signature, verify};
 
 /// A signed operation.
@@ -23,7 +23,8 @@ pub struct Op {
     pub room: RoomId,
     /// Its name for ever.
     pub id: OpId,
-    /// When its author made it, by the author's idea of room time.
+    /// When its author made it, by the author's idea of room time; [`Op::NO_TIME`] where it had
+    /// none.
     pub created: RoomTime,
     /// Which body; see [`OpBody::kind`].
     pub kind: u16,
@@ -34,6 +35,15 @@ pub struct Op {
 }
 
 impl Op {
+    /// Its author did not know the room's time when it made it.
+    pub const NO_TIME: RoomTime = RoomTime(i64::MIN);
+
+    /// How old it is at `now`; none where its author knew no time.
+    #[must_use]
+    pub fn age(&self, now: RoomTime) -> Option<Span> {
+        (self.created != Op::NO_TIME).then(|| now - self.created)
+    }
+
     /// Makes and signs an operation.
     ///
     /// # Errors
@@ -127,6 +137,16 @@ pub enum MemberKind {
     Guest,
 }
 
+/// What an operation on the playback was meant for. A command may reach the coordinator late, or
+/// be offered again after a change of coordinator; it then finds other music and is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Guard {
+    /// The stretch of music that the room was about; none if it was about none.
+    pub segment: Option<SegmentId>,
+    /// How often the DJ had changed. 0 as long as there are no DJs.
+    pub dj_epoch: u32,
+}
+
 /// What an operation does.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum OpBody {
@@ -151,25 +171,27 @@ pub enum OpBody {
     /// Entries out of the queue.
     Remove {
         /// Which.
-        entries: Vec<EntryId>,
+        entries: Vec<EntryKey>,
     },
     /// All entries out of the queue.
     Clear,
     /// Stop the sound and remember the frame.
-    Pause,
+    Pause(Guard),
     /// Go on at that frame; with nothing paused, play the queue.
-    Resume,
+    Resume(Guard),
     /// Stop and forget the position.
-    Stop,
+    Stop(Guard),
     /// Play from another position of the current track.
     Seek {
         /// From its beginning.
         position: Span,
+        /// In what.
+        guard: Guard,
     },
     /// The entry after the current one.
-    Next,
+    Next(Guard),
     /// The current entry again, or the one before it when less than 3 s have been played.
-    Prev,
+    Prev(Guard),
     /// The coordinator: everybody who counts is ready, the pending segment begins.
     Begin {
         /// Which.
@@ -211,11 +233,29 @@ pub enum OpBody {
 pub enum AddMode {
     /// At the end.
     Append,
-    /// In front of the queue, and the first of them plays at once.
+    /// In front of the queue, and the first of them plays at once. What comes too late for that
+    /// goes to the end of the queue; see [`PLAY_STALE`](crate::base::limits::PLAY_STALE).
     Play,
+    /// Behind what this operation brought, which was the first part of one order to play; at
+    /// the end, if something else was played since.
+    Continue(OpId),
 }
 
 impl OpBody {
+    /// What it was meant for, where it acts on what plays.
+    #[must_use]
+    pub fn guard(&self) -> Option<&Guard> {
+        match self {
+            OpBody::Pause(guard)
+            | OpBody::Resume(guard)
+            | OpBody::Stop(guard)
+            | OpBody::Seek { guard, .. }
+            | OpBody::Next(guard)
+            | OpBody::Prev(guard) => Some(guard),
+            _ => None,
+        }
+    }
+
     /// The number of this kind on the wire. Never reused.
     #[must_use]
     pub fn kind(&self) -> u16 {
@@ -225,12 +265,12 @@ impl OpBody {
             OpBody::Add { .. } => 10,
             OpBody::Remove { .. } => 11,
             OpBody::Clear => 12,
-            OpBody::Pause => 20,
-            OpBody::Resume => 21,
-            OpBody::Stop => 22,
+            OpBody::Pause(_) => 20,
+            OpBody::Resume(_) => 21,
+            OpBody::Stop(_) => 22,
             OpBody::Seek { .. } => 23,
-            OpBody::Next => 24,
-            OpBody::Prev => 25,
+            OpBody::Next(_) => 24,
+            OpBody::Prev(_) => 25,
             OpBody::Begin { .. } => 26,
             OpBody::Fail { .. } => 27,
             OpBody::Settle => 28,
@@ -302,8 +342,8 @@ mod tests {
         let key = || NodeKey::generate(&ring::rand::SystemRandom::new()).expect("random numbers");
         let (author, other) = (key(), key());
         let id = OpId { author: author.node_id(), boot: 1, seq: 1 };
-        let op =
-            Op::signed(&author, RoomId([1; 32]), id, RoomTime(5), &OpBody::Pause).expect("short");
+        let body = OpBody::Pause(Guard::default());
+        let op = Op::signed(&author, RoomId([1; 32]), id, RoomTime(5), &body).expect("short");
         assert_eq!(op.verify(), Ok(()));
         let elsewhere = Op { room: RoomId([2; 32]), ..op.clone() };
         let later = Op { created: RoomTime(6), ..op.clone() };

@@ -9,6 +9,7 @@ use groovebox::engine::status::PlaybackState;
 use tempfile::TempDir;
 
 use super::daemon::{Daemon, pause};
+use super::stalls;
 
 /// Long enough for a loaded machine: who waits so long has failed.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -48,6 +49,7 @@ impl House {
     }
 
     fn with(turn: Turn) -> House {
+        stalls::watch();
         let dir = tempfile::tempdir().expect("a temporary folder");
         House { daemons: Vec::new(), dir, _turn: turn }
     }

@@ -6,6 +6,7 @@
 //! | `house` | starts daemons, waits with a deadline, shows every log when a test fails |
 //! | `daemon` | one process: its command line, its status, its end |
 //! | `sound` | music to play, and what the recordings say of its sounding |
+//! | `stalls` | when the machine itself stood still, so that nobody is blamed for it |
 //! | `playing` | one song on all devices, and every order a person can give |
 //! | `failing` | devices that die, return or come late |
 //! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
@@ -21,3 +22,4 @@ mod house;
 mod playing;
 mod refusing;
 mod sound;
+mod stalls;

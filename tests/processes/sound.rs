@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use groovebox::audio::record::{Comparison, Plan, Recording, compare};
 use groovebox::base::{LocalTime, Span};
 
+use super::stalls;
+
 /// Fifty seconds of music, 814 kB.
 pub fn demo_song() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.flac")
@@ -38,21 +40,35 @@ pub fn write_song(folder: &Path, name: &str, seconds: u32) -> PathBuf {
 /// The largest skew allowed between two outputs, for 95 of 100 windows.
 const IN_SYNC: Span = Span::from_millis(1);
 
+/// Windows of a comparison that must be left when the machine stood still during others.
+const ENOUGH: usize = 3;
+
 /// Fails unless `a` and `b` played the same at the same time, over at least `windows` windows
-/// of the time from `since` on.
+/// of the time from `since` on. Windows in which the machine stood still are left out.
 pub fn assert_in_sync(what: &str, a: &Recording, b: &Recording, since: LocalTime, windows: usize) {
     let (a_from, b_from) = (first(a), first(b));
     let settle = (since - a_from.later(b_from)).max(Span::ZERO);
     let plan = Plan { hop: Span::from_millis(250), settle, ..Plan::default() };
-    let found = compare(a, b, &plan);
+    let mut found = compare(a, b, &plan);
+    let all = found.windows.len();
+    found.windows.retain(|(middle, _)| !stalls::excuse(*middle));
+    let excused = all - found.windows.len();
     let p95 = found.quantile(0.95);
     println!(
-        "{what}: {} windows the same, {} different, p95 {p95:?}",
+        "{what}: {} windows the same, {} different, {excused} left out, p95 {p95:?}",
         found.n_same(),
         found.n_different()
     );
-    assert!(found.n_same() >= windows, "{what}: too little to compare: {}", listed(&found));
+    let wanted = windows.saturating_sub(excused).max(ENOUGH);
+    assert!(found.n_same() >= wanted, "{what}: too little to compare: {}", listed(&found));
     assert!(p95.is_some_and(|p95| p95 <= IN_SYNC), "{what}: {p95:?}: {}", listed(&found));
+}
+
+/// Fails if the sound stopped while the machine did not.
+pub fn assert_no_gap(what: &str, recording: &Recording) {
+    let stops: Vec<LocalTime> =
+        recording.stops().map(|stop| stop.0).filter(|at| !stalls::excuse(*at)).collect();
+    assert!(stops.is_empty(), "{what}: the sound stopped at {stops:?}");
 }
 
 fn first(recording: &Recording) -> LocalTime {

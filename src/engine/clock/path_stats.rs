@@ -3,8 +3,10 @@
 
 use crate::base::{LocalTime, Span};
 
-/// Weight of a new round trip in mean and spread: a minute or so at ten a second.
-const RTT_GAIN: f64 = 1.0 / 512.0;
+/// Weight of a new round trip in mean and spread: some six seconds at ten a second. Bulk that
+/// stands in the way is told by the mean, so it must rise and fall with it; over a minute, one
+/// stalled first exchange kept bulk throttled for ten seconds after every start.
+const RTT_GAIN: f64 = 1.0 / 64.0;
 
 /// Half the memory of the lateness, which holds the present and the last such stretch.
 const STRETCH: Span = Span::from_secs(300);

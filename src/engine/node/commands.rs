@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use super::{Command, LocalTime, Node, OpId, Output, RequestId, RoomCard, RoomId, Span, Track};
+use crate::base::EntryId;
 use crate::engine::command::{CommandReply, Done, SeekTo, VolumeChange};
 use crate::engine::membership::Intent;
 use crate::engine::status::PlaybackState;
 use crate::wire::message::Level;
-use crate::wire::op::{AddMode, OpBody};
+use crate::wire::op::{AddMode, Guard, OpBody};
 use crate::wire::{Refusal, RefusalCode, codec};
 
 /// How long a command may take until its person is told that nobody coordinates.
@@ -39,10 +40,6 @@ impl Requests {
         self.ops.insert(op, (request, now + PATIENCE));
     }
 
-    pub(super) fn is_waiting(&self, op: OpId) -> bool {
-        self.ops.contains_key(&op)
-    }
-
     pub(super) fn finish(&mut self, outputs: &mut VecDeque<Output>, op: OpId, reply: CommandReply) {
         if let Some((id, _)) = self.ops.remove(&op) {
             outputs.push_back(Output::Reply { id, reply });
@@ -55,12 +52,18 @@ impl Requests {
         ops.into_iter().chain(room).min()
     }
 
-    /// Tells everybody whose patience is over that nothing came of it.
-    pub(super) fn expire(&mut self, now: LocalTime, outputs: &mut VecDeque<Output>) {
+    pub(super) fn is_waiting(&self, op: OpId) -> bool {
+        self.ops.contains_key(&op)
+    }
+
+    /// Operations of people whose patience is over.
+    pub(super) fn late(&self, now: LocalTime) -> Vec<OpId> {
         let late = self.ops.iter().filter(|(_, (_, until))| *until <= now);
-        for op in late.map(|(op, _)| *op).collect::<Vec<_>>() {
-            self.finish(outputs, op, Err(no_coordinator()));
-        }
+        late.map(|(op, _)| *op).collect()
+    }
+
+    /// Tells whoever waits to be in a room for too long that nothing came of it.
+    pub(super) fn expire_room(&mut self, now: LocalTime, outputs: &mut VecDeque<Output>) {
         if self.room.as_ref().is_some_and(|request| request.until <= now) {
             let request = self.room.take().expect("just seen");
             let refusal = Refusal::new(
@@ -108,17 +111,6 @@ fn done(message: String) -> Done {
     Done { op: None, idx: None, level: Level::Local, effective_at: None, message: Some(message) }
 }
 
-fn no_coordinator() -> Refusal {
-    Refusal {
-        retry_after_ms: Some(1000),
-        ..Refusal::new(
-            RefusalCode::NoCoordinator,
-            "no coordinator answered in time; the music is not affected",
-            "try again in a moment; `groovebox status` shows who coordinates",
-        )
-    }
-}
-
 impl Node {
     pub(super) fn command_received(&mut self, now: LocalTime, id: RequestId, command: Command) {
         if let Err(refusal) = self.carry_out(now, id, command) {
@@ -142,28 +134,51 @@ impl Node {
             }
             Command::Play { tracks } => return self.add(now, id, tracks, AddMode::Play),
             Command::Add { tracks } => return self.add(now, id, tracks, AddMode::Append),
-            Command::Remove { entries } => OpBody::Remove { entries },
+            Command::Remove { entries } => self.remove(now, &entries)?,
             Command::Clear => OpBody::Clear,
-            Command::Pause => OpBody::Pause,
-            Command::Resume => OpBody::Resume,
+            Command::Pause => OpBody::Pause(self.guard(now)),
+            Command::Resume => OpBody::Resume(self.guard(now)),
             Command::Toggle => self.toggle(now),
-            Command::Stop => OpBody::Stop,
-            Command::Seek { to } => OpBody::Seek { position: self.seek_target(now, to)? },
-            Command::Next => OpBody::Next,
-            Command::Prev => OpBody::Prev,
+            Command::Stop => OpBody::Stop(self.guard(now)),
+            Command::Seek { to } => {
+                OpBody::Seek { position: self.seek_target(now, to)?, guard: self.guard(now) }
+            }
+            Command::Next => OpBody::Next(self.guard(now)),
+            Command::Prev => OpBody::Prev(self.guard(now)),
             Command::Volume { member, change } => self.volume(member.as_deref(), change)?,
             Command::RoomVolume { change } => {
                 let state = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?.state();
                 OpBody::RoomVolume { volume: changed(state.room_volume(), change)? }
             }
             Command::Mute { member, muted } => self.mute(member.as_deref(), muted)?,
+            Command::Resync { member } => return self.resync(id, member.as_deref()),
         };
-        self.propose_own(now, Some(id), &body)
+        self.propose_own(now, Some(id), &body).map(drop)
     }
 
     fn toggle(&self, now: LocalTime) -> OpBody {
         let sounding = matches!(self.phase(now), PlaybackState::Playing | PlaybackState::Buffering);
-        if sounding { OpBody::Pause } else { OpBody::Resume }
+        let guard = self.guard(now);
+        if sounding { OpBody::Pause(guard) } else { OpBody::Resume(guard) }
+    }
+
+    /// What a command that is given now is meant for.
+    pub(super) fn guard(&self, now: LocalTime) -> Guard {
+        self.settled(now).map_or_else(Guard::default, |(state, _)| state.guard())
+    }
+
+    /// People name entries by their numbers, which another half of the room may have given to
+    /// other tracks.
+    fn remove(&self, now: LocalTime, entries: &[EntryId]) -> Result<OpBody, Refusal> {
+        let (state, _) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
+        let focus = state.focus().map(|segment| &segment.entry);
+        let known = state.queue().iter().chain(focus);
+        let key_of = |id: &EntryId| {
+            let entry = known.clone().find(|entry| entry.id == *id);
+            entry.map(|entry| entry.key).ok_or_else(|| no_such_entry(*id))
+        };
+        let entries = entries.iter().map(key_of).collect::<Result<Vec<_>, _>>()?;
+        Ok(OpBody::Remove { entries })
     }
 
     fn volume(&self, member: Option<&str>, change: VolumeChange) -> Result<OpBody, Refusal> {
@@ -222,8 +237,10 @@ impl Node {
         let mut mode = mode;
         while let Some(tracks) = parts.next() {
             let request = if parts.peek().is_none() { Some(id) } else { None };
-            self.propose_own(now, request, &OpBody::Add { tracks, mode })?;
-            mode = AddMode::Append;
+            let part = self.propose_own(now, request, &OpBody::Add { tracks, mode })?;
+            if mode == AddMode::Play {
+                mode = AddMode::Continue(part);
+            }
         }
         Ok(())
     }
@@ -295,9 +312,17 @@ impl Node {
         }
     }
 
-    fn reply_done(&mut self, id: RequestId, message: String) {
+    pub(super) fn reply_done(&mut self, id: RequestId, message: String) {
         self.outputs.push_back(Output::Reply { id, reply: Ok(done(message)) });
     }
+}
+
+fn no_such_entry(id: EntryId) -> Refusal {
+    Refusal::new(
+        RefusalCode::NotFound,
+        format!("the queue has no entry {}; nothing was removed", id.0),
+        "`groovebox queue` lists the entries with their numbers",
+    )
 }
 
 /// A volume after a change; an absolute one beyond 100 is refused, a relative one stops at the

@@ -7,14 +7,22 @@
 //! | `mod.rs` | which sub-machine an input concerns |
 //! | `rooms.rs` | which room to be in: found, join, leave, move |
 //! | `replication.rs` | how operations become entries, and reach everybody |
+//! | `heal.rs` | how logs that part become one again, and what of them stays |
+//! | `outbox.rs` | what waits for a coordinator's answer |
+//! | `agree.rs` | whether everybody has the same, and how safe it is |
 //! | `commands.rs` | what a person's request means as an operation |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
 //! | `view.rs` | what front ends see |
 
+mod agree;
 mod commands;
+mod heal;
+mod outbox;
 mod playback;
 mod replication;
 mod rooms;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::cell::Cell;
@@ -33,10 +41,10 @@ use crate::engine::playout::PlayoutPlan;
 use crate::engine::room::Room;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
 use crate::identity::NodeKey;
-use crate::wire::message::{OutputState, Snapshot, Start};
+use crate::wire::message::{LogPlace, OutputState, Snapshot, Start};
 use crate::wire::{
-    Announcement, Datagram, Entry, Heartbeat, HeartbeatAck, Hello, Message, PreVote, PreVoteReply,
-    Report, RoomCard, Track,
+    Announcement, Datagram, Entry, Heartbeat, HeartbeatAck, Hello, Message, Op, PreVote,
+    PreVoteReply, Report, RoomCard, Track,
 };
 
 use commands::Requests;
@@ -80,6 +88,8 @@ pub struct RestoredRoom {
     pub snapshot: Snapshot,
     /// Entries after it.
     pub entries: Vec<Entry>,
+    /// Operations that had no answer yet.
+    pub outbox: Vec<Op>,
 }
 
 /// What happened.
@@ -151,6 +161,16 @@ pub enum Input {
         /// The room.
         room: RoomId,
         /// Up to here.
+        idx: u64,
+        /// Chain value there: it tells a report of entries that have made way since from one of
+        /// those in their place.
+        chain: [u8; 16],
+    },
+    /// Entries would survive a power cut.
+    Synced {
+        /// The room.
+        room: RoomId,
+        /// Up to here; reported as written before.
         idx: u64,
     },
     /// The disk does not have the room as it is here: entries were lost on the way.
@@ -299,7 +319,8 @@ pub enum Output {
         /// How long.
         span: Span,
     },
-    /// A room was entered or its whole state replaced: write it.
+    /// A room was entered or its whole state replaced: write it; say [`Input::Written`] when
+    /// done.
     SaveRoom(Box<Snapshot>),
     /// Write entries; say [`Input::Written`] when done.
     SaveEntries {
@@ -307,6 +328,27 @@ pub enum Output {
         room: RoomId,
         /// In order.
         entries: Vec<Entry>,
+    },
+    /// Entries have made way for others: forget those after `to_idx`.
+    RewindRoom {
+        /// The room.
+        room: RoomId,
+        /// The last that stays.
+        to_idx: u64,
+    },
+    /// Keep operations until they are answered.
+    SaveOutbox {
+        /// The room.
+        room: RoomId,
+        /// In order, behind those kept already.
+        ops: Vec<Op>,
+    },
+    /// Operations were answered.
+    DropOutbox {
+        /// The room.
+        room: RoomId,
+        /// Which.
+        ids: Vec<OpId>,
     },
     /// The log may be cut: write this state instead of the entries before it.
     CompactRoom(Box<Snapshot>),
@@ -365,10 +407,23 @@ pub enum Notice {
     },
     /// Nobody coordinates at the moment.
     Leaderless,
-    /// Two halves met; what was done on this side is dropped.
-    BranchDiscarded {
-        /// Entries that are lost.
-        entries: u64,
+    /// Two halves met, and the other one's history goes on. What was done on this side is offered
+    /// to it.
+    BranchCut {
+        /// How many operations that are.
+        operations: usize,
+    },
+    /// Something that this device did was left out when two halves met.
+    Dropped {
+        /// What.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// A member made another state of the same log, and is given the coordinator's.
+    Disagreed {
+        /// Its name.
+        name: String,
     },
     /// A member came or went.
     Member {
@@ -408,7 +463,7 @@ struct Peer {
 }
 
 /// A room, and the chain value at the end of its log: equal places have equal states.
-type LogPlace = (RoomId, [u8; 16]);
+type StatePlace = (RoomId, [u8; 16]);
 
 /// The node. See the module's front page.
 pub struct Node {
@@ -441,7 +496,7 @@ pub struct Node {
     shutting_down: bool,
     knew_time: bool,
     /// The hash of the state at a place of a room's log.
-    hashed: Cell<Option<(LogPlace, [u8; 16])>>,
+    hashed: Cell<Option<(StatePlace, [u8; 16])>>,
     outputs: VecDeque<Output>,
 }
 
@@ -558,7 +613,8 @@ impl Node {
                 self.datagram_received(now, from, datagram, at);
             }
             Input::CommandReceived { id, command } => self.command_received(now, id, command),
-            Input::Written { room, idx } => self.written(room, idx),
+            Input::Written { room, idx, chain } => self.written(room, &LogPlace { idx, chain }),
+            Input::Synced { room, idx } => self.synced(room, idx),
             Input::RoomNotWritten { room } => self.rewrite(room),
             Input::BlobOpened { hash, have } => self.blob_opened(hash, have),
             Input::PieceNeeded { hash, piece } => self.transfer.need(&hash, piece),
@@ -606,12 +662,13 @@ impl Node {
     fn tick(&mut self, now: LocalTime) {
         self.retry_join(now);
         self.rejoin(now);
-        self.retry_proposals(now);
+        self.offer(now);
         self.refresh_election(now);
         self.order_settle(now);
         self.check_gate(now);
         self.refresh_segments(now);
         self.refresh_card(now);
+        self.tell_agreement(now);
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
             self.send_report(now);
@@ -673,10 +730,11 @@ impl Node {
             Message::Propose(op) => self.propose_received(now, from, op),
             Message::Proposed { id, outcome } => self.proposed_received(now, id, outcome),
             Message::Append { room, term, prev_idx, prev_chain, entries } => {
-                self.append_received(now, from, room, term, (prev_idx, prev_chain), &entries);
+                let previous = LogPlace { idx: prev_idx, chain: prev_chain };
+                self.append_received(now, from, room, term, previous, &entries);
             }
-            Message::Appended { room, term, written } => {
-                self.appended_received(from, room, term, written);
+            Message::Appended { room, term, written, synced } => {
+                self.appended_received(from, room, term, &written, synced);
             }
             Message::NeedSnapshot { room } => self.snapshot_wanted(from, room),
             Message::Snapshot(snapshot) => self.snapshot_received(now, from, &snapshot),
@@ -696,6 +754,25 @@ impl Node {
                     peer.report = Some((report, now));
                 }
             }
+            Message::Orphans { room, ops } => self.orphans_received(now, from, room, ops),
+            Message::LogEnd { room, term, end } => {
+                self.log_end_received(now, from, room, term, &end);
+            }
+            Message::Places { room, term, places } => {
+                self.places_received(now, from, room, term, &places);
+            }
+            Message::Fetch { room, term, after } => {
+                self.fetch_received(now, from, room, term, after);
+            }
+            Message::Tail { room, term, after, entries } => {
+                self.tail_received(now, from, room, term, &after, &entries);
+            }
+            Message::Dropped { room, dropped } => self.dropped_received(from, room, dropped),
+            Message::Safe { room, term, replicated, durable } => {
+                self.safe_received(from, room, term, replicated, durable);
+            }
+            Message::Agree(agreement) => self.agreement_received(now, from, &agreement),
+            Message::Resync { room, member } => self.resync_received(now, from, room, member),
         }
     }
 
@@ -874,13 +951,13 @@ impl Node {
 
     fn lead_from_now(&mut self, now: LocalTime, term: Term) {
         self.take_the_clock(now, term);
-        self.replication.begin_reign();
+        self.begin_reign(now);
         let Some(start) = self.start_message(term) else { return };
         for peer in self.member_peers() {
             self.send(peer, Message::Start(start.clone()));
         }
         self.tell(Notice::Coordinator { name: self.name.clone(), n: term.n, here: true });
-        self.retry_proposals(now);
+        self.offer(now);
         self.refresh_card(now);
     }
 
@@ -913,10 +990,9 @@ impl Node {
 
     fn follow(&mut self, now: LocalTime, term: Term) {
         self.clock.follow(now, term);
-        self.replication.end_reign();
+        self.end_reign(now);
         let name = self.name_of(term.node);
         self.tell(Notice::Coordinator { name, n: term.n, here: false });
-        self.retry_proposals(now);
         self.refresh_card(now);
     }
 

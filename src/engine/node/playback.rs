@@ -81,6 +81,11 @@ impl Playback {
     pub(super) fn reset(&mut self) {
         *self = Playback::default();
     }
+
+    /// What was ordered may have had to make way, and is needed again.
+    pub(super) fn forget_orders(&mut self) {
+        self.ordered = None;
+    }
 }
 
 impl Node {
@@ -350,7 +355,7 @@ impl Node {
                 now
             }
         };
-        if self.playback.ordered == Some(segment) {
+        if self.playback.ordered == Some(segment) || self.is_syncing_up(now) {
             return;
         }
         let body = match self.gate(segment, now - since) {
@@ -417,7 +422,11 @@ impl Node {
         {
             // Nobody knows how much time has passed since; go on from the last position on
             // record when a person says so.
-            let _ = self.propose_own(now, None, &OpBody::Pause);
+            let guard = self.guard(now);
+            let _ = self.propose_own(now, None, &OpBody::Pause(guard));
+            return;
+        }
+        if self.is_syncing_up(now) {
             return;
         }
         let Some((settled, _)) = self.settled(now) else { return };

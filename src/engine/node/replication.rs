@@ -5,21 +5,25 @@
 //!     ◄── Proposed{level} ── when min(2, live) others have written ◄── Appended{written} ──
 //! ```
 //!
-//! A member whose log does not continue the coordinator's gets the whole state. Until
-//! operations of a lost branch are offered again, they are dropped, and that is said.
+//! What a member has in place of the coordinator's entries makes way and is offered again; that
+//! is in `heal.rs`. How far a member is counts only as long as the member says so: it may come
+//! back with less than it once had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use super::heal::Reign;
+use super::outbox::Outbox;
 use super::{
-    Heartbeat, HeartbeatAck, LocalTime, Message, Node, NodeId, Notice, OpId, Output, RequestId,
-    Room, RoomId, RoomTime, Span, Term,
+    HeartbeatAck, LocalTime, Message, Node, NodeId, OpId, Output, RequestId, Room, RoomId,
+    RoomTime, Span, Term,
 };
 use crate::base::limits::{MAX_ENTRIES_PER_APPEND, MAX_FRAME};
 use crate::engine::command::Done;
 use crate::engine::election::Election;
 use crate::engine::planted::{self, Bug};
-use crate::engine::room::Ordered;
-use crate::wire::message::{Accepted, Level};
+use crate::engine::room::merge::Came;
+use crate::engine::room::{Ordered, RoomError, Taken};
+use crate::wire::message::{Accepted, DroppedOp, Level, LogPlace};
 use crate::wire::op::{Entry, Op, OpBody};
 use crate::wire::{Refusal, RefusalCode};
 
@@ -27,10 +31,7 @@ use crate::wire::{Refusal, RefusalCode};
 const REPLICAS: usize = 2;
 
 /// After this time without progress a member is sent again what it lacks.
-const RESEND_AFTER: Span = Span::from_millis(300);
-
-/// How often a waiting proposal is said again.
-const PROPOSE_RETRY: Span = Span::from_millis(500);
+pub(super) const RESEND_AFTER: Span = Span::from_millis(300);
 
 /// Bytes of an entry around its operation's body, at most.
 const ENTRY_OVERHEAD: usize = 512;
@@ -51,34 +52,47 @@ pub(super) enum Origin {
 #[derive(Debug)]
 struct Waiting {
     id: OpId,
-    origin: Origin,
+    /// Who waits; several may have offered the same operation.
+    origins: Vec<Origin>,
     effective_at: RoomTime,
 }
 
 /// How far a member is.
 #[derive(Debug, Default, Clone, Copy)]
-struct Progress {
-    sent: u64,
-    sent_at: LocalTime,
+pub(super) struct Progress {
+    /// None until it is known where its log ends.
+    pub(super) sent: Option<u64>,
+    pub(super) sent_at: LocalTime,
     written: u64,
+    synced: u64,
 }
 
-/// An operation of ours on its way to the coordinator.
-#[derive(Debug)]
-struct Proposal {
-    op: Op,
-    said: LocalTime,
+/// What this device's disk has of the log.
+#[derive(Debug, Default)]
+struct Disk {
+    written: u64,
+    synced: u64,
 }
 
-/// What this file remembers.
+/// What replication remembers.
 #[derive(Debug, Default)]
 pub(super) struct Replication {
-    progress: BTreeMap<NodeId, Progress>,
+    pub(super) progress: BTreeMap<NodeId, Progress>,
     waiting: BTreeMap<u64, Waiting>,
-    proposals: BTreeMap<OpId, Proposal>,
-    written_here: u64,
-    compacted: u64,
-    snapshot_asked: Option<LocalTime>,
+    pub(super) outbox: Outbox,
+    pub(super) reign: Option<Reign>,
+    /// Came from the disk and has heard no coordinator since.
+    pub(super) is_cold: bool,
+    disk: Disk,
+    pub(super) compacted: u64,
+    /// When the coordinator was last told that our log does not continue its own.
+    pub(super) asked: Option<LocalTime>,
+    /// What is known to be replicated and durable.
+    pub(super) safe: (u64, u64),
+    pub(super) safe_told: (u64, u64),
+    /// What merges left out, most recent last.
+    pub(super) dropped: VecDeque<DroppedOp>,
+    pub(super) agreed: Option<LocalTime>,
     /// When this node last asked to be let into the room that it is in.
     pub(super) rejoined: Option<LocalTime>,
     /// Since when another coordinator of this room is connected that is not followed.
@@ -92,71 +106,95 @@ impl Replication {
         *self = Replication::default();
     }
 
-    pub(super) fn begin_reign(&mut self) {
-        self.progress.clear();
-        self.waiting.clear();
-    }
-
-    pub(super) fn end_reign(&mut self) {
-        self.begin_reign();
-        self.snapshot_asked = None;
-    }
-
     pub(super) fn forget(&mut self, peer: NodeId) {
-        self.progress.remove(&peer);
+        if !planted::is(Bug::StaleMatch) {
+            self.progress.remove(&peer);
+        }
+    }
+
+    /// The disk has entries up to `idx`: they came from there, or none if it is written anew.
+    pub(super) fn disk_has(&mut self, idx: u64) {
+        self.disk = Disk { written: idx, synced: 0 };
+    }
+
+    /// The entries after `idx` make way on the disk as well.
+    pub(super) fn disk_is_rewound(&mut self, idx: u64) {
+        self.disk.written = self.disk.written.min(idx);
+        self.disk.synced = self.disk.synced.min(idx);
+        self.safe = (self.safe.0.min(idx), self.safe.1.min(idx));
     }
 }
 
 impl Node {
-    /// Makes an operation of this node and brings it on its way. The answer to `request` comes
-    /// when it is acknowledged.
+    /// Makes an operation of this node and brings it on its way; its name. The answer to `request`
+    /// comes when it is acknowledged.
     pub(super) fn propose_own(
         &mut self,
         now: LocalTime,
         request: Option<RequestId>,
         body: &OpBody,
-    ) -> Result<(), Refusal> {
+    ) -> Result<OpId, Refusal> {
         let room = self.room_id().ok_or_else(super::rooms::not_in_room)?;
         let id = self.next_op_id();
-        let op = Op::signed(&self.key, room, id, self.room_now(now), body)
-            .map_err(|error| too_long(&error))?;
+        let created = self.clock.model().map_or(Op::NO_TIME, |model| model.room(now));
+        let op =
+            Op::signed(&self.key, room, id, created, body).map_err(|error| too_long(&error))?;
         if self.is_coordinator() {
             self.order(now, op, Origin::Here)?;
         } else {
-            if let Some(coordinator) = self.coordinator() {
-                self.send(coordinator, Message::Propose(op.clone()));
-            }
-            self.replication.proposals.insert(id, Proposal { op, said: now });
+            self.hold(vec![op], Came::Waiting);
+            self.offer(now);
         }
         if let Some(request) = request {
             self.requests.wait(now, request, id);
         }
         // Alone, an entry may have been acknowledged while it was ordered.
         self.acknowledge();
-        Ok(())
+        Ok(id)
     }
 
     /// Orders an operation: its place, its instant, the way to everybody. An operation that has
     /// its place already keeps it.
     pub(super) fn order(&mut self, now: LocalTime, op: Op, origin: Origin) -> Result<u64, Refusal> {
+        let (idx, entry) = self.place(now, op, origin)?;
+        match entry {
+            Some(entry) => self.publish(now, vec![entry]),
+            None => self.acknowledge(),
+        }
+        Ok(idx)
+    }
+
+    /// Gives an operation its place. The entry, if it is a new one, is yet to be
+    /// [published](Self::publish).
+    pub(super) fn place(
+        &mut self,
+        now: LocalTime,
+        op: Op,
+        origin: Origin,
+    ) -> Result<(u64, Option<Entry>), Refusal> {
         let term = self.election.as_ref().map_or(Term::ZERO, Election::term);
         let at = self.effective_at(now, &op);
         let id = op.id;
         let room = self.room.as_mut().ok_or_else(super::rooms::not_in_room)?;
-        match room.order(term, at, op)? {
-            Ordered::Known { idx, at } => {
-                self.replication.waiting.insert(idx, Waiting { id, origin, effective_at: at });
-                self.acknowledge();
-                Ok(idx)
-            }
-            Ordered::New(entry) => {
-                let (idx, effective_at) = (entry.idx, entry.at);
-                self.replication.waiting.insert(idx, Waiting { id, origin, effective_at });
-                self.entries_applied(now, vec![*entry]);
-                self.replicate(now);
-                Ok(idx)
-            }
+        let (idx, effective_at, entry) = match room.order(term, at, op)? {
+            Ordered::Known { idx, at } => (idx, at, None),
+            Ordered::New(entry) => (entry.idx, entry.at, Some(*entry)),
+        };
+        if let Some(reign) = self.replication.reign.as_mut().filter(|_| entry.is_some()) {
+            reign.has_ordered = true;
         }
+        let unheard = || Waiting { id, origins: Vec::new(), effective_at };
+        let waiting = self.replication.waiting.entry(idx).or_insert_with(unheard);
+        if !waiting.origins.contains(&origin) {
+            waiting.origins.push(origin);
+        }
+        Ok((idx, entry))
+    }
+
+    /// Brings new entries to the disk and to everybody.
+    pub(super) fn publish(&mut self, now: LocalTime, entries: Vec<Entry>) {
+        self.entries_applied(now, entries);
+        self.replicate(now);
     }
 
     /// When an operation takes effect. What is heard must reach every speaker before its
@@ -165,8 +203,8 @@ impl Node {
         let heard = crate::wire::codec::decode_body(op).is_ok_and(|body| {
             matches!(
                 body,
-                OpBody::Pause
-                    | OpBody::Stop
+                OpBody::Pause(_)
+                    | OpBody::Stop(_)
                     | OpBody::Begin { .. }
                     | OpBody::Volume { .. }
                     | OpBody::RoomVolume { .. }
@@ -178,11 +216,10 @@ impl Node {
     }
 
     /// What follows from entries that are now part of the state.
-    fn entries_applied(&mut self, now: LocalTime, entries: Vec<Entry>) {
+    pub(super) fn entries_applied(&mut self, now: LocalTime, entries: Vec<Entry>) {
         let Some(room) = &self.room else { return };
         let id = room.id();
         for entry in &entries {
-            self.replication.proposals.get_mut(&entry.op.id).into_iter().for_each(|p| p.said = now);
             self.note_author(&entry.op);
         }
         self.outputs.push_back(Output::SaveEntries { room: id, entries });
@@ -194,12 +231,14 @@ impl Node {
         self.check_gate(now);
     }
 
+    /// The state on disk moves up to the oldest one in memory: what comes after it may still have
+    /// to make way.
     fn compact(&mut self) {
         let Some(room) = &self.room else { return };
         let last = room.log().last_idx();
         if last >= self.replication.compacted + COMPACT_EVERY {
             self.replication.compacted = last;
-            match room.snapshot(room.log().last_term()) {
+            match room.base_snapshot() {
                 Ok(snapshot) => self.outputs.push_back(Output::CompactRoom(Box::new(snapshot))),
                 Err(error) => tracing::error!(%error, "the room is too large to be written"),
             }
@@ -213,15 +252,12 @@ impl Node {
         }
     }
 
-    fn replicate_to(&mut self, now: LocalTime, peer: NodeId) {
+    pub(super) fn replicate_to(&mut self, now: LocalTime, peer: NodeId) {
         let (Some(room), Some(election)) = (&self.room, &self.election) else { return };
         let log = room.log();
         let progress = self.replication.progress.entry(peer).or_default();
         // Where a member stands is known from its first heartbeat answer or acknowledgement.
-        if progress.sent == 0 || progress.sent >= log.last_idx() {
-            return;
-        }
-        let prev_idx = progress.sent;
+        let Some(prev_idx) = progress.sent.filter(|sent| *sent < log.last_idx()) else { return };
         let there = log
             .chain_at(prev_idx)
             .and_then(|chain| Some((chain, log.entries_after(prev_idx, chain)?)));
@@ -229,7 +265,7 @@ impl Node {
             return self.send_snapshot(peer);
         };
         entries.truncate(fitting(&entries));
-        progress.sent = entries.last().map_or(prev_idx, |entry| entry.idx);
+        progress.sent = Some(entries.last().map_or(prev_idx, |entry| entry.idx));
         progress.sent_at = now;
         let message = Message::Append {
             room: room.id(),
@@ -251,7 +287,7 @@ impl Node {
                 return;
             }
         };
-        self.replication.progress.entry(peer).or_default().sent = last;
+        self.replication.progress.entry(peer).or_default().sent = Some(last);
         self.send(peer, Message::Snapshot(snapshot));
     }
 
@@ -275,22 +311,26 @@ impl Node {
         self.compare_log(now, from, ack);
     }
 
-    /// A member says where its log ends: continue there, or replace it.
+    /// A member says where its log ends: continue there, or find out where the two part. What it
+    /// has written can never be more than what it says it has.
     fn compare_log(&mut self, now: LocalTime, from: NodeId, ack: &HeartbeatAck) {
         let Some(room) = &self.room else { return };
         let log = room.log();
-        let same = log.chain_at(ack.last_idx) == Some(ack.chain);
-        let behind = ack.last_idx < log.last_idx();
+        let there = LogPlace { idx: ack.last_idx, chain: ack.chain };
+        let same = log.has(&there);
+        let behind = there.idx < log.last_idx();
         let progress = self.replication.progress.entry(from).or_default();
-        let recently = progress.sent > 0 && now - progress.sent_at < RESEND_AFTER;
-        if !same {
-            if !recently {
-                progress.sent_at = now;
-                self.send_snapshot(from);
-            }
-        } else if progress.sent == 0 || (behind && !recently) {
-            progress.sent = ack.last_idx;
+        let lowered = progress.lower(if same { there.idx } else { 0 });
+        let recently = progress.sent.is_some() && now - progress.sent_at < RESEND_AFTER;
+        let is_new = progress.sent.is_none();
+        if same && (is_new || lowered || (behind && !recently)) {
+            progress.sent = Some(there.idx);
             self.replicate_to(now, from);
+        }
+        // What its disk has it tells when it is asked. An answer that travelled slowly may have
+        // lowered what was true.
+        if (!same && !recently) || ((is_new || lowered) && !behind) {
+            self.settle_difference(now, from, ack);
         }
     }
 
@@ -300,60 +340,74 @@ impl Node {
         from: NodeId,
         room_id: RoomId,
         term: Term,
-        previous: (u64, [u8; 16]),
+        previous: LogPlace,
         entries: &[Entry],
     ) {
-        let follows = self.election_of(room_id).is_some_and(|election| election.term() == term);
-        if !follows || self.coordinator() != Some(from) {
+        if !self.follows(from, room_id, term) {
             return;
         }
         let Some(room) = &mut self.room else { return };
-        match room.accept(previous.0, previous.1, entries) {
-            Ok(taken) if taken.entries.is_empty() => self.report_written(),
-            Ok(taken) => {
-                for (idx, refusal) in &taken.refused {
-                    tracing::debug!(idx, %refusal, "an entry without effect");
-                }
-                self.entries_applied(now, taken.entries);
-            }
+        match room.follow(previous.idx, previous.chain, entries) {
+            Ok(taken) => self.took(now, taken),
+            Err(RoomError::Gap { .. } | RoomError::Fork { .. }) => self.tell_places(now, from),
             Err(error) => {
-                tracing::debug!(%error, "the coordinator's log does not continue ours");
+                tracing::debug!(%error, "the coordinator's entries cannot be taken");
                 self.ask_for_snapshot(now, from, room_id);
             }
         }
     }
 
+    fn took(&mut self, now: LocalTime, taken: Taken) {
+        for (idx, refusal) in &taken.refused {
+            tracing::debug!(idx, %refusal, "an entry without effect");
+        }
+        self.made_way(taken.cut);
+        if taken.entries.is_empty() {
+            self.report_written();
+        } else {
+            self.entries_applied(now, taken.entries);
+        }
+    }
+
+    /// Whether `from` is the coordinator that this node follows, in that term.
+    pub(super) fn follows(&mut self, from: NodeId, room: RoomId, term: Term) -> bool {
+        let in_term = self.election_of(room).is_some_and(|election| election.term() == term);
+        in_term && from != self.me && self.coordinator() == Some(from)
+    }
+
+    /// Whether this node coordinates that room, in that term.
+    pub(super) fn leads(&mut self, room: RoomId, term: Term) -> bool {
+        let in_term = self.election_of(room).is_some_and(|election| election.term() == term);
+        in_term && self.is_coordinator()
+    }
+
     fn ask_for_snapshot(&mut self, now: LocalTime, from: NodeId, room: RoomId) {
-        let waited = self.replication.snapshot_asked.is_none_or(|at| now - at > RESEND_AFTER);
-        if waited {
-            self.replication.snapshot_asked = Some(now);
+        if self.may_ask(now) {
             self.send(from, Message::NeedSnapshot { room });
         }
     }
 
-    /// The coordinator's whole state instead of ours. What only we had is lost, and said.
-    pub(super) fn replace_state(&mut self, now: LocalTime, room: Room) {
-        let Some(old) = &self.room else { return };
-        let lost = entries_lost(old, &room);
-        if lost > 0 {
-            self.tell(Notice::BranchDiscarded { entries: lost });
+    /// The disk has our entries up to that place. A report that was under way when entries made
+    /// way tells of a place that is not on our log any more.
+    pub(super) fn written(&mut self, room_id: RoomId, place: &LogPlace) {
+        let ours = self.room.as_ref().filter(|room| room.id() == room_id);
+        if ours.is_some_and(|room| room.log().has(place)) {
+            self.replication.disk.written = self.replication.disk.written.max(place.idx);
+            self.disk_has_more();
         }
-        self.replication.snapshot_asked = None;
-        self.replication.compacted = room.log().last_idx();
-        self.save_room(&room);
-        self.replication.written_here = 0;
-        self.room = Some(room);
-        self.refresh_election(now);
-        self.refresh_segments(now);
-        self.refresh_card(now);
     }
 
-    /// The disk has our entries up to `idx`.
-    pub(super) fn written(&mut self, room: RoomId, idx: u64) {
+    /// They would survive a power cut. What is synced has been reported as written before.
+    pub(super) fn synced(&mut self, room: RoomId, idx: u64) {
         if self.room_id() != Some(room) {
             return;
         }
-        self.replication.written_here = self.replication.written_here.max(idx);
+        let disk = &mut self.replication.disk;
+        disk.synced = disk.synced.max(idx.min(disk.written));
+        self.disk_has_more();
+    }
+
+    fn disk_has_more(&mut self) {
         if self.is_coordinator() {
             self.acknowledge();
         } else {
@@ -361,10 +415,15 @@ impl Node {
         }
     }
 
-    fn report_written(&mut self) {
+    pub(super) fn report_written(&mut self) {
         let (Some(room), Some(election)) = (&self.room, &self.election) else { return };
-        let written = self.replication.written_here.min(room.log().last_idx());
-        let message = Message::Appended { room: room.id(), term: election.term(), written };
+        let (log, disk) = (room.log(), &self.replication.disk);
+        let idx = disk.written.min(log.last_idx());
+        let synced = disk.synced.min(idx);
+        // Of what lies before the tail the history cannot be shown; the disk will soon have more.
+        let Some(chain) = log.chain_at(idx) else { return };
+        let written = LogPlace { idx, chain };
+        let message = Message::Appended { room: room.id(), term: election.term(), written, synced };
         if let Some(coordinator) = self.coordinator() {
             self.send(coordinator, message);
         }
@@ -375,56 +434,99 @@ impl Node {
         from: NodeId,
         room: RoomId,
         term: Term,
-        written: u64,
+        written: &LogPlace,
+        synced: u64,
     ) {
-        let mine = self.election_of(room).is_some_and(|election| election.term() == term);
-        if !mine || !self.is_coordinator() {
+        if !self.leads(room, term) || !self.is_member(from) {
             return;
         }
-        let last = self.room.as_ref().map_or(0, |room| room.log().last_idx());
-        // A member may come back shorter than it was, so an old match is never trusted.
-        self.replication.progress.entry(from).or_default().written = written.min(last);
+        let same = self.room.as_ref().is_some_and(|room| room.log().has(written));
+        let progress = self.replication.progress.entry(from).or_default();
+        if planted::is(Bug::StaleMatch) {
+            progress.written = progress.written.max(written.idx);
+            progress.synced = progress.synced.max(synced);
+        } else {
+            // Of another history it counts for nothing.
+            progress.written = if same { written.idx } else { 0 };
+            progress.synced = synced.min(progress.written);
+        }
         self.acknowledge();
     }
 
     /// Answers for every entry that enough disks have.
-    fn acknowledge(&mut self) {
+    pub(super) fn acknowledge(&mut self) {
         if !self.is_coordinator() {
             return;
         }
         let (safe, level) = self.safe_idx();
+        self.note_safe(safe, level);
         while let Some(first) = self.replication.waiting.first_entry() {
             if *first.key() > safe {
                 break;
             }
             let (idx, waiting) = first.remove_entry();
             let accepted = Accepted { idx, level, effective_at: waiting.effective_at };
-            match waiting.origin {
-                Origin::Here => self.finish_request(waiting.id, Ok(accepted)),
-                Origin::Peer(peer) => {
-                    self.send(peer, Message::Proposed { id: waiting.id, outcome: Ok(accepted) });
-                }
+            for origin in waiting.origins {
+                self.answer(origin, waiting.id, Ok(accepted));
             }
+        }
+    }
+
+    /// Says what became of an operation to whoever waits for it.
+    pub(super) fn answer(&mut self, origin: Origin, id: OpId, outcome: Result<Accepted, Refusal>) {
+        match origin {
+            Origin::Here => {
+                self.let_go(id);
+                self.finish_request(id, outcome);
+            }
+            Origin::Peer(peer) => self.send(peer, Message::Proposed { id, outcome }),
         }
     }
 
     /// The last entry that this node and enough others have written, and how safe that is.
     fn safe_idx(&self) -> (u64, Level) {
-        let live =
-            self.election.as_ref().map(|election| election.live().clone()).unwrap_or_default();
-        let mut written = live
-            .iter()
-            .filter(|node| **node != self.me)
-            .map(|node| self.replication.progress.get(node).map_or(0, |p| p.written))
-            .collect::<Vec<_>>();
-        written.sort_unstable_by(|a, b| b.cmp(a));
-        let needed = written.len().min(REPLICAS);
-        let level = if needed == 0 { Level::Local } else { Level::Replicated };
+        let (others, level) = self.enough_have(|progress| progress.written);
         if planted::is(Bug::AcknowledgeBeforeWrite) {
             return (u64::MAX, level);
         }
-        let others = if needed == 0 { u64::MAX } else { written[needed - 1] };
-        (self.replication.written_here.min(others), level)
+        (self.replication.disk.written.min(others), level)
+    }
+
+    /// The last entry that enough others have.
+    fn enough_have(&self, what: impl Fn(&Progress) -> u64) -> (u64, Level) {
+        let Some(election) = &self.election else { return (u64::MAX, Level::Local) };
+        let mut theirs = election
+            .live()
+            .iter()
+            .filter(|node| **node != self.me)
+            .map(|node| self.replication.progress.get(node).map_or(0, &what))
+            .collect::<Vec<_>>();
+        theirs.sort_unstable_by(|a, b| b.cmp(a));
+        match theirs.len().min(REPLICAS) {
+            0 => (u64::MAX, Level::Local),
+            needed => (theirs[needed - 1], Level::Replicated),
+        }
+    }
+
+    /// Nobody else is here: nothing is replicated then, though the disk may have it for good.
+    fn note_safe(&mut self, safe: u64, level: Level) {
+        let last = self.room.as_ref().map_or(0, |room| room.log().last_idx());
+        let (others, _) = self.enough_have(|progress| progress.synced);
+        let durable = self.replication.disk.synced.min(others).min(last);
+        let replicated = if level == Level::Local { 0 } else { safe.min(last) };
+        let (before, synced_before) = self.replication.safe;
+        self.replication.safe = (before.max(replicated), synced_before.max(durable));
+    }
+
+    /// What others wait for stays theirs to ask again; what people here wait for is asked again
+    /// of the next coordinator.
+    pub(super) fn hand_waiting_over(&mut self) {
+        let waiting = std::mem::take(&mut self.replication.waiting);
+        let Some(room) = &self.room else { return };
+        let here = waiting.iter().filter(|(_, waiting)| waiting.origins.contains(&Origin::Here));
+        let ops = here.filter_map(|(idx, _)| room.log().entry(*idx)).map(|entry| entry.op.clone());
+        let ops = ops.collect::<Vec<_>>();
+        self.hold(ops, Came::Waiting);
     }
 
     pub(super) fn propose_received(&mut self, now: LocalTime, from: NodeId, op: Op) {
@@ -460,12 +562,21 @@ impl Node {
             }
             return;
         }
-        if self.replication.proposals.remove(&id).is_some() {
+        if let Some((op, came)) = self.let_go(id) {
+            let state = self.room.as_ref().map(Room::state);
+            let done = state.is_some_and(|state| state.has_seen(&id));
+            let unheard = came == Came::CutOff || !self.requests.is_waiting(id);
+            if let Err(refusal) = outcome.as_ref()
+                && unheard
+                && !done
+            {
+                self.note_dropped(&op, &refusal.message);
+            }
             self.finish_request(id, outcome);
         }
     }
 
-    fn finish_request(&mut self, id: OpId, outcome: Result<Accepted, Refusal>) {
+    pub(super) fn finish_request(&mut self, id: OpId, outcome: Result<Accepted, Refusal>) {
         let reply = outcome.map(|accepted| Done {
             op: Some(id.into()),
             idx: Some(accepted.idx),
@@ -475,48 +586,17 @@ impl Node {
         });
         self.requests.finish(&mut self.outputs, id, reply);
     }
+}
 
-    /// Says waiting proposals again: to a new coordinator at once, else every half second.
-    pub(super) fn retry_proposals(&mut self, now: LocalTime) {
-        self.requests.expire(now, &mut self.outputs);
-        let due = |proposal: &Proposal| now - proposal.said >= PROPOSE_RETRY;
-        let ops = self
-            .replication
-            .proposals
-            .values_mut()
-            .filter(|proposal| due(proposal))
-            .map(|proposal| {
-                proposal.said = now;
-                proposal.op.clone()
-            })
-            .collect::<Vec<_>>();
-        self.replication.proposals.retain(|id, _| self.requests.is_waiting(*id));
-        for op in ops {
-            if self.is_coordinator() {
-                let id = op.id;
-                self.replication.proposals.remove(&id);
-                if let Err(refusal) = self.order(now, op, Origin::Here) {
-                    self.finish_request(id, Err(refusal));
-                }
-            } else if let Some(coordinator) = self.coordinator() {
-                self.send(coordinator, Message::Propose(op));
-            }
+impl Progress {
+    /// A member has no more than `idx`, whatever it had. Whether that is news.
+    fn lower(&mut self, idx: u64) -> bool {
+        let lowered = self.written > idx && !planted::is(Bug::StaleMatch);
+        if lowered {
+            self.written = idx;
+            self.synced = self.synced.min(idx);
         }
-    }
-
-    /// A heartbeat tells where the coordinator's log ends; our answer lets it fill our gap. If
-    /// it ends elsewhere at the same length, only the whole state helps.
-    pub(super) fn note_coordinator_log(&mut self, now: LocalTime, from: NodeId, hb: &Heartbeat) {
-        if self.coordinator() != Some(from) || self.room_id() != Some(hb.room) {
-            return;
-        }
-        let Some(room) = &self.room else { return };
-        // A shorter log of the coordinator means nothing: the heartbeat may be older than an
-        // append that overtook it. Our answer shows it where we stand.
-        let differs = room.log().chain_at(hb.last_idx).is_some_and(|chain| chain != hb.chain);
-        if differs {
-            self.ask_for_snapshot(now, from, hb.room);
-        }
+        lowered
     }
 }
 
@@ -529,23 +609,6 @@ fn fitting(entries: &[Entry]) -> usize {
     });
     // A single one always fits: its body is bounded well below a frame.
     within.count().max(1)
-}
-
-/// Entries of the old log that the new one does not have: those at its end that are of another
-/// history.
-fn entries_lost(old: &Room, new: &Room) -> u64 {
-    let (old, new) = (old.log(), new.log());
-    let kept = old
-        .entries()
-        .filter(|entry| new.chain_at(entry.idx) == Some(entry.chain))
-        .map(|entry| entry.idx)
-        .max();
-    // A state so far ahead that its log no longer reaches back lost nothing that is known of.
-    match kept {
-        Some(kept) => old.last_idx() - kept,
-        None if new.last_idx() > old.last_idx() => 0,
-        None => old.last_idx() - new.last_idx(),
-    }
 }
 
 fn too_long(error: &crate::wire::WireError) -> Refusal {

@@ -2,7 +2,7 @@
 
 use super::{
     LocalTime, Message, Node, NodeId, Notice, Output, Peer, RestoredRoom, Room, RoomCard, RoomId,
-    RoomTime, Snapshot, Span, Term,
+    Snapshot, Span, Term,
 };
 use crate::base::rng::Rng;
 use crate::engine::election::{Election, ElectionConfig};
@@ -48,8 +48,12 @@ impl Node {
         if claimed {
             self.membership.set_intent(now, Intent::Room(room.id()));
         }
-        let term = room.log().last_term();
+        let (term, last) = (room.log().last_term(), room.log().last_idx());
         self.enter(now, room);
+        self.replication.is_cold = true;
+        self.replication.compacted = restored.snapshot.idx;
+        self.replication.disk_has(last);
+        self.restore_outbox(&restored.outbox);
         if let Some(election) = &mut self.election {
             election.join(now, term);
         }
@@ -87,6 +91,7 @@ impl Node {
             code: room.state().code().to_owned(),
         });
         self.enter(now, room);
+        self.save_own_room();
         if let Some(election) = &mut self.election {
             election.found(now);
         }
@@ -106,7 +111,7 @@ impl Node {
         OpBody::Join { name: self.name.clone(), kind: MemberKind::Speaker, user: None }
     }
 
-    /// Takes a room over as the one this node is in, and writes it.
+    /// Takes a room over as the one this node is in.
     fn enter(&mut self, now: LocalTime, room: Room) {
         let config = ElectionConfig {
             me: self.me,
@@ -114,32 +119,39 @@ impl Node {
             room: room.id(),
             seed: self.rng.next_u64(),
         };
-        self.save_room(&room);
-        self.outputs.push_back(Output::RememberIntent(Intent::Room(room.id())));
-        self.election = Some(Election::new(config, now));
-        self.room = Some(room);
-        self.joining = None;
         self.replication.reset();
+        let id = room.id();
+        self.room = Some(room);
+        self.outputs.push_back(Output::RememberIntent(Intent::Room(id)));
+        self.election = Some(Election::new(config, now));
+        self.joining = None;
         self.playback.reset();
     }
 
-    pub(super) fn save_room(&mut self, room: &Room) {
+    /// Writes the room as a whole, as it is now.
+    pub(super) fn save_own_room(&mut self) {
+        let Some(room) = &self.room else { return };
         match room.snapshot(room.log().last_term()) {
-            Ok(snapshot) => self.outputs.push_back(Output::SaveRoom(Box::new(snapshot))),
+            Ok(snapshot) => {
+                self.replication.compacted = room.log().last_idx();
+                self.replication.disk_has(0);
+                self.outputs.push_back(Output::SaveRoom(Box::new(snapshot)));
+            }
             Err(error) => tracing::error!(%error, "the room is too large to be written"),
         }
     }
 
     /// Writes the room once more, as a whole.
     pub(super) fn rewrite(&mut self, id: RoomId) {
-        let Some(room) = self.room.take_if(|room| room.id() == id) else { return };
-        self.save_room(&room);
-        self.room = Some(room);
+        if self.room_id() == Some(id) {
+            self.save_own_room();
+        }
     }
 
     /// Forgets the room this node is in, without a word to anybody.
     pub(super) fn drop_room(&mut self, now: LocalTime) {
         self.release_everything();
+        self.abandon_outbox();
         self.election = None;
         self.room = None;
         self.joining = None;
@@ -165,8 +177,7 @@ impl Node {
         }
         let id = self.next_op_id();
         let body = self.join_body();
-        let created = RoomTime(0);
-        let op = match Op::signed(&self.key, room, id, created, &body) {
+        let op = match Op::signed(&self.key, room, id, Op::NO_TIME, &body) {
             Ok(op) => op,
             Err(error) => {
                 tracing::error!(%error, "a join that cannot be said");
@@ -312,6 +323,7 @@ impl Node {
         let (name, code) = (room.state().name().to_owned(), room.state().code().to_owned());
         let id = room.id();
         self.enter(now, room);
+        self.save_own_room();
         if let Some(election) = &mut self.election {
             election.join(now, term);
         }

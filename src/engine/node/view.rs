@@ -74,7 +74,7 @@ impl Node {
 
     /// The hash of the state, made once for each entry: a long queue takes milliseconds, and a
     /// picture is drawn several times a second.
-    fn state_hash(&self, room: &Room) -> [u8; 16] {
+    pub(super) fn state_hash(&self, room: &Room) -> [u8; 16] {
         let place = (room.id(), room.log().chain());
         match self.hashed.get() {
             Some((at, hash)) if at == place => hash,

@@ -3,9 +3,12 @@
 
 use std::collections::VecDeque;
 
-use crate::base::limits::{LOG_TAIL, LOG_TAIL_BYTES, MAX_ENTRIES_PER_APPEND, MAX_FRAME};
+use crate::base::limits::{
+    LOG_TAIL, LOG_TAIL_BYTES, MAX_ENTRIES_PER_APPEND, MAX_FRAME, MAX_PLACES,
+};
 use crate::base::{RoomTime, Term};
 use crate::wire::codec;
+use crate::wire::message::LogPlace;
 use crate::wire::op::{Entry, Op};
 
 use super::RoomError;
@@ -93,6 +96,12 @@ impl Log {
         self.entry(idx).map(|entry| entry.chain)
     }
 
+    /// Index before the oldest entry held.
+    #[must_use]
+    pub fn base_idx(&self) -> u64 {
+        self.base.idx
+    }
+
     /// One entry, if it is in the tail.
     #[must_use]
     pub fn entry(&self, idx: u64) -> Option<&Entry> {
@@ -148,6 +157,73 @@ impl Log {
             check_link(&self.last(), first)?;
         }
         Ok(fresh)
+    }
+
+    /// The first of a coordinator's entries that differs from the one held at its place. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`fresh`](Self::fresh); a difference at or before `prev_idx` is a fork.
+    pub(super) fn conflict(
+        &self,
+        prev_idx: u64,
+        prev_chain: [u8; 16],
+        entries: &[Entry],
+    ) -> Result<Option<u64>, RoomError> {
+        if prev_idx > self.last_idx() {
+            return Err(RoomError::Gap { have: self.last_idx() });
+        }
+        if self.chain_at(prev_idx).is_some_and(|ours| ours != prev_chain) {
+            return Err(RoomError::Fork { idx: prev_idx });
+        }
+        let mut before = Place { idx: prev_idx, chain: prev_chain, ..Place::of_nothing() };
+        let mut conflict = None;
+        for entry in entries {
+            check_link(&before, entry)?;
+            let differs = self.chain_at(entry.idx).is_some_and(|ours| ours != entry.chain);
+            conflict = conflict.or(differs.then_some(entry.idx));
+            before = Place::of(entry);
+        }
+        match conflict {
+            Some(idx) if idx <= self.base.idx => Err(RoomError::Fork { idx }),
+            _ => Ok(conflict),
+        }
+    }
+
+    /// Takes the entries after `idx` away, oldest first. `idx` lies within the tail.
+    pub(super) fn truncate(&mut self, idx: u64) -> Vec<Entry> {
+        let keep = usize::try_from(idx.saturating_sub(self.base.idx)).unwrap_or(usize::MAX);
+        let cut: Vec<Entry> = self.entries.split_off(keep.min(self.entries.len())).into();
+        self.body_bytes -= cut.iter().map(|entry| entry.op.body.len()).sum::<usize>();
+        cut
+    }
+
+    /// Places by which another node finds where its log parts from this one: the end, and then
+    /// twice as far back each time, down to `oldest`.
+    #[must_use]
+    pub fn places(&self, oldest: u64) -> Vec<LogPlace> {
+        let last = self.last_idx();
+        let oldest = oldest.max(self.base.idx);
+        let back = std::iter::once(0).chain((0..u64::BITS).map(|power| 1_u64 << power));
+        let wanted = back.map_while(|by| last.checked_sub(by)).take_while(|idx| *idx > oldest);
+        wanted
+            .chain([oldest])
+            .filter_map(|idx| Some(LogPlace { idx, chain: self.chain_at(idx)? }))
+            .take(MAX_PLACES)
+            .collect()
+    }
+
+    /// Whether this log has that place.
+    #[must_use]
+    pub fn has(&self, place: &LogPlace) -> bool {
+        self.chain_at(place.idx) == Some(place.chain)
+    }
+
+    /// Where it ends.
+    #[must_use]
+    pub fn end(&self) -> LogPlace {
+        LogPlace { idx: self.last_idx(), chain: self.chain() }
     }
 
     /// Appends an entry that [`fresh`](Self::fresh) has let through.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{NodeId, RoomTime, UserId};
+use crate::base::{NodeId, OpId, RoomTime, UserId};
 use crate::engine::playout::GainStep;
-use crate::wire::op::{MemberKind, Refusal, RefusalCode};
+use crate::wire::op::{MemberKind, Op, Refusal, RefusalCode};
 
 /// The loudest a volume can be, and what a device begins with: the person at the amplifier
 /// decides first, and a room volume set later moves all alike.
@@ -39,6 +39,23 @@ pub struct Member {
     before: u8,
     /// When the last change took effect.
     changed_at: RoomTime,
+    /// What set the volume last.
+    pub(super) volume_by: Option<Stamp>,
+    /// What muted it or let it sound last.
+    pub(super) muted_by: Option<Stamp>,
+}
+
+/// Orders the settings made in two halves of a room: the later one stands when they meet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(super) struct Stamp {
+    created: RoomTime,
+    op: OpId,
+}
+
+impl Stamp {
+    pub fn of(op: &Op) -> Stamp {
+        Stamp { created: op.created, op: op.id }
+    }
 }
 
 impl Member {
@@ -57,6 +74,8 @@ impl Member {
             muted: false,
             before: MAX_VOLUME,
             changed_at: joined_at,
+            volume_by: None,
+            muted_by: None,
         }
     }
 

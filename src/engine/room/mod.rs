@@ -16,19 +16,23 @@
 
 mod log;
 mod members;
+pub mod merge;
 mod playback;
 #[expect(clippy::module_inception, reason = "the folder's noun")]
 mod room;
 mod rules;
+mod seen;
 mod state;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use log::Log;
 pub use members::{Member, gain_of};
 pub use playback::{Notice, Phase, QueueEntry, Segment};
 pub use room::{Ordered, Room, Taken};
 pub use state::RoomState;
+pub use words::{describe, kind_name};
 
 use crate::base::OpId;
 use crate::identity::IdentityError;

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{MAX_PLAYED, MAX_QUEUE};
-use crate::base::{EntryId, NodeId, OpId, RoomTime, SegmentId, Span};
+use crate::base::{EntryId, EntryKey, NodeId, OpId, RoomTime, SegmentId, Span};
 use crate::engine::playout::PlannedSpan;
 use crate::engine::playout::plan::PLAN_SPANS;
 use crate::wire::Track;
@@ -49,6 +49,8 @@ const MAX_ENDED: usize = 4;
 pub struct QueueEntry {
     /// Its number, counted by the room.
     pub id: EntryId,
+    /// What it is called whatever its number.
+    pub key: EntryKey,
     /// What.
     pub track: Track,
     /// Which device brought it.
@@ -74,7 +76,7 @@ impl Segment {
     fn of_op(op: &OpId, entry: QueueEntry, from: u64) -> Segment {
         let id = segment_id(|hasher| {
             hasher.update(b"op").update(&op.author.0).update(&op.boot.to_le_bytes());
-            hasher.update(&op.seq.to_le_bytes()).update(&entry.id.0.to_le_bytes());
+            hasher.update(&op.seq.to_le_bytes()).update(&entry.key.0.to_le_bytes());
             hasher.update(&from.to_le_bytes());
         });
         Segment { id, entry, from, start: None, cut: None }
@@ -160,6 +162,9 @@ pub(super) struct Playback {
     pub notice: Option<Notice>,
     /// The number that the next entry gets.
     pub next_entry: u64,
+    /// The latest order to play that may come in several parts, and the last entry that it has
+    /// brought so far.
+    pub brought: Option<(OpId, EntryId)>,
 }
 
 impl Playback {
@@ -226,14 +231,30 @@ impl Playback {
     pub fn add(&mut self, op: &OpId, tracks: &[Track], mode: AddMode) {
         let first_id = self.next_entry;
         self.next_entry += tracks.len() as u64;
-        let entries = (first_id..).zip(tracks).map(|(id, track)| QueueEntry {
-            id: EntryId(id),
+        let entries = (0..).zip(tracks).map(|(place, track)| QueueEntry {
+            id: EntryId(first_id + place),
+            key: entry_key(op, place),
             track: track.clone(),
             added_by: op.author,
         });
+        let last_id = EntryId(self.next_entry.saturating_sub(1));
         match mode {
             AddMode::Append => self.queue.extend(entries),
-            AddMode::Play => self.play(op, entries.collect()),
+            AddMode::Play => {
+                self.brought = Some((*op, last_id));
+                self.play(op, entries.collect());
+            }
+            AddMode::Continue(first) => match self.brought.filter(|(op, _)| *op == first) {
+                Some((_, last)) => {
+                    let behind = self.queue.iter().position(|entry| entry.id == last);
+                    let mut rest = self.queue.split_off(behind.map_or(0, |place| place + 1));
+                    self.queue.extend(entries);
+                    self.queue.append(&mut rest);
+                    self.brought = Some((first, last_id));
+                }
+                // Something else was played since: these are not what comes next.
+                None => self.queue.extend(entries),
+            },
         }
     }
 
@@ -248,8 +269,8 @@ impl Playback {
         self.turn_to(op, first, 0);
     }
 
-    pub fn remove(&mut self, entries: &[EntryId]) {
-        self.queue.retain(|entry| !entries.contains(&entry.id));
+    pub fn remove(&mut self, entries: &[EntryKey]) {
+        self.queue.retain(|entry| !entries.contains(&entry.key));
     }
 
     pub fn clear(&mut self) {
@@ -482,7 +503,7 @@ impl Playback {
     ) -> impl Iterator<Item = (SegmentId, &QueueEntry, RoomTime)> + use<'_> {
         let first = (current.id, current.end().unwrap_or(RoomTime::FAR));
         self.queue.iter().scan(first, |(previous, end), entry| {
-            let id = id_after(*previous, entry.id);
+            let id = id_after(*previous, entry.key);
             let start = *end;
             *previous = id;
             *end = start + entry.track.duration();
@@ -549,10 +570,19 @@ fn planned(segment: SegmentId, track: &Track, from: u64, start: RoomTime) -> Pla
     PlannedSpan { segment, start, from, frames, rate: track.rate, cut: None }
 }
 
-fn id_after(previous: SegmentId, entry: EntryId) -> SegmentId {
+/// The name of the stretch that follows another by itself.
+pub(super) fn id_after(previous: SegmentId, entry: EntryKey) -> SegmentId {
     segment_id(|hasher| {
         hasher.update(b"after").update(&previous.0.to_le_bytes()).update(&entry.0.to_le_bytes());
     })
+}
+
+fn entry_key(op: &OpId, place: u64) -> EntryKey {
+    let SegmentId(key) = segment_id(|hasher| {
+        hasher.update(b"entry").update(&op.author.0).update(&op.boot.to_le_bytes());
+        hasher.update(&op.seq.to_le_bytes()).update(&place.to_le_bytes());
+    });
+    EntryKey(key)
 }
 
 fn segment_id(fill: impl FnOnce(&mut blake3::Hasher)) -> SegmentId {

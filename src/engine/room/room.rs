@@ -1,11 +1,14 @@
 //! A room as one node holds it: genesis, state and the tail of the log, kept in step.
 
+use std::collections::VecDeque;
+
+use crate::base::limits::{CHECKPOINT_EVERY, CHECKPOINTS};
 use crate::base::{OpId, RoomId, RoomTime, Term};
 use crate::wire::codec;
 use crate::wire::message::Snapshot;
 use crate::wire::op::{Entry, Genesis, Op, Refusal, RefusalCode};
 
-use super::{Log, RoomError, RoomState};
+use super::{Log, RoomError, RoomState, rules};
 
 /// What became of an operation that was to be ordered.
 #[derive(Clone, PartialEq, Debug)]
@@ -29,6 +32,8 @@ pub struct Taken {
     /// Those among them whose operation the rules refused, by index. They keep their place
     /// in the log and change nothing.
     pub refused: Vec<(u64, Refusal)>,
+    /// Entries of another history that had to make way, oldest first.
+    pub cut: Vec<Entry>,
 }
 
 /// Genesis, state and log.
@@ -37,6 +42,17 @@ pub struct Room {
     genesis: Genesis,
     state: RoomState,
     log: Log,
+    /// States at earlier entries, oldest first; never empty.
+    checkpoints: VecDeque<Checkpoint>,
+}
+
+/// The state after entry `idx`, to which the log can be wound back.
+#[derive(Clone, PartialEq, Debug)]
+struct Checkpoint {
+    idx: u64,
+    term: Term,
+    chain: [u8; 16],
+    state: RoomState,
 }
 
 impl Room {
@@ -49,7 +65,13 @@ impl Room {
         genesis.verify()?;
         let state = RoomState::new(&genesis);
         state.check(&genesis).map_err(RoomError::BadSnapshot)?;
-        Ok(Room { genesis, state, log: Log::default() })
+        Ok(Room::at(genesis, state, Log::default()))
+    }
+
+    fn at(genesis: Genesis, state: RoomState, log: Log) -> Room {
+        let mut room = Room { genesis, state, log, checkpoints: VecDeque::new() };
+        room.keep_checkpoint();
+        room
     }
 
     /// The room at a snapshot. Its log goes on from there.
@@ -63,7 +85,7 @@ impl Room {
         state.check(&snapshot.genesis).map_err(RoomError::BadSnapshot)?;
         let log =
             Log::resumed(snapshot.idx, snapshot.last_term, state.applied_at(), snapshot.chain);
-        Ok(Room { genesis: snapshot.genesis.clone(), state, log })
+        Ok(Room::at(snapshot.genesis.clone(), state, log))
     }
 
     /// The room as the disk has it: a snapshot and the entries after it.
@@ -112,11 +134,15 @@ impl Room {
         if let Some((idx, at)) = self.state.known(&op.id) {
             return Ok(Ordered::Known { idx, at });
         }
+        if self.state.has_seen(&op.id) {
+            return Err(rules::done_already());
+        }
         let body = codec::decode_body(&op).map_err(|error| unreadable(&error))?;
         let at = self.log.effective(at);
         self.state.validate(&op, &body, term.node, at)?;
         let entry = self.log.append_local(term, at, op);
         self.state.apply(&entry).expect("the same rules let it through just now");
+        self.checkpoint_if_due();
         Ok(Ordered::New(Box::new(entry)))
     }
 
@@ -132,20 +158,127 @@ impl Room {
         entries: &[Entry],
     ) -> Result<Taken, RoomError> {
         let fresh = self.log.fresh(prev_idx, prev_chain, entries)?;
-        for entry in fresh {
+        self.verify(fresh)?;
+        Ok(self.take(fresh))
+    }
+
+    /// As [`accept`](Self::accept), but what this log has in place of the coordinator's entries
+    /// makes way.
+    ///
+    /// # Errors
+    ///
+    /// As there, and when the two logs part before anything that this one can be wound back to.
+    pub fn follow(
+        &mut self,
+        prev_idx: u64,
+        prev_chain: [u8; 16],
+        entries: &[Entry],
+    ) -> Result<Taken, RoomError> {
+        let Some(conflict) = self.log.conflict(prev_idx, prev_chain, entries)? else {
+            return self.accept(prev_idx, prev_chain, entries);
+        };
+        let keep = conflict - 1;
+        let fresh = usize::try_from(keep - prev_idx).ok().and_then(|known| entries.get(known..));
+        let fresh = fresh.unwrap_or_default();
+        self.verify(fresh)?;
+        let cut = self.rewind(keep)?;
+        Ok(Taken { cut, ..self.take(fresh) })
+    }
+
+    fn verify(&self, entries: &[Entry]) -> Result<(), RoomError> {
+        for entry in entries {
             if entry.op.room != self.id() {
                 return Err(RoomError::OtherRoom(entry.op.id));
             }
             entry.op.verify()?;
         }
-        let mut taken = Taken { entries: fresh.to_vec(), refused: Vec::new() };
+        Ok(())
+    }
+
+    fn take(&mut self, fresh: &[Entry]) -> Taken {
+        let mut taken = Taken { entries: fresh.to_vec(), ..Taken::default() };
         for entry in fresh {
             self.log.push(entry.clone());
             if let Err(refusal) = self.state.apply(entry) {
                 taken.refused.push((entry.idx, refusal));
             }
+            self.checkpoint_if_due();
         }
-        Ok(taken)
+        taken
+    }
+
+    /// Winds the room back to what it was after entry `idx`. The entries after it come back,
+    /// oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When no state so old is kept; see [`oldest`](Self::oldest).
+    pub fn rewind(&mut self, idx: u64) -> Result<Vec<Entry>, RoomError> {
+        if idx >= self.log.last_idx() {
+            return Ok(Vec::new());
+        }
+        if idx < self.oldest() {
+            return Err(RoomError::Fork { idx });
+        }
+        let cut = self.log.truncate(idx);
+        while self.checkpoints.back().is_some_and(|checkpoint| checkpoint.idx > idx) {
+            self.checkpoints.pop_back();
+        }
+        let base = self.checkpoints.back().expect("one at or before every index from the oldest");
+        let mut state = base.state.clone();
+        for entry in self.log.entries().filter(|entry| entry.idx > base.idx) {
+            // What was refused then is refused again.
+            let _ = state.apply(entry);
+        }
+        self.state = state;
+        Ok(cut)
+    }
+
+    /// The earliest entry that [`rewind`](Self::rewind) can go back to.
+    #[must_use]
+    pub fn oldest(&self) -> u64 {
+        let kept = self.checkpoints.iter().map(|checkpoint| checkpoint.idx);
+        // The tail is bounded in bytes as well and may have moved past a state.
+        let mut kept = kept.filter(|idx| *idx >= self.log.base_idx());
+        kept.next().unwrap_or(self.log.last_idx())
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        if self.log.last_idx().is_multiple_of(CHECKPOINT_EVERY) {
+            self.keep_checkpoint();
+        }
+    }
+
+    fn keep_checkpoint(&mut self) {
+        self.checkpoints.push_back(Checkpoint {
+            idx: self.log.last_idx(),
+            term: self.log.last_term(),
+            chain: self.log.chain(),
+            state: self.state.clone(),
+        });
+        while self.checkpoints.len() > CHECKPOINTS {
+            self.checkpoints.pop_front();
+        }
+    }
+
+    /// The room at the oldest state kept, for the disk: what comes after it may still have to be
+    /// taken back.
+    ///
+    /// # Errors
+    ///
+    /// When the state is longer than a snapshot may be.
+    pub fn base_snapshot(&self) -> Result<Snapshot, RoomError> {
+        let oldest = self.oldest();
+        let base = self.checkpoints.iter().find(|checkpoint| checkpoint.idx >= oldest);
+        let Some(base) = base else { return self.snapshot(self.log.last_term()) };
+        Ok(Snapshot {
+            genesis: self.genesis.clone(),
+            term: base.term,
+            idx: base.idx,
+            last_term: base.term,
+            chain: base.chain,
+            state: codec::encode_state(&base.state)?,
+        })
     }
 
     /// The whole room at its last entry, for a member that lags or for the disk.
@@ -186,7 +319,7 @@ mod tests {
     use super::*;
     use crate::base::{NodeId, Span};
     use crate::identity::NodeKey;
-    use crate::wire::op::{MemberKind, OpBody};
+    use crate::wire::op::{Guard, MemberKind, OpBody};
 
     /// A node with a key that orders its own operations.
     struct Author {
@@ -260,7 +393,7 @@ mod tests {
         let mut replica = author.found();
         replica.accept(0, [0; 16], &entries[..2]).expect("the beginning");
         let taken = replica.accept(1, entries[0].chain, &entries[1..]).expect("an overlap");
-        assert_eq!(taken, Taken { entries: entries[2..].to_vec(), refused: vec![] });
+        assert_eq!(taken, Taken { entries: entries[2..].to_vec(), ..Taken::default() });
         assert_eq!(replica, room);
         let again = replica.accept(0, [0; 16], &entries).expect("nothing new");
         assert_eq!(again, Taken::default());
@@ -300,7 +433,7 @@ mod tests {
         let mut author = Author::new();
         let (mut room, _) = room_of(&mut author, &[]);
         let untouched = room.clone();
-        let mut op = author.op(&room, &OpBody::Pause);
+        let mut op = author.op(&room, &OpBody::Clear);
         op.signature.0[0] ^= 1;
         let refusal = room.order(author.term(), RoomTime(50), op.clone()).expect_err("forged");
         assert_eq!(refusal.code, RefusalCode::AuthRequired);
@@ -314,7 +447,7 @@ mod tests {
     fn what_a_coordinator_should_not_have_ordered_keeps_its_place_and_changes_nothing() {
         let mut author = Author::new();
         let (mut room, _) = room_of(&mut author, &[]);
-        let op = author.op(&room, &OpBody::Pause);
+        let op = author.op(&room, &OpBody::Pause(Guard::default()));
         let entry = room.log.clone().append_local(author.term(), RoomTime(50), op);
         let taken = room.accept(1, room.log.chain(), &[entry]).expect("it continues the log");
         assert_eq!(taken.refused.len(), 1);
@@ -406,5 +539,100 @@ mod tests {
         assert_eq!(log.entries_after(4, [0; 16]), None);
         let chain = log.chain_at(5).expect("the place before the tail");
         assert_eq!(log.entries_after(5, chain).map(|batch| batch[0].idx), Some(6));
+    }
+
+    #[test]
+    fn a_log_that_parts_is_wound_back_and_goes_on_like_the_other() {
+        let mut author = Author::new();
+        let (room, entries) = room_of(&mut author, &[10, 20]);
+        let mut replica = author.found();
+        replica.accept(0, [0; 16], &entries).expect("the same");
+        let mine = author.order(
+            &mut replica,
+            30,
+            &OpBody::Volume { member: author.key.node_id(), volume: 77 },
+        );
+        let mut other = room.clone();
+        let later = Term { n: 2, ..author.term() };
+        let op = author.op(&other, &OpBody::Clear);
+        let theirs = new(other.order(later, RoomTime(40), op));
+        let taken = replica.follow(2, entries[1].chain, &[entries[2].clone(), theirs.clone()]);
+        let taken = taken.expect("the two part after 3");
+        assert_eq!(taken, Taken { entries: vec![theirs], refused: vec![], cut: vec![mine] });
+        assert_eq!(replica, other);
+        let again = replica.follow(2, entries[1].chain, &entries[2..]).expect("known");
+        assert_eq!(again, Taken::default(), "an old message takes nothing away");
+        assert_eq!(replica, other);
+    }
+
+    #[test]
+    fn what_is_not_sound_takes_nothing_away() {
+        let mut author = Author::new();
+        let (room, entries) = room_of(&mut author, &[10, 20]);
+        let (mut other, branch) = room_of(&mut author, &[98, 99]);
+        assert_eq!(other.id(), room.id());
+        let untouched = other.clone();
+        let mut forged = entries.clone();
+        let last = &mut forged[2];
+        last.op.signature.0[0] ^= 1;
+        last.chain = codec::chain(&entries[1].chain, &last.term, last.at, &last.op);
+        let refused = other.follow(0, [0; 16], &forged);
+        assert!(matches!(refused, Err(RoomError::Identity(_))), "{refused:?}");
+        assert_eq!(other, untouched);
+        let taken = other.follow(0, [0; 16], &entries).expect("sound");
+        assert_eq!((taken.cut, taken.entries), (branch, entries));
+        assert_eq!(other, room);
+    }
+
+    #[test]
+    fn a_log_can_be_wound_back_to_every_entry_since_the_oldest_state_kept() {
+        let mut author = Author::new();
+        let mut room = author.found();
+        let op = author.join(&room);
+        let mut hashes = vec![room.state().hash()];
+        new(room.order(author.term(), RoomTime(10), op));
+        hashes.push(room.state().hash());
+        let member = author.key.node_id();
+        for i in 0..1500_u32 {
+            let volume = u8::try_from(i % 101).expect("below 101");
+            author.order(&mut room, 20 + i64::from(i), &OpBody::Volume { member, volume });
+            hashes.push(room.state().hash());
+        }
+        let last = room.log().last_idx();
+        assert!(last - room.oldest() >= (CHECKPOINTS as u64 - 1) * CHECKPOINT_EVERY);
+        assert_eq!(room.oldest() % CHECKPOINT_EVERY, 0);
+        for to in [last, last - 1, last - 300, room.oldest() + 1, room.oldest()] {
+            let mut back = room.clone();
+            let cut = back.rewind(to).expect("kept");
+            assert_eq!(cut.len() as u64, last - to);
+            assert_eq!(back.state().hash(), hashes[usize::try_from(to).expect("small")]);
+            back.accept(to, back.log().chain(), &cut).expect("its own entries");
+            assert_eq!(back.state().hash(), room.state().hash());
+            assert_eq!(back.log(), room.log());
+        }
+        assert!(matches!(room.rewind(room.oldest() - 1), Err(RoomError::Fork { .. })));
+        let base = room.base_snapshot().expect("small");
+        let on_disk = Room::from_snapshot(&base).expect("sound");
+        assert_eq!(on_disk.state().hash(), hashes[usize::try_from(base.idx).expect("small")]);
+    }
+
+    #[test]
+    fn places_lead_to_where_two_logs_part() {
+        let mut author = Author::new();
+        let (room, entries) = room_of(&mut author, &[1; 600]);
+        for common in [1, 2, 255, 256, 590, 601] {
+            let mut other = author.found();
+            other.accept(0, [0; 16], &entries[..common]).expect("the beginning");
+            for _ in 0..7 {
+                author.order(&mut other, 99, &OpBody::Clear);
+            }
+            let places = other.log().places(other.oldest());
+            assert!(places.len() <= crate::base::limits::MAX_PLACES);
+            let found = places.iter().filter(|place| room.log().has(place)).map(|place| place.idx);
+            let found = found.max().expect("at least the beginning");
+            let common = common as u64;
+            assert!(found <= common && common - found <= other.log().last_idx() - found);
+            assert!(other.log().last_idx() - found <= 2 * (other.log().last_idx() - common) + 2);
+        }
     }
 }

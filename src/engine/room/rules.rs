@@ -6,12 +6,12 @@ use crate::base::limits::{
     MAX_ARTISTS, MAX_BLOB, MAX_MEMBERS, MAX_NAME, MAX_QUEUE, MAX_REASON, MAX_TAG, MAX_TRACK_FRAMES,
     MAX_TRACK_TEXT, MAX_TRACKS_PER_ADD, SAMPLE_RATES,
 };
-use crate::base::{EntryId, NodeId, SegmentId, Span};
+use crate::base::{EntryKey, NodeId, SegmentId, Span};
 use crate::wire::Track;
-use crate::wire::op::{Op, OpBody, Refusal, RefusalCode};
+use crate::wire::op::{Guard, Op, OpBody, Refusal, RefusalCode};
 
 use super::members::{MAX_VOLUME, is_name};
-use super::playback::{Phase, Playback};
+use super::playback::{Phase, Playback, id_after};
 use super::state::RoomState;
 
 /// Whether a settled `state` lets `op` through.
@@ -26,10 +26,12 @@ pub(super) fn check(
         OpBody::Join { name, .. } => check_join(state, op.id.author, name),
         OpBody::Add { tracks, .. } => check_add(&state.playback, tracks),
         OpBody::Remove { entries } => check_remove(&state.playback, entries),
-        OpBody::Pause | OpBody::Next => check_something(&state.playback),
-        OpBody::Resume => check_resume(&state.playback),
-        OpBody::Seek { position } => check_seek(&state.playback, *position),
-        OpBody::Prev => check_prev(&state.playback),
+        OpBody::Pause(guard) => check_pause(state, guard),
+        OpBody::Resume(guard) => check_resume(state, guard),
+        OpBody::Stop(guard) => check_stop(state, guard),
+        OpBody::Seek { position, guard } => check_seek(state, *position, guard),
+        OpBody::Next(guard) => check_next(state, guard),
+        OpBody::Prev(guard) => check_prev(state, guard),
         OpBody::Begin { segment } => check_pending(&state.playback, *segment),
         OpBody::Fail { segment, reason } => {
             check_pending(&state.playback, *segment)?;
@@ -41,7 +43,7 @@ pub(super) fn check(
         }
         OpBody::Mute { member, .. } => check_member(state, member),
         OpBody::RoomVolume { volume } => check_volume(*volume),
-        OpBody::Leave | OpBody::Clear | OpBody::Stop | OpBody::Settle => Ok(()),
+        OpBody::Leave | OpBody::Clear | OpBody::Settle => Ok(()),
     }
 }
 
@@ -65,12 +67,8 @@ fn check_envelope(
             "update GrooveBox on the device that sent it",
         ));
     }
-    if state.known(&op.id).is_some() {
-        return Err(Refusal::new(
-            RefusalCode::UpdateFailed,
-            "this has been done already",
-            "nothing needs to be done",
-        ));
+    if state.has_seen(&op.id) {
+        return Err(done_already());
     }
     let joins = matches!(body, OpBody::Join { .. });
     if !joins && state.member(&op.id.author).is_none() {
@@ -88,6 +86,15 @@ fn check_envelope(
         ));
     }
     Ok(())
+}
+
+/// It has had its place in the log.
+pub(super) fn done_already() -> Refusal {
+    Refusal::new(
+        RefusalCode::UpdateFailed,
+        "this has been done already",
+        "nothing needs to be done",
+    )
 }
 
 /// Whether only the coordinator may author it.
@@ -172,7 +179,7 @@ pub(super) fn check_track(track: &Track) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn check_remove(playback: &Playback, entries: &[EntryId]) -> Result<(), Refusal> {
+fn check_remove(playback: &Playback, entries: &[EntryKey]) -> Result<(), Refusal> {
     if entries.is_empty() || entries.len() > MAX_QUEUE {
         return Err(Refusal::new(
             RefusalCode::InvalidRequest,
@@ -180,18 +187,18 @@ fn check_remove(playback: &Playback, entries: &[EntryId]) -> Result<(), Refusal>
             "`groovebox queue` lists them with their numbers",
         ));
     }
-    let queued = |id: &EntryId| playback.queue.iter().any(|entry| entry.id == *id);
-    let Some(missing) = entries.iter().find(|id| !queued(id)) else { return Ok(()) };
-    if playback.focus().is_some_and(|focus| focus.entry.id == *missing) {
+    let queued = |key: &EntryKey| playback.queue.iter().any(|entry| entry.key == *key);
+    let Some(missing) = entries.iter().find(|key| !queued(key)) else { return Ok(()) };
+    if let Some(focus) = playback.focus().filter(|focus| focus.entry.key == *missing) {
         return Err(Refusal::new(
             RefusalCode::NotFound,
-            format!("entry {} is no longer waiting: it is its turn", missing.0),
+            format!("entry {} is no longer waiting: it is its turn", focus.entry.id.0),
             "`groovebox next` skips it; nothing was removed",
         ));
     }
     Err(Refusal::new(
         RefusalCode::NotFound,
-        format!("the queue has no entry {}; nothing was removed", missing.0),
+        "an entry that was named is no longer in the queue; nothing was removed",
         "`groovebox queue` lists the entries with their numbers",
     ))
 }
@@ -208,9 +215,65 @@ fn check_something(playback: &Playback) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalCode::UpdateFailed, "nothing is playing", hint))
 }
 
-fn check_resume(playback: &Playback) -> Result<(), Refusal> {
-    if playback.focus().is_some() || !playback.queue.is_empty() {
+/// The stretch of music that a command was meant for must be the one that the room is about:
+/// a skip that comes late would else skip the next song.
+fn check_guard(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
+    if guard.dj_epoch != state.dj_epoch() {
+        return Err(Refusal::new(
+            RefusalCode::UpdateFailed,
+            "the room has another DJ now",
+            "nothing was changed; look at `groovebox status`",
+        ));
+    }
+    if guard.segment == state.playback.focus().map(|focus| focus.id) {
         return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::UpdateFailed,
+        "the room has moved on to something else meanwhile; nothing was changed",
+        "look at `groovebox status` and try again if it is still what you want",
+    ))
+}
+
+/// As [`check_guard`], for what silences: whoever wants silence means the track as well that has
+/// followed by itself just now.
+fn check_guard_or_follower(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
+    let follows = guard
+        .segment
+        .zip(state.playback.focus())
+        .is_some_and(|(before, focus)| focus.id == id_after(before, focus.entry.key));
+    if follows && guard.dj_epoch == state.dj_epoch() { Ok(()) } else { check_guard(state, guard) }
+}
+
+/// Pausing what is paused is no mistake.
+fn check_pause(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
+    check_something(&state.playback)?;
+    match state.phase() {
+        Phase::Paused { .. } => Ok(()),
+        _ => check_guard_or_follower(state, guard),
+    }
+}
+
+/// Nor is stopping what has stopped.
+fn check_stop(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
+    match state.phase() {
+        Phase::Stopped => Ok(()),
+        _ => check_guard_or_follower(state, guard),
+    }
+}
+
+fn check_next(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
+    check_something(&state.playback)?;
+    check_guard(state, guard)
+}
+
+/// Going on with what goes on is no mistake.
+fn check_resume(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
+    match state.phase() {
+        Phase::Playing { .. } | Phase::Buffering { .. } => return Ok(()),
+        Phase::Paused { .. } => return check_guard(state, guard),
+        Phase::Stopped if !state.queue().is_empty() => return check_guard(state, guard),
+        Phase::Stopped => {}
     }
     Err(Refusal::new(
         RefusalCode::NotFound,
@@ -219,9 +282,9 @@ fn check_resume(playback: &Playback) -> Result<(), Refusal> {
     ))
 }
 
-fn check_prev(playback: &Playback) -> Result<(), Refusal> {
-    if playback.can_go_back() {
-        return Ok(());
+fn check_prev(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
+    if state.playback.can_go_back() {
+        return check_guard(state, guard);
     }
     Err(Refusal::new(
         RefusalCode::NotFound,
@@ -230,9 +293,10 @@ fn check_prev(playback: &Playback) -> Result<(), Refusal> {
     ))
 }
 
-fn check_seek(playback: &Playback, position: Span) -> Result<(), Refusal> {
-    check_something(playback)?;
-    let Some(focus) = playback.focus() else { return Ok(()) };
+fn check_seek(state: &RoomState, position: Span, guard: &Guard) -> Result<(), Refusal> {
+    check_something(&state.playback)?;
+    check_guard(state, guard)?;
+    let Some(focus) = state.playback.focus() else { return Ok(()) };
     let length = focus.entry.track.duration();
     if position >= Span::ZERO && position < length {
         return Ok(());

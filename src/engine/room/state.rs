@@ -11,18 +11,19 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{MAX_MEMBERS, MAX_NAME, MAX_RECENT_OPS};
+use crate::base::limits::{MAX_MEMBERS, MAX_NAME, MAX_RECENT_OPS, PLAY_STALE};
 use crate::base::{NodeId, OpId, RoomId, RoomTime, Span};
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::plan::PLAN_SPANS;
 use crate::engine::playout::{GainStep, PlannedSpan};
 use crate::engine::status::{PlaybackState, PlaybackStatus, QueueStatus, TrackStatus};
 use crate::wire::codec;
-use crate::wire::op::{Entry, Genesis, Op, OpBody, Refusal, RefusalCode};
+use crate::wire::op::{AddMode, Entry, Genesis, Guard, Op, OpBody, Refusal, RefusalCode};
 
-use super::members::{self, Member};
+use super::members::{self, Member, Stamp};
 use super::playback::{Notice, Phase, Playback, QueueEntry, Segment};
 use super::rules;
+use super::seen::Seen;
 
 /// An operation that has its place in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub struct RoomState {
     pub(super) playback: Playback,
     /// Most recent last.
     recent: VecDeque<Recent>,
+    /// All operations there were.
+    seen: Seen,
 }
 
 impl RoomState {
@@ -60,6 +63,7 @@ impl RoomState {
             members: BTreeMap::new(),
             playback: Playback { next_entry: 1, ..Playback::default() },
             recent: VecDeque::new(),
+            seen: Seen::default(),
         }
     }
 
@@ -88,8 +92,7 @@ impl RoomState {
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Refusal> {
         self.settle(entry.at);
         self.applied_at = self.applied_at.later(entry.at);
-        let outcome =
-            self.checked_body(entry).map(|body| self.perform(&entry.op.id, entry.at, body));
+        let outcome = self.checked_body(entry).map(|body| self.perform(&entry.op, entry.at, body));
         self.note(entry);
         outcome
     }
@@ -108,35 +111,47 @@ impl RoomState {
         Ok(body)
     }
 
-    fn perform(&mut self, op: &OpId, at: RoomTime, body: OpBody) {
+    fn perform(&mut self, signed: &Op, at: RoomTime, body: OpBody) {
         if rules::is_a_persons(&body) {
             self.unclaimed = false;
         }
+        let op = &signed.id;
         match body {
             OpBody::Join { name, kind, user } => {
                 self.join(op.author, Member::new(name, kind, user, at));
             }
             OpBody::Leave => drop(self.members.remove(&op.author)),
-            OpBody::Add { tracks, mode } => self.playback.add(op, &tracks, mode),
+            OpBody::Add { tracks, mode } => {
+                let late = signed.age(at).is_some_and(|age| age > PLAY_STALE);
+                self.playback.add(op, &tracks, if late { AddMode::Append } else { mode });
+            }
             OpBody::Remove { entries } => self.playback.remove(&entries),
             OpBody::Clear => self.playback.clear(),
-            OpBody::Pause => self.playback.pause(op, at),
-            OpBody::Resume => self.playback.resume(op),
-            OpBody::Stop => self.playback.stop(at),
-            OpBody::Seek { position } => self.playback.seek(op, position),
-            OpBody::Next => self.playback.next(op, at),
-            OpBody::Prev => self.playback.prev(op, at),
+            OpBody::Pause(_) => self.playback.pause(op, at),
+            OpBody::Resume(_) => self.playback.resume(op),
+            OpBody::Stop(_) => self.playback.stop(at),
+            OpBody::Seek { position, .. } => self.playback.seek(op, position),
+            OpBody::Next(_) => self.playback.next(op, at),
+            OpBody::Prev(_) => self.playback.prev(op, at),
             OpBody::Begin { .. } => self.playback.begin(at),
             OpBody::Fail { reason, .. } => self.playback.fail(op, at, &reason),
             OpBody::Settle => {}
             OpBody::Volume { member, volume } => {
-                self.change(&member, |member| member.set_volume(volume, at));
+                self.change(&member, |member| {
+                    member.set_volume(volume, at);
+                    member.volume_by = Some(Stamp::of(signed));
+                });
             }
             OpBody::Mute { member, muted } => {
-                self.change(&member, |member| member.set_muted(muted, at));
+                self.change(&member, |member| {
+                    member.set_muted(muted, at);
+                    member.muted_by = Some(Stamp::of(signed));
+                });
             }
             OpBody::RoomVolume { volume } => {
                 members::set_room_volume(&mut self.members, volume, at);
+                let stamp = Some(Stamp::of(signed));
+                self.members.values_mut().for_each(|member| member.volume_by = stamp);
             }
         }
     }
@@ -160,6 +175,7 @@ impl RoomState {
     }
 
     fn note(&mut self, entry: &Entry) {
+        self.seen.insert(&entry.op.id, entry.idx);
         self.recent.push_back(Recent { id: entry.op.id, idx: entry.idx, at: entry.at });
         while self.recent.len() > MAX_RECENT_OPS {
             self.recent.pop_front();
@@ -209,6 +225,9 @@ impl RoomState {
         if self.recent.len() > MAX_RECENT_OPS || long(&self.name) || long(&self.code) {
             return Err("more than a room holds");
         }
+        if !self.seen.is_sane() {
+            return Err("a record of operations that no log gives");
+        }
         self.playback.check(|track| rules::check_track(track).is_ok())
     }
 }
@@ -251,6 +270,31 @@ impl RoomState {
     #[must_use]
     pub fn known(&self, op: &OpId) -> Option<(u64, RoomTime)> {
         self.recent.iter().rev().find(|known| known.id == *op).map(|known| (known.idx, known.at))
+    }
+
+    /// Whether an operation has had its place in the log, however long ago. What the room has
+    /// forgotten counts as done.
+    #[must_use]
+    pub fn has_seen(&self, op: &OpId) -> bool {
+        self.seen.contains(op)
+    }
+
+    /// Start counter and number of the latest operation of an author.
+    #[must_use]
+    pub fn latest_of(&self, author: &NodeId) -> Option<(u32, u64)> {
+        self.seen.latest(author)
+    }
+
+    /// What a command that is given now is meant for.
+    #[must_use]
+    pub fn guard(&self) -> Guard {
+        Guard { segment: self.focus().map(|segment| segment.id), dj_epoch: self.dj_epoch() }
+    }
+
+    /// How often the DJ has changed. There are no DJs yet.
+    #[must_use]
+    pub fn dj_epoch(&self) -> u32 {
+        0
     }
 
     /// The devices, by id.

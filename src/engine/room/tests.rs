@@ -5,12 +5,17 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::limits::{MAX_MEMBERS, MAX_PLAYED, MAX_QUEUE, MAX_RECENT_OPS};
-use crate::base::{BlobHash, EntryId, NodeId, OpId, RoomTime, SegmentId, Span, Term};
+use crate::base::{BlobHash, EntryId, EntryKey, NodeId, OpId, RoomTime, SegmentId, Span, Term};
 use crate::engine::playout::GainStep;
 use crate::engine::status::PlaybackState;
 use crate::wire::codec;
-use crate::wire::op::{AddMode, Entry, Genesis, MemberKind, Op, OpBody, Refusal, RefusalCode};
+use crate::wire::op::{
+    AddMode, Entry, Genesis, Guard, MemberKind, Op, OpBody, Refusal, RefusalCode,
+};
 use crate::wire::{Codec, Track};
+
+/// Meant for what the room is about when it is ordered.
+const NOW: Guard = Guard { segment: None, dj_epoch: 0 };
 
 const ME: NodeId = NodeId([1; 32]);
 const OTHER: NodeId = NodeId([2; 32]);
@@ -88,11 +93,26 @@ impl Scene {
     }
 
     fn by(&mut self, author: NodeId, body: &OpBody) -> Result<(), Refusal> {
+        let body = &self.meant(body);
         let entry = self.entry(author, body);
         let ordered = self.state.validate(&entry.op, body, entry.term.node, entry.at);
         let applied = self.state.apply(&entry);
         assert_eq!(ordered, applied, "ordering and applying agree");
         applied
+    }
+
+    /// A body with the guard that a person who gives it now would put in.
+    fn meant(&self, body: &OpBody) -> OpBody {
+        let guard = self.settled().guard();
+        match body {
+            OpBody::Pause(NOW) => OpBody::Pause(guard),
+            OpBody::Resume(NOW) => OpBody::Resume(guard),
+            OpBody::Stop(NOW) => OpBody::Stop(guard),
+            OpBody::Seek { position, guard: NOW } => OpBody::Seek { position: *position, guard },
+            OpBody::Next(NOW) => OpBody::Next(guard),
+            OpBody::Prev(NOW) => OpBody::Prev(guard),
+            other => other.clone(),
+        }
     }
 
     fn done(&mut self, body: &OpBody) {
@@ -140,6 +160,19 @@ fn add(mode: AddMode, tracks: &[(&str, u64)]) -> OpBody {
     OpBody::Add { tracks, mode }
 }
 
+fn seek(position: Span) -> OpBody {
+    OpBody::Seek { position, guard: NOW }
+}
+
+/// Entries by their numbers, as people name them; an unknown one gets a key that nothing has.
+fn remove(state: &RoomState, entries: &[EntryId]) -> OpBody {
+    let known = || state.queue().iter().chain(state.focus().map(|focus| &focus.entry));
+    let key = |id: &EntryId| {
+        known().find(|entry| entry.id == *id).map_or(EntryKey(id.0), |entry| entry.key)
+    };
+    OpBody::Remove { entries: entries.iter().map(key).collect() }
+}
+
 fn is(state: PlaybackState, title: &str, ms: i64) -> (PlaybackState, Option<String>, i64) {
     (state, Some(title.into()), ms)
 }
@@ -170,7 +203,7 @@ fn play_waits_for_the_beginning_and_the_old_one_sounds_until_then() {
 fn an_old_track_that_ends_while_another_waits_leaves_silence_and_no_third_one() {
     let mut scene = Scene::playing(&[("a", 10), ("b", 10)]);
     scene.pass(Span::from_secs(9));
-    scene.done(&OpBody::Next);
+    scene.done(&OpBody::Next(NOW));
     scene.pass(Span::from_secs(30));
     assert_eq!(scene.shown(), is(Buffering, "b", 0));
     scene.begin();
@@ -179,11 +212,28 @@ fn an_old_track_that_ends_while_another_waits_leaves_silence_and_no_third_one() 
 }
 
 #[test]
+fn an_order_to_play_that_comes_in_parts_stays_together() {
+    let mut scene = Scene::playing(&[("old", 100), ("older", 100)]);
+    scene.done(&add(AddMode::Play, &[("a", 60), ("b", 60)]));
+    let first = OpId { author: ME, boot: 1, seq: scene.idx };
+    scene.done(&add(AddMode::Append, &[("somebody's", 60)]));
+    scene.done(&add(AddMode::Continue(first), &[("c", 60), ("d", 60)]));
+    assert_eq!(scene.queue(), ["b", "c", "d", "older", "somebody's"]);
+    // What is played already, or was taken out, is no place to look for.
+    scene.done(&OpBody::Clear);
+    scene.done(&add(AddMode::Continue(first), &[("e", 60)]));
+    assert_eq!(scene.queue(), ["e"]);
+    scene.done(&add(AddMode::Play, &[("other", 60)]));
+    scene.done(&add(AddMode::Continue(first), &[("f", 60)]));
+    assert_eq!(scene.queue(), ["e", "f"]);
+}
+
+#[test]
 fn append_queues_and_does_not_play() {
     let mut scene = Scene::new();
     scene.done(&add(AddMode::Append, &[("a", 10)]));
     assert_eq!((scene.shown().0, scene.queue()), (Stopped, vec!["a".to_owned()]));
-    scene.done(&OpBody::Resume);
+    scene.done(&OpBody::Resume(NOW));
     assert_eq!((scene.shown(), scene.queue().len()), (is(Buffering, "a", 0), 0));
 }
 
@@ -211,7 +261,7 @@ fn a_pause_keeps_the_exact_frame_and_resume_goes_on_there() {
     let mut scene = Scene::playing(&[("a", 100)]);
     let start = scene.now;
     scene.pass(Span(12_345_678_901));
-    scene.done(&OpBody::Pause);
+    scene.done(&OpBody::Pause(NOW));
     let Phase::Paused { held } = scene.state.phase().clone() else { panic!("paused") };
     // 12.345678901 s at 44,100 Hz are 544,444.4 frames.
     assert_eq!((held.from, held.start), (544_444, None));
@@ -219,7 +269,7 @@ fn a_pause_keeps_the_exact_frame_and_resume_goes_on_there() {
     assert_eq!((cut.start, cut.cut), (start, Some(scene.now)));
     assert_eq!(scene.state.segments().map(|segment| segment.id).collect::<Vec<_>>(), [held.id]);
     scene.pass(Span::from_secs(1000));
-    scene.done(&OpBody::Resume);
+    scene.done(&OpBody::Resume(NOW));
     assert_eq!(scene.state.pending(), Some(&held), "prepared under its name while paused");
     scene.begin();
     let spans = scene.settled().spans(scene.now);
@@ -231,7 +281,7 @@ fn a_pause_on_the_edge_of_a_frame_keeps_that_frame() {
     for frame in [1, 2, 3, 44_099, 44_100, 1_234_567] {
         let mut scene = Scene::playing(&[("a", 100)]);
         scene.pass(crate::wire::track::frames_to_span(frame, 44_100));
-        scene.done(&OpBody::Pause);
+        scene.done(&OpBody::Pause(NOW));
         assert_eq!(scene.state.focus().map(|held| held.from), Some(frame));
     }
 }
@@ -240,7 +290,7 @@ fn a_pause_on_the_edge_of_a_frame_keeps_that_frame() {
 fn a_pause_that_takes_effect_later_is_shown_later() {
     let mut scene = Scene::playing(&[("a", 100)]);
     scene.pass(Span::from_secs(10));
-    scene.done(&OpBody::Pause);
+    scene.done(&OpBody::Pause(NOW));
     let before = scene.now - Span::from_millis(200);
     assert_eq!(scene.state.playback_status(before).state, Playing);
     assert_eq!(scene.state.position(before), Some(Span::from_millis(9_800)));
@@ -252,9 +302,9 @@ fn a_pause_that_takes_effect_later_is_shown_later() {
 fn a_pause_while_waiting_keeps_the_name_and_silences_the_old_one() {
     let mut scene = Scene::playing(&[("a", 100), ("b", 100)]);
     scene.pass(Span::from_secs(5));
-    scene.done(&OpBody::Next);
+    scene.done(&OpBody::Next(NOW));
     let waiting = scene.state.pending().expect("b").id;
-    scene.done(&OpBody::Pause);
+    scene.done(&OpBody::Pause(NOW));
     assert_eq!(scene.shown(), is(Paused, "b", 0));
     assert_eq!(scene.state.focus().map(|held| held.id), Some(waiting));
     assert_eq!(scene.state.spans(scene.now)[0].and_then(|old| old.cut), Some(scene.now));
@@ -269,9 +319,9 @@ fn a_pause_while_waiting_keeps_the_name_and_silences_the_old_one() {
 fn seek_while_paused_stays_paused() {
     let mut scene = Scene::playing(&[("a", 100)]);
     scene.pass(Span::from_secs(5));
-    scene.done(&OpBody::Pause);
+    scene.done(&OpBody::Pause(NOW));
     let before = scene.state.focus().expect("a").id;
-    scene.done(&OpBody::Seek { position: Span::from_secs(60) });
+    scene.done(&seek(Span::from_secs(60)));
     assert_eq!(scene.shown(), is(Paused, "a", 60_000));
     assert_ne!(scene.state.focus().expect("a").id, before, "another stretch, another name");
 }
@@ -280,9 +330,9 @@ fn seek_while_paused_stays_paused() {
 fn seek_while_playing_waits_and_a_late_begin_of_the_first_seek_is_refused() {
     let mut scene = Scene::playing(&[("a", 100), ("b", 100)]);
     scene.pass(Span::from_secs(5));
-    scene.done(&OpBody::Seek { position: Span::from_secs(60) });
+    scene.done(&seek(Span::from_secs(60)));
     let first = scene.state.pending().expect("a at 60 s").id;
-    scene.done(&OpBody::Seek { position: Span::from_secs(30) });
+    scene.done(&seek(Span::from_secs(30)));
     assert_eq!(scene.refused(&OpBody::Begin { segment: first }), RefusalCode::UpdateFailed);
     scene.pass(Span::from_secs(1));
     scene.begin();
@@ -290,7 +340,7 @@ fn seek_while_playing_waits_and_a_late_begin_of_the_first_seek_is_refused() {
     assert_eq!(scene.shown(), is(Playing, "a", 32_000));
     assert!(scene.state.played().is_empty(), "the same track has not been left");
     for outside in [Span(-1), Span::from_secs(100), Span::MAX] {
-        let code = scene.refused(&OpBody::Seek { position: outside });
+        let code = scene.refused(&seek(outside));
         assert_eq!(code, RefusalCode::InvalidRequest);
     }
 }
@@ -299,26 +349,26 @@ fn seek_while_playing_waits_and_a_late_begin_of_the_first_seek_is_refused() {
 fn next_and_previous_while_paused_stay_paused_at_the_beginning() {
     let mut scene = Scene::playing(&[("a", 100), ("b", 100)]);
     scene.pass(Span::from_secs(5));
-    scene.done(&OpBody::Pause);
-    scene.done(&OpBody::Next);
+    scene.done(&OpBody::Pause(NOW));
+    scene.done(&OpBody::Next(NOW));
     assert_eq!(scene.shown(), is(Paused, "b", 0));
-    scene.done(&OpBody::Prev);
+    scene.done(&OpBody::Prev(NOW));
     assert_eq!((scene.shown(), scene.queue()), (is(Paused, "a", 0), vec!["b".to_owned()]));
 }
 
 #[test]
 fn previous_restarts_a_track_of_which_three_seconds_have_been_played() {
     let mut scene = Scene::playing(&[("a", 100), ("b", 100)]);
-    scene.done(&OpBody::Next);
+    scene.done(&OpBody::Next(NOW));
     scene.begin();
     scene.pass(Span::from_secs(3));
-    scene.done(&OpBody::Prev);
+    scene.done(&OpBody::Prev(NOW));
     assert_eq!((scene.shown(), scene.queue().len()), (is(Buffering, "b", 0), 0));
     scene.begin();
     scene.pass(Span::from_millis(2_999));
-    scene.done(&OpBody::Prev);
+    scene.done(&OpBody::Prev(NOW));
     assert_eq!((scene.shown(), scene.queue()), (is(Buffering, "a", 0), vec!["b".to_owned()]));
-    scene.done(&OpBody::Prev);
+    scene.done(&OpBody::Prev(NOW));
     assert_eq!((scene.shown(), scene.queue().len()), (is(Buffering, "a", 0), 1), "none before");
 }
 
@@ -326,7 +376,7 @@ fn previous_restarts_a_track_of_which_three_seconds_have_been_played() {
 fn previous_after_the_end_plays_the_last_one_again() {
     let mut scene = Scene::playing(&[("a", 10)]);
     scene.pass(Span::from_secs(11));
-    scene.done(&OpBody::Prev);
+    scene.done(&OpBody::Prev(NOW));
     assert_eq!(scene.shown(), is(Buffering, "a", 0));
 }
 
@@ -334,28 +384,24 @@ fn previous_after_the_end_plays_the_last_one_again() {
 fn next_at_the_end_of_the_queue_stops() {
     let mut scene = Scene::playing(&[("a", 100)]);
     scene.pass(Span::from_secs(5));
-    scene.done(&OpBody::Next);
+    scene.done(&OpBody::Next(NOW));
     assert_eq!(scene.shown(), (Stopped, None, 0));
     assert_eq!(scene.state.spans(scene.now)[0].and_then(|old| old.cut), Some(scene.now));
-    assert_eq!(scene.refused(&OpBody::Next), RefusalCode::UpdateFailed);
-    assert_eq!(scene.refused(&OpBody::Pause), RefusalCode::UpdateFailed);
-    assert_eq!(scene.refused(&OpBody::Resume), RefusalCode::NotFound);
-    assert_eq!(
-        scene.refused(&OpBody::Seek { position: Span::ZERO }),
-        RefusalCode::UpdateFailed,
-        "nothing to seek in"
-    );
-    assert_eq!(Scene::new().refused(&OpBody::Prev), RefusalCode::NotFound);
+    assert_eq!(scene.refused(&OpBody::Next(NOW)), RefusalCode::UpdateFailed);
+    assert_eq!(scene.refused(&OpBody::Pause(NOW)), RefusalCode::UpdateFailed);
+    assert_eq!(scene.refused(&OpBody::Resume(NOW)), RefusalCode::NotFound);
+    assert_eq!(scene.refused(&seek(Span::ZERO)), RefusalCode::UpdateFailed, "nothing to seek in");
+    assert_eq!(Scene::new().refused(&OpBody::Prev(NOW)), RefusalCode::NotFound);
 }
 
 #[test]
 fn stop_forgets_the_position_and_keeps_the_rest_of_the_queue() {
     let mut scene = Scene::playing(&[("a", 100), ("b", 100)]);
     scene.pass(Span::from_secs(5));
-    scene.done(&OpBody::Stop);
+    scene.done(&OpBody::Stop(NOW));
     assert_eq!((scene.shown(), scene.queue()), ((Stopped, None, 0), vec!["b".to_owned()]));
-    scene.done(&OpBody::Stop);
-    scene.done(&OpBody::Resume);
+    scene.done(&OpBody::Stop(NOW));
+    scene.done(&OpBody::Resume(NOW));
     assert_eq!(scene.shown(), is(Buffering, "b", 0));
 }
 
@@ -363,15 +409,15 @@ fn stop_forgets_the_position_and_keeps_the_rest_of_the_queue() {
 fn pausing_twice_and_resuming_twice_is_no_mistake() {
     let mut scene = Scene::playing(&[("a", 100)]);
     scene.pass(Span::from_secs(5));
-    scene.done(&OpBody::Pause);
+    scene.done(&OpBody::Pause(NOW));
     let paused = scene.state.playback.clone();
     scene.pass(Span::from_secs(1));
-    scene.done(&OpBody::Pause);
+    scene.done(&OpBody::Pause(NOW));
     assert_eq!(scene.state.playback, paused);
-    scene.done(&OpBody::Resume);
-    scene.done(&OpBody::Resume);
+    scene.done(&OpBody::Resume(NOW));
+    scene.done(&OpBody::Resume(NOW));
     scene.begin();
-    scene.done(&OpBody::Resume);
+    scene.done(&OpBody::Resume(NOW));
     assert_eq!(scene.shown(), is(Playing, "a", 5_000));
 }
 
@@ -380,7 +426,7 @@ fn a_queue_that_changes_changes_the_plan_but_never_what_sounds() {
     let mut scene = Scene::playing(&[("a", 10), ("b", 10), ("c", 10)]);
     let before = scene.state.spans(scene.now);
     scene.pass(Span::from_secs(5));
-    scene.done(&OpBody::Remove { entries: vec![EntryId(2)] });
+    scene.done(&remove(&scene.state, &[EntryId(2)]));
     let after = scene.state.spans(scene.now);
     assert_eq!(before[0], after[0]);
     assert_eq!(before[1].map(|b| b.start), after[1].map(|c| c.start));
@@ -407,7 +453,7 @@ fn what_sounds_is_in_the_plan_however_short_the_tracks_before_it_were() {
 fn only_what_waits_can_be_removed() {
     let mut scene = Scene::playing(&[("a", 10), ("b", 10)]);
     for entries in [vec![], vec![EntryId(1)], vec![EntryId(77)], vec![EntryId(2), EntryId(77)]] {
-        let code = scene.refused(&OpBody::Remove { entries: entries.clone() });
+        let code = scene.refused(&remove(&scene.state, &entries));
         let none = entries.is_empty();
         assert_eq!(code, if none { RefusalCode::InvalidRequest } else { RefusalCode::NotFound });
     }
@@ -434,9 +480,7 @@ fn a_track_that_fails_is_left_out_with_its_reason_and_the_next_takes_its_turn() 
 fn when_nothing_else_can_be_played_what_sounds_goes_on() {
     let mut scene = Scene::playing(&[("a", 100)]);
     scene.pass(Span::from_secs(5));
-    for asked in
-        [add(AddMode::Play, &[("broken", 10)]), OpBody::Seek { position: Span::from_secs(50) }]
-    {
+    for asked in [add(AddMode::Play, &[("broken", 10)]), seek(Span::from_secs(50))] {
         let before = scene.state.spans(scene.now);
         scene.done(&asked);
         let segment = scene.state.pending().expect("it waits").id;
@@ -500,7 +544,7 @@ fn a_room_is_claimed_by_the_first_act_of_a_person() {
     let mut scene = Scene::new();
     scene.done(&OpBody::Settle);
     assert!(scene.state.unclaimed(), "joining and settling is what devices do");
-    assert_eq!(scene.refused(&OpBody::Pause), RefusalCode::UpdateFailed);
+    assert_eq!(scene.refused(&OpBody::Pause(NOW)), RefusalCode::UpdateFailed);
     assert!(scene.state.unclaimed(), "nothing was done");
     scene.done(&OpBody::Volume { member: ME, volume: 50 });
     assert!(!scene.state.unclaimed());
@@ -607,10 +651,90 @@ fn an_operation_of_another_room_or_kind_is_refused() {
     }
 }
 
+#[test]
+fn a_late_skip_cannot_skip_the_next_song() {
+    let mut scene = Scene::playing(&[("a", 10), ("b", 100), ("c", 100)]);
+    let meant = scene.settled().guard();
+    scene.pass(Span::from_secs(11));
+    for body in [
+        OpBody::Next(meant),
+        OpBody::Prev(meant),
+        OpBody::Seek { position: Span::ZERO, guard: meant },
+    ] {
+        assert_eq!(scene.refused(&body), RefusalCode::UpdateFailed);
+    }
+    assert_eq!(scene.shown(), is(Playing, "b", 1_000));
+    let other_dj = Guard { dj_epoch: 7, ..scene.settled().guard() };
+    assert_eq!(scene.refused(&OpBody::Next(other_dj)), RefusalCode::UpdateFailed);
+    // Two people skip at once: one song is skipped.
+    let both = scene.settled().guard();
+    scene.done(&OpBody::Next(both));
+    scene.begin();
+    assert_eq!(scene.refused(&OpBody::Next(both)), RefusalCode::UpdateFailed);
+    assert_eq!(scene.shown(), is(Playing, "c", 0));
+}
+
+#[test]
+fn silence_is_meant_for_the_track_that_has_just_followed_by_itself_as_well() {
+    for silence in [OpBody::Pause as fn(Guard) -> OpBody, OpBody::Stop] {
+        let mut scene = Scene::playing(&[("a", 10), ("b", 10), ("c", 10)]);
+        let meant = scene.settled().guard();
+        scene.pass(Span::from_secs(11));
+        let mut later = scene.clone();
+        scene.done(&silence(meant));
+        later.pass(Span::from_secs(10));
+        assert_eq!(later.refused(&silence(meant)), RefusalCode::UpdateFailed, "c is another");
+    }
+}
+
+#[test]
+fn a_resume_meant_for_another_pause_is_refused() {
+    let mut scene = Scene::playing(&[("a", 100)]);
+    scene.done(&OpBody::Pause(NOW));
+    let meant = scene.settled().guard();
+    scene.done(&OpBody::Resume(NOW));
+    scene.begin();
+    scene.done(&OpBody::Pause(NOW));
+    assert_eq!(scene.refused(&OpBody::Resume(meant)), RefusalCode::UpdateFailed);
+}
+
+#[test]
+fn a_track_that_comes_too_late_to_be_played_is_queued() {
+    let mut scene = Scene::playing(&[("a", 100), ("b", 100)]);
+    let mut entry = scene.entry(OTHER, &add(AddMode::Play, &[("late", 100)]));
+    entry.at = entry.op.created + crate::base::limits::PLAY_STALE + Span(1);
+    scene.state.apply(&entry).expect("it stands");
+    scene.now = entry.at;
+    assert_eq!(scene.shown(), is(Playing, "a", 5_000));
+    assert_eq!(scene.queue(), ["b", "late"]);
+    let mut unknown = scene.entry(OTHER, &add(AddMode::Play, &[("now", 100)]));
+    unknown.op.created = Op::NO_TIME;
+    scene.state.apply(&unknown).expect("it stands");
+    assert_eq!(scene.settled().pending().map(|s| s.entry.track.title.as_str()), Some("now"));
+}
+
+#[test]
+fn two_halves_give_their_tracks_and_stretches_different_names() {
+    let whole = Scene::playing(&[("a", 10)]);
+    let (mut here, mut there) = (whole.clone(), whole);
+    here.done(&add(AddMode::Append, &[("here", 10)]));
+    there.by(OTHER, &add(AddMode::Append, &[("there", 10)])).expect("it stands");
+    let name = |scene: &Scene| (scene.state.queue()[0].id, scene.state.queue()[0].key);
+    assert_eq!(name(&here).0, name(&there).0, "one number");
+    assert_ne!(name(&here).1, name(&there).1);
+    let next = |scene: &Scene| scene.state.segments().nth(1).map(|segment| segment.id);
+    assert_ne!(next(&here), next(&there), "nobody plays the one for the other");
+    let gone = remove(&there.state, &[EntryId(2)]);
+    assert_eq!(here.refused(&gone), RefusalCode::NotFound);
+}
+
 /// What a person, or a coordinator, may do next.
 #[derive(Clone, Debug)]
 enum Act {
     Body(OpBody),
+    Remove(Vec<EntryId>),
+    /// What was meant for a stretch of music that is over.
+    Late(OpBody),
     /// Begin or fail what is pending, or what was pending once.
     Begin,
     Fail,
@@ -628,28 +752,37 @@ fn acts() -> impl Strategy<Value = Act> {
     });
     let bodies = prop_oneof![
         3 => added,
-        1 => prop::collection::vec((0_u64..20).prop_map(EntryId), 0..3)
-            .prop_map(|entries| OpBody::Remove { entries }),
         1 => Just(OpBody::Clear),
-        2 => Just(OpBody::Pause),
-        2 => Just(OpBody::Resume),
-        1 => Just(OpBody::Stop),
-        2 => (-1_000_000_000_i64..6_000_000_000).prop_map(|n| OpBody::Seek { position: Span(n) }),
-        2 => Just(OpBody::Next),
-        2 => Just(OpBody::Prev),
+        2 => Just(OpBody::Pause(NOW)),
+        2 => Just(OpBody::Resume(NOW)),
+        1 => Just(OpBody::Stop(NOW)),
+        2 => (-1_000_000_000_i64..6_000_000_000).prop_map(|n| seek(Span(n))),
+        2 => Just(OpBody::Next(NOW)),
+        2 => Just(OpBody::Prev(NOW)),
         1 => Just(OpBody::Settle),
         1 => (0_u8..=110).prop_map(|volume| OpBody::Volume { member: OTHER, volume }),
         1 => (0_u8..=110).prop_map(|volume| OpBody::RoomVolume { volume }),
         1 => any::<bool>().prop_map(|muted| OpBody::Mute { member: ME, muted }),
     ];
-    prop_oneof![8 => bodies.prop_map(Act::Body), 5 => Just(Act::Begin), 1 => Just(Act::Fail),
+    let removed = prop::collection::vec((0_u64..20).prop_map(EntryId), 0..3);
+    let stale = Guard { segment: Some(SegmentId(1)), dj_epoch: 0 };
+    let late = prop_oneof![
+        Just(OpBody::Pause(stale)),
+        Just(OpBody::Resume(stale)),
+        Just(OpBody::Stop(stale)),
+        Just(OpBody::Next(stale)),
+        Just(OpBody::Prev(stale)),
+    ];
+    prop_oneof![8 => bodies.prop_map(Act::Body), 1 => removed.prop_map(Act::Remove),
+        1 => late.prop_map(Act::Late), 5 => Just(Act::Begin), 1 => Just(Act::Fail),
         1 => Just(Act::BeginStale)]
 }
 
 fn body_of(act: Act, state: &RoomState, former: SegmentId) -> OpBody {
     let pending = state.pending().map_or(former, |pending| pending.id);
     match act {
-        Act::Body(body) => body,
+        Act::Body(body) | Act::Late(body) => body,
+        Act::Remove(entries) => remove(state, &entries),
         Act::Begin => OpBody::Begin { segment: pending },
         Act::BeginStale => OpBody::Begin { segment: former },
         Act::Fail => OpBody::Fail { segment: pending, reason: "no data".into() },
@@ -693,6 +826,7 @@ proptest! {
             let body = body_of(act, &scene.state, stale);
             stale = scene.state.pending().map_or(stale, |pending| pending.id);
             scene.pass(Span(pass));
+            let body = scene.meant(&body);
             let entry = scene.entry(ME, &body);
             let ordered = scene.state.validate(&entry.op, &body, ME, entry.at);
             prop_assert_eq!(&ordered, &scene.state.apply(&entry));
@@ -704,7 +838,7 @@ proptest! {
             prop_assert_eq!(scene.state.hash(), replica.hash());
             check_spans(&scene.state, entry.at);
             check_bounds(&scene.state);
-            if let (OpBody::Pause, Some(old), Phase::Paused { held }) =
+            if let (OpBody::Pause(_), Some(old), Phase::Paused { held }) =
                 (&body, &old_focus, scene.state.phase())
                 && old.start.is_some() && old.entry.id == held.entry.id
             {

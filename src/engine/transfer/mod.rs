@@ -358,10 +358,14 @@ impl Transfer {
     }
 
     fn launch(&mut self, now: LocalTime, hash: BlobHash, piece: u32, from: NodeId) -> Fetch {
+        let is_only_holder = !self.peers.iter().any(|(id, p)| *id != from && p.has(&hash, piece));
         let peer = self.peers.get_mut(&from).expect("chosen among the peers");
         let expected = peer.expected(PIECE);
         let patience = Span(expected.0.saturating_add(expected.0 / 2));
-        let patience = patience.clamp(MIN_PATIENCE, MAX_PATIENCE);
+        // Asking the same one again would only throw away what is under way already; that it
+        // is silent altogether is noticed by whoever fetches.
+        let least = if is_only_holder { MAX_PATIENCE } else { MIN_PATIENCE };
+        let patience = patience.clamp(least, MAX_PATIENCE);
         peer.outstanding += 1;
         let flight =
             Flight { from, since: now, until: now + patience, shared_with: peer.outstanding };

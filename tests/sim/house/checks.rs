@@ -12,7 +12,7 @@ use groovebox::wire::op::Entry;
 
 use super::ledger::{Acknowledged, Chain};
 use super::{Clocks, Event, House, LOOK_EVERY};
-use crate::world::SEC;
+use crate::world::{SEC, is_replay};
 
 /// A larger step of room time is a discontinuity: the playout jumps.
 const STEP: Span = Span::from_millis(5);
@@ -20,9 +20,8 @@ const STEP: Span = Span::from_millis(5);
 /// Messages and datagrams from one device to another in a second.
 const BUSIEST: u32 = 600;
 
-/// Once the merge policy of halves that meet exists, only what it drops may be missing at the
-/// end. Until then the half that yields loses what it alone acknowledged.
-pub const ORPHANS_RETURN: bool = false;
+/// What a person asks of the moment: pause to settle. It may be left out when halves meet.
+const OF_THE_MOMENT: std::ops::RangeInclusive<u16> = 20..=28;
 
 /// What was seen of a node at the last look.
 #[derive(Default)]
@@ -123,58 +122,61 @@ impl House {
         if self.devices[d].looked.tip != Some(snapshot.chain) {
             self.devices[d].speaker.is_told = true;
         }
-        let ledger = &mut self.ledger;
-        let mut acknowledged = std::mem::take(&mut ledger.acknowledged);
-        let of_room = |held: &&mut Acknowledged| held.room == id && held.holders.contains(&d);
-        for held in acknowledged.iter_mut().filter(of_room) {
-            held.gave_way |= !ledger.contains(id, snapshot.chain, held.op);
-        }
-        ledger.acknowledged = acknowledged;
     }
 
-    /// The last entry on a device's disk.
-    fn on_disk(&self, d: usize, room: RoomId) -> Option<Chain> {
-        self.devices[d].disk.written.rooms.get(&room).map(|file| file.tip().1)
+    /// Whether a device's disk has an operation: in the log, or waiting to be offered.
+    fn is_on_disk(&self, d: usize, room: RoomId, op: OpId) -> bool {
+        self.devices[d].disk.written.rooms.get(&room).is_some_and(|file| {
+            file.outbox.iter().any(|held| held.id == op)
+                || self.ledger.contains(room, file.tip().1, op)
+        })
+    }
+
+    /// A device keeps operations no longer: they have their places, or were left out.
+    pub fn let_go(&mut self, d: usize, ids: &[OpId]) {
+        let room = self.devices[d].node.as_ref().and_then(|node| node.room());
+        let Some(room) = room else { return };
+        let (id, state) = (room.id(), room.state());
+        let ledger = &mut self.ledger;
+        for op in ids.iter().filter(|op| !state.has_seen(op)) {
+            let kind = ledger.made(id, *op).map_or(0, |(_, kind)| kind);
+            if OF_THE_MOMENT.contains(&kind) {
+                ledger.dropped.insert(*op);
+            }
+        }
     }
 
     pub fn acknowledged(&mut self, d: usize, op: OpId, level: Level) {
         let room = self.devices[d].node.as_ref().and_then(|node| node.room());
         let Some(room) = room.map(groovebox::engine::room::Room::id) else { return };
-        let holders: std::collections::BTreeSet<usize> = (0..self.devices.len())
-            .filter(|&h| self.on_disk(h, room).is_some_and(|c| self.ledger.contains(room, c, op)))
-            .collect();
+        let holders: std::collections::BTreeSet<usize> =
+            (0..self.devices.len()).filter(|&h| self.is_on_disk(h, room, op)).collect();
         self.counts.acknowledged += 1;
         self.counts.replicated += u64::from(level > Level::Local);
         let at = self.now;
         // Two at least, unless it was told that it is one.
-        let promised = if level > Level::Local && ORPHANS_RETURN { 2 } else { 1 };
-        let made_at = self.ledger.made_at(room, op).unwrap_or(0);
+        let promised = if level > Level::Local { 2 } else { 1 };
+        let made_at = self.ledger.made(room, op).map_or(0, |(at, _)| at);
         if holders.len() < promised && self.disks_lost_at < made_at {
             return self.broke("what is acknowledged is written", |_| {
                 format!("{d} tells that {op:?} is {level:?}; on disk at {holders:?}")
             });
         }
-        let acknowledged = Acknowledged { room, op, level, at, by: d, holders, gave_way: false };
+        let acknowledged = Acknowledged { room, op, level, at, by: d, holders };
         self.ledger.acknowledged.push(acknowledged);
     }
 
-    /// Whatever a disk had that it has no more is not held there any more.
+    /// Whatever a disk had that it has no more is not held there any more, unless the node
+    /// itself took it away: then it answers for it.
     pub fn disk_changed(&mut self, d: usize) {
-        let tips: BTreeMap<RoomId, Chain> = self.devices[d]
-            .disk
-            .written
-            .rooms
-            .iter()
-            .map(|(room, file)| (*room, file.tip().1))
-            .collect();
         let runs = self.devices[d].node.is_some();
         let mut acknowledged = std::mem::take(&mut self.ledger.acknowledged);
         for held in acknowledged.iter_mut().filter(|held| held.holders.contains(&d)) {
-            let tip = tips.get(&held.room);
-            if tip.is_none_or(|tip| !self.ledger.contains(held.room, *tip, held.op)) {
-                held.holders.remove(&d);
+            if !self.is_on_disk(d, held.room, held.op) {
                 self.disks_lost_at = self.now;
-                held.gave_way |= runs;
+                if !runs {
+                    held.holders.remove(&d);
+                }
             }
         }
         self.ledger.acknowledged = acknowledged;
@@ -371,9 +373,12 @@ impl House {
             };
             let first = members.first().and_then(view);
             if first.is_none() || members.iter().any(|d| view(d) != first) {
-                let shown =
-                    |d: &usize| format!("{d}: {} ({})", self.view(*d), self.net.describe(*d));
-                let views = members.iter().map(shown).collect::<Vec<_>>().join(",\n");
+                let links = |d: &usize| match is_replay() {
+                    true => format!(" ({})", self.net.describe(*d)),
+                    false => String::new(),
+                };
+                let views = members.iter().map(|d| format!("{d}: {}{}", self.view(*d), links(d)));
+                let views = views.collect::<Vec<_>>().join(", ");
                 return self.broke("in the end everybody agrees", |_| views);
             }
             let (_, _, tip) = first.expect("just seen");
@@ -408,7 +413,7 @@ impl House {
             if held.contains(&done.op) {
                 continue;
             }
-            if done.gave_way && !ORPHANS_RETURN {
+            if self.ledger.dropped.contains(&done.op) {
                 self.counts.forgotten_by_policy += 1;
             } else if done.holders.is_empty() {
                 self.counts.lost_with_all_disks += 1;

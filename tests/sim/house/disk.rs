@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use groovebox::base::rng::Rng;
-use groovebox::base::{NodeId, RoomId};
+use groovebox::base::{NodeId, OpId, RoomId};
 use groovebox::engine::membership::Intent;
 use groovebox::engine::node::RestoredRoom;
 use groovebox::wire::codec;
 use groovebox::wire::message::Snapshot;
-use groovebox::wire::op::Entry;
+use groovebox::wire::op::{Entry, Op};
 
 use crate::world::{Chance, MS};
 
@@ -23,6 +23,9 @@ pub enum Job {
     Entries(RoomId, Vec<Rc<Entry>>),
     Replace(Rc<Snapshot>),
     Compact(Rc<Snapshot>),
+    Rewind(RoomId, u64),
+    Hold(RoomId, Vec<Op>),
+    LetGo(RoomId, Vec<OpId>),
     Intent(Intent),
     Peer(NodeId, String, SocketAddr),
 }
@@ -32,6 +35,8 @@ pub enum Job {
 pub struct RoomFile {
     pub snapshot: Rc<Snapshot>,
     pub entries: Vec<Rc<Entry>>,
+    /// What waits for a coordinator's answer.
+    pub outbox: Vec<Rc<Op>>,
 }
 
 #[derive(Clone, Default)]
@@ -44,7 +49,7 @@ pub struct Files {
 
 /// What a finished batch has to tell.
 pub enum Told {
-    Written(RoomId, u64),
+    Written(RoomId, u64, [u8; 16]),
     NeedsRoom(RoomId),
 }
 
@@ -79,7 +84,8 @@ impl RoomFile {
 
     pub fn restored(&self) -> RestoredRoom {
         let entries = self.entries.iter().map(|entry| (**entry).clone()).collect();
-        RestoredRoom { snapshot: (*self.snapshot).clone(), entries }
+        let outbox = self.outbox.iter().map(|op| (**op).clone()).collect();
+        RestoredRoom { snapshot: (*self.snapshot).clone(), entries, outbox }
     }
 
     fn append(&mut self, entry: &Rc<Entry>) -> bool {
@@ -94,6 +100,11 @@ impl RoomFile {
         }
         let held = self.entries.iter().find(|held| held.idx == entry.idx);
         held.is_none_or(|held| held.chain == entry.chain)
+    }
+
+    fn rewind(&mut self, to_idx: u64) -> bool {
+        self.entries.retain(|entry| entry.idx <= to_idx);
+        self.snapshot.idx <= to_idx
     }
 
     fn compact(&mut self, snapshot: &Rc<Snapshot>) {
@@ -162,7 +173,7 @@ impl Disk {
             }
         }
         let told = |(room, fits): (RoomId, bool)| match self.written.rooms.get(&room) {
-            Some(file) if fits => Told::Written(room, file.tip().0),
+            Some(file) if fits => Told::Written(room, file.tip().0, file.tip().1),
             _ => Told::NeedsRoom(room),
         };
         touched.into_iter().map(told).collect()
@@ -172,6 +183,11 @@ impl Disk {
         self.is_busy = false;
         self.sync_due = None;
         self.synced = self.written.clone();
+    }
+
+    pub fn room_in_use(&self) -> Option<(RoomId, u64)> {
+        let Intent::Room(room) = self.written.intent else { return None };
+        Some((room, self.written.rooms.get(&room)?.tip().0))
     }
 
     /// The process is gone; what it had not handed over is lost.
@@ -245,7 +261,12 @@ impl Disk {
 /// Of what was written since the last sync, some prefix is there.
 fn torn(synced: Option<&RoomFile>, written: RoomFile, rng: &mut Rng) -> Option<RoomFile> {
     let Some(synced) = synced else { return rng.happens(0.5).then_some(written) };
-    if !Rc::ptr_eq(&synced.snapshot, &written.snapshot) {
+    let grew = |(old, new): (&Rc<Entry>, &Rc<Entry>)| old.chain == new.chain;
+    let same_log = Rc::ptr_eq(&synced.snapshot, &written.snapshot)
+        && synced.entries.len() <= written.entries.len()
+        && synced.entries.iter().zip(&written.entries).all(grew);
+    // What waited is written in the order of everything else.
+    if !same_log || synced.outbox.len() != written.outbox.len() {
         return Some(if rng.happens(0.5) { written } else { synced.clone() });
     }
     let (least, most) = (synced.entries.len(), written.entries.len());
@@ -261,15 +282,33 @@ impl Files {
         match job {
             Job::Replace(snapshot) => {
                 let room = codec::room_id(&snapshot.genesis);
-                self.rooms.insert(room, RoomFile { snapshot, entries: Vec::new() });
+                let outbox = self.rooms.remove(&room).map(|file| file.outbox).unwrap_or_default();
+                self.rooms.insert(room, RoomFile { snapshot, entries: Vec::new(), outbox });
                 Some((room, Some(true)))
+            }
+            Job::Rewind(room, to_idx) => {
+                let fits = self.rooms.get_mut(&room).is_some_and(|file| file.rewind(to_idx));
+                Some((room, if fits { None } else { Some(false) }))
+            }
+            Job::Hold(room, ops) => {
+                if let Some(file) = self.rooms.get_mut(&room) {
+                    file.outbox.extend(ops.into_iter().map(Rc::new));
+                }
+                None
+            }
+            Job::LetGo(room, ids) => {
+                if let Some(file) = self.rooms.get_mut(&room) {
+                    file.outbox.retain(|op| !ids.contains(&op.id));
+                }
+                None
             }
             Job::Compact(snapshot) => {
                 let room = codec::room_id(&snapshot.genesis);
                 match self.rooms.get_mut(&room) {
                     Some(file) => file.compact(&snapshot),
                     None => {
-                        self.rooms.insert(room, RoomFile { snapshot, entries: Vec::new() });
+                        let (entries, outbox) = (Vec::new(), Vec::new());
+                        self.rooms.insert(room, RoomFile { snapshot, entries, outbox });
                     }
                 }
                 Some((room, Some(true)))

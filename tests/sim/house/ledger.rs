@@ -19,6 +19,7 @@ pub struct Page {
     pub term: Term,
     pub at: RoomTime,
     pub op: Option<OpId>,
+    pub kind: u16,
     /// The state after it, by the rules.
     pub state: Rc<RoomState>,
     /// A hostile coordinator made it.
@@ -36,8 +37,6 @@ pub struct Acknowledged {
     pub by: usize,
     /// The devices whose disk has it.
     pub holders: BTreeSet<usize>,
-    /// A history without it replaced one with it, by the rules for halves that meet.
-    pub gave_way: bool,
 }
 
 #[derive(Default)]
@@ -47,6 +46,8 @@ pub struct Ledger {
     /// Who began which term, in which start.
     terms: BTreeMap<(RoomId, Term), (NodeId, u32)>,
     pub acknowledged: Vec<Acknowledged>,
+    /// Operations that were left out by the rules for halves that meet, with a word about it.
+    pub dropped: BTreeSet<OpId>,
     /// Histories that a hostile coordinator is about to send.
     pub rogue: BTreeSet<Chain>,
 }
@@ -66,6 +67,7 @@ impl Ledger {
             term: Term::ZERO,
             at: RoomTime(i64::MIN),
             op: None,
+            kind: 0,
             state: Rc::new(room.state().clone()),
             is_rogue: false,
             made_at: 0,
@@ -106,6 +108,7 @@ impl Ledger {
             term: entry.term,
             at: entry.at,
             op: Some(entry.op.id),
+            kind: entry.op.kind,
             state: Rc::new(state),
             is_rogue,
             made_at: now,
@@ -140,10 +143,11 @@ impl Ledger {
         self.history(room, end).any(|page| page.op == Some(op))
     }
 
-    /// When an operation got its first place in the history that ends here.
-    pub fn made_at(&self, room: RoomId, op: OpId) -> Option<i64> {
+    /// When an operation first got a place in any history, and its kind.
+    pub fn made(&self, room: RoomId, op: OpId) -> Option<(i64, u16)> {
         let pages = self.pages.range((room, [0; 16])..=(room, [0xff; 16]));
-        pages.filter(|(_, page)| page.op == Some(op)).map(|(_, page)| page.made_at).min()
+        let made = pages.filter(|(_, page)| page.op == Some(op));
+        made.map(|(_, page)| (page.made_at, page.kind)).min()
     }
 
     /// From the last entry back to the first.

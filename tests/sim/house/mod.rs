@@ -45,7 +45,7 @@ use groovebox::engine::node::{Input, Node, NodeConfig, Notice, Output, PlayoutFa
 use groovebox::engine::transfer::{Failure, Fetch, Have};
 use groovebox::identity::NodeKey;
 use groovebox::wire::message::OutputState;
-use groovebox::wire::{Announcement, Datagram, RoomCard};
+use groovebox::wire::{Announcement, Datagram, Message, RoomCard};
 
 use crate::world::{Agenda, Air, Chance, MS, Radio, SEC, Trace, is_replay};
 use checks::Looked;
@@ -154,7 +154,7 @@ pub struct Counts {
     pub replicated: u64,
     pub forgotten_by_policy: u64,
     pub lost_with_all_disks: u64,
-    pub discarded: u64,
+    pub cut_off: u64,
     pub sounds: u64,
     pub changes_heard: u64,
     pub busiest: u32,
@@ -313,6 +313,9 @@ impl House {
             Event::Wrote { d, batch, .. } => self.disk_wrote(d, batch),
             Event::Synced { d, .. } => {
                 self.devices[d].disk.finish_sync();
+                if let Some((room, idx)) = self.devices[d].disk.room_in_use() {
+                    self.give(d, Input::Synced { room, idx });
+                }
                 self.drive_disk(d);
             }
             Event::DiskWakes { d, .. } => self.drive_disk(d),
@@ -544,6 +547,9 @@ impl House {
     fn carry_out(&mut self, d: usize, output: Output) {
         match output {
             Output::Send { to, message } => {
+                if let Message::Dropped { dropped, .. } = &message {
+                    self.ledger.dropped.extend(dropped.iter().map(|op| op.id));
+                }
                 self.trace.add(2);
                 self.send(d, to, message);
             }
@@ -578,6 +584,15 @@ impl House {
                 self.entries_taken(d, room, &entries);
                 self.save(d, Job::Entries(room, entries));
             }
+            Output::RewindRoom { room, to_idx } => {
+                self.devices[d].speaker.is_told = true;
+                self.save(d, Job::Rewind(room, to_idx));
+            }
+            Output::SaveOutbox { room, ops } => self.save(d, Job::Hold(room, ops)),
+            Output::DropOutbox { room, ids } => {
+                self.let_go(d, &ids);
+                self.save(d, Job::LetGo(room, ids));
+            }
             Output::CompactRoom(snapshot) => self.save(d, Job::Compact(Rc::new(*snapshot))),
             Output::RememberIntent(intent) => self.save(d, Job::Intent(intent)),
             Output::RememberPeer { node, name, address } => {
@@ -594,8 +609,8 @@ impl House {
             self.leads.push((self.now, d));
             self.counts.terms += 1;
         }
-        if let Notice::BranchDiscarded { entries } = notice {
-            self.counts.discarded += entries;
+        if let Notice::BranchCut { operations } = notice {
+            self.counts.cut_off += *operations as u64;
         }
         self.tell(|_| format!("{d} says {notice:?}"));
     }
@@ -623,7 +638,7 @@ impl House {
         self.disk_changed(d);
         for told in told {
             let input = match told {
-                Told::Written(room, idx) => Input::Written { room, idx },
+                Told::Written(room, idx, chain) => Input::Written { room, idx, chain },
                 Told::NeedsRoom(room) => Input::RoomNotWritten { room },
             };
             self.give(d, input);

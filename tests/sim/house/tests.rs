@@ -48,7 +48,13 @@ fn live(house: &mut House) {
     house.faults_begin();
     house.run(66 * SEC);
     house.make_good();
-    house.run(house.now + 15 * SEC);
+    house.run(house.now + 8 * SEC);
+    let change = VolumeChange::To(30);
+    let last = house.ask(0, Command::Volume { member: None, change }, true);
+    house.run(house.now + 7 * SEC);
+    if house.people.answers.get(&last).is_none_or(|(_, is_done)| !is_done) {
+        house.broke("a calm room takes commands", |_| format!("{last:?} at 0"));
+    }
     house.check_end();
     let terms = house.counts.terms;
     house.run(house.now + 20 * SEC);
@@ -90,7 +96,7 @@ impl Counts {
         self.replicated += other.replicated;
         self.forgotten_by_policy += other.forgotten_by_policy;
         self.lost_with_all_disks += other.lost_with_all_disks;
-        self.discarded += other.discarded;
+        self.cut_off += other.cut_off;
         self.sounds += other.sounds;
         self.changes_heard += other.changes_heard;
         self.busiest = self.busiest.max(other.busiest);
@@ -387,6 +393,16 @@ fn unchecked_application_is_found() {
 #[test]
 fn acknowledging_before_writing_is_found() {
     bites(Bug::AcknowledgeBeforeWrite, 100);
+}
+
+#[test]
+fn forgotten_operations_of_the_half_that_gave_way_are_found() {
+    bites(Bug::ForgottenOrphans, 100);
+}
+
+#[test]
+fn a_match_that_is_trusted_for_ever_is_found() {
+    bites(Bug::StaleMatch, 2_000);
 }
 
 #[test]

@@ -1,0 +1,184 @@
+//! Operations that wait for a coordinator's answer: own ones, and those that a change of
+//! coordinator cut off the log, whoever made them. Each stays until it is answered.
+
+use std::collections::VecDeque;
+
+use super::{LocalTime, OpId, Span};
+use crate::base::limits::{MAX_ORPHANS, MAX_OUTBOX, MAX_OUTBOX_BYTES};
+use crate::engine::room::merge::{Came, is_of_the_moment};
+use crate::wire::codec;
+use crate::wire::op::Op;
+
+/// How often a waiting proposal is said again.
+const PROPOSE_RETRY: Span = Span::from_millis(500);
+
+/// How often operations are offered again that have not been answered. They are answered once
+/// enough disks have them, which takes longer the more there are.
+const OFFER_RETRY: Span = Span::from_secs(2);
+
+/// Bytes of an operation around its body, rounded up; and of the message around all.
+const ENVELOPE: usize = 256;
+
+/// An operation and how it came to wait.
+#[derive(Debug)]
+struct Held {
+    op: Op,
+    came: Came,
+    said: Option<LocalTime>,
+}
+
+/// In the order in which they are offered.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    held: VecDeque<Held>,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// Takes an operation in, if it is not there yet. What no longer fits comes back.
+    pub fn put(&mut self, op: Op, came: Came) -> Option<Op> {
+        if self.contains(op.id) {
+            return None;
+        }
+        if self.held.len() >= MAX_OUTBOX || self.bytes + op.body.len() > MAX_OUTBOX_BYTES {
+            return Some(op);
+        }
+        self.bytes += op.body.len();
+        self.held.push_back(Held { op, came, said: None });
+        None
+    }
+
+    pub fn contains(&self, id: OpId) -> bool {
+        self.held.iter().any(|held| held.op.id == id)
+    }
+
+    /// It was answered.
+    pub fn take(&mut self, id: OpId) -> Option<(Op, Came)> {
+        let at = self.held.iter().position(|held| held.op.id == id)?;
+        let held = self.held.remove(at)?;
+        self.bytes -= held.op.body.len();
+        Some((held.op, held.came))
+    }
+
+    /// Everything, for a node that has become the coordinator itself.
+    pub fn drain(&mut self) -> Vec<(Op, Came)> {
+        self.bytes = 0;
+        self.held.drain(..).map(|held| (held.op, held.came)).collect()
+    }
+
+    /// Another coordinator has heard nothing yet.
+    pub fn say_again(&mut self) {
+        self.held.iter_mut().for_each(|held| held.said = None);
+    }
+
+    /// Whether an operation is worth keeping once the person who made it waits no longer.
+    pub fn outlives_patience(&self, id: OpId) -> bool {
+        let held = self.held.iter().find(|held| held.op.id == id);
+        held.is_some_and(|held| {
+            codec::decode_body(&held.op).is_ok_and(|body| !is_of_the_moment(&body))
+        })
+    }
+
+    /// Own operations that are to be proposed now.
+    pub fn proposals(&mut self, now: LocalTime) -> Vec<Op> {
+        let due = |held: &&mut Held| held.came == Came::Waiting && held.is_due(now, PROPOSE_RETRY);
+        self.held.iter_mut().filter(due).map(|held| held.say(now)).collect()
+    }
+
+    /// Operations to be offered now, in order, as much as goes into one message.
+    pub fn orphans(&mut self, now: LocalTime) -> Vec<Op> {
+        let mut room = MAX_ORPHANS - ENVELOPE;
+        let mut batch = Vec::new();
+        let due = |held: &&mut Held| held.came == Came::CutOff && held.is_due(now, OFFER_RETRY);
+        for held in self.held.iter_mut().filter(due) {
+            let size = held.op.body.len() + ENVELOPE;
+            if size > room && !batch.is_empty() {
+                break;
+            }
+            room = room.saturating_sub(size);
+            batch.push(held.say(now));
+        }
+        batch
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Op> {
+        self.held.iter().map(|held| &held.op)
+    }
+
+    /// Whether anything waits that never had a place.
+    pub fn has_proposals(&self) -> bool {
+        self.held.iter().any(|held| held.came == Came::Waiting)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+impl Held {
+    fn is_due(&self, now: LocalTime, pause: Span) -> bool {
+        self.said.is_none_or(|said| now - said >= pause)
+    }
+
+    fn say(&mut self, now: LocalTime) -> Op {
+        self.said = Some(now);
+        self.op.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{NodeId, RoomId, RoomTime};
+    use crate::wire::Message;
+
+    fn op(seq: u64, body: usize) -> Op {
+        Op {
+            room: RoomId([1; 32]),
+            id: OpId { author: NodeId([2; 32]), boot: 1, seq },
+            created: RoomTime(0),
+            kind: 12,
+            body: vec![0; body],
+            signature: ([0; 32], [0; 32]),
+        }
+    }
+
+    #[test]
+    fn operations_are_offered_in_order_and_in_messages_of_bounded_size() {
+        let mut outbox = Outbox::default();
+        let sizes = (1..=200).map(|seq| if seq == 50 { 200_000 } else { 1000 });
+        for (seq, size) in (1..).zip(sizes) {
+            assert_eq!(outbox.put(op(seq, size), Came::CutOff), None);
+        }
+        assert_eq!(outbox.put(op(7, 1000), Came::CutOff), None, "it is there already");
+        let now = LocalTime(0);
+        let mut offered = Vec::new();
+        loop {
+            let ops = outbox.orphans(now);
+            if ops.is_empty() {
+                break;
+            }
+            offered.extend(ops.iter().map(|op| op.id.seq));
+            let message = Message::Orphans { room: RoomId([1; 32]), ops };
+            assert!(codec::encode_message(&message).is_ok());
+        }
+        assert_eq!(offered, (1..=200).collect::<Vec<_>>());
+        assert!(outbox.orphans(now + Span::from_secs(1)).is_empty(), "said just now");
+        assert!(!outbox.orphans(now + OFFER_RETRY).is_empty());
+        outbox.say_again();
+        assert_eq!(outbox.orphans(now)[0].id.seq, 1);
+        assert!(outbox.take(op(3, 0).id).is_some());
+        assert!(outbox.take(op(3, 0).id).is_none());
+        assert_eq!(outbox.drain().len(), 199);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_waits_takes_bounded_memory() {
+        let mut outbox = Outbox::default();
+        for seq in 0..100 {
+            let refused = outbox.put(op(seq, 200_000), Came::CutOff).is_some();
+            assert_eq!(refused, seq >= 41, "8 MiB are 41 of them");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Operations in words, for people who read the log.
+
+use crate::base::NodeId;
+use crate::wire::codec;
+use crate::wire::op::{AddMode, Op, OpBody};
+
+use super::state::RoomState;
+
+/// Characters of a title in a sentence.
+const SHOWN: usize = 60;
+
+/// What an operation does, as a part of a sentence that begins with its author.
+#[must_use]
+pub fn describe(op: &Op, state: &RoomState) -> String {
+    match codec::decode_body(op) {
+        Ok(body) => describe_body(&body, state),
+        Err(_) => "did something that this version does not understand".into(),
+    }
+}
+
+fn describe_body(body: &OpBody, state: &RoomState) -> String {
+    match body {
+        OpBody::Join { name, .. } => format!("joined as {}", short(name)),
+        OpBody::Leave => "left the room".into(),
+        OpBody::Add { tracks, mode } => {
+            let first = tracks.first().map_or("", |track| track.title.as_str());
+            let what = match tracks.len() {
+                1 => format!("\"{}\"", short(first)),
+                n => format!("{n} tracks, \"{}\" first", short(first)),
+            };
+            match mode {
+                AddMode::Append | AddMode::Continue(_) => format!("queued {what}"),
+                AddMode::Play => format!("played {what}"),
+            }
+        }
+        OpBody::Remove { entries } if entries.len() == 1 => "took an entry out of the queue".into(),
+        OpBody::Remove { entries } => format!("took {} entries out of the queue", entries.len()),
+        OpBody::Clear => "emptied the queue".into(),
+        OpBody::Pause(_) => "paused".into(),
+        OpBody::Resume(_) => "resumed".into(),
+        OpBody::Stop(_) => "stopped".into(),
+        OpBody::Seek { position, .. } => {
+            let seconds = position.as_millis() / 1000;
+            format!("went to {}:{:02}", seconds / 60, seconds % 60)
+        }
+        OpBody::Next(_) => "skipped to the next track".into(),
+        OpBody::Prev(_) => "went back".into(),
+        OpBody::Begin { .. } => "let the track begin".into(),
+        OpBody::Fail { reason, .. } => format!("left a track out: {}", short(reason)),
+        OpBody::Settle => "noted that the music moved on".into(),
+        OpBody::Volume { member, volume } => {
+            format!("set {} to volume {volume}", name_of(member, state))
+        }
+        OpBody::Mute { member, muted: true } => format!("muted {}", name_of(member, state)),
+        OpBody::Mute { member, muted: false } => {
+            format!("let {} sound again", name_of(member, state))
+        }
+        OpBody::RoomVolume { volume } => format!("set the room to volume {volume}"),
+    }
+}
+
+/// The kind of an operation for programs.
+#[must_use]
+pub fn kind_name(kind: u16) -> &'static str {
+    match kind {
+        1 => "join",
+        2 => "leave",
+        10 => "add",
+        11 => "remove",
+        12 => "clear",
+        20 => "pause",
+        21 => "resume",
+        22 => "stop",
+        23 => "seek",
+        24 => "next",
+        25 => "prev",
+        26 => "begin",
+        27 => "fail",
+        28 => "settle",
+        30 => "volume",
+        31 => "mute",
+        32 => "room_volume",
+        _ => "unknown",
+    }
+}
+
+fn name_of(node: &NodeId, state: &RoomState) -> String {
+    state.member(node).map_or_else(|| node.short(), |member| member.name.clone())
+}
+
+fn short(text: &str) -> String {
+    if text.chars().count() <= SHOWN {
+        return text.into();
+    }
+    text.chars().take(SHOWN - 1).chain(['…']).collect()
+}
