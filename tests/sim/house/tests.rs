@@ -401,6 +401,11 @@ fn forgotten_operations_of_the_half_that_gave_way_are_found() {
 }
 
 #[test]
+fn a_term_that_never_rises_above_a_deserted_one_is_found() {
+    bites(Bug::NoReterm, 300);
+}
+
+#[test]
 fn a_match_that_is_trusted_for_ever_is_found() {
     bites(Bug::StaleMatch, 2_000);
 }
