@@ -16,8 +16,8 @@ use groovebox::base::{
 };
 use groovebox::wire::codec::{self, FRAME_HEADER};
 use groovebox::wire::message::{
-    Accepted, Agreement, DroppedOp, Level, LogPlace, OutputState, PeerAddress, Snapshot, Start,
-    SyncState,
+    Accepted, Agreement, DroppedOp, Handoff, Level, LogPlace, OutputState, PeerAddress, Snapshot,
+    Start, SyncState,
 };
 use groovebox::wire::op::AddMode;
 use groovebox::wire::{
@@ -117,6 +117,24 @@ fn refusal() -> Refusal {
     }
 }
 
+fn handoff() -> Handoff {
+    let signature = ([0x44; 32], [0x55; 32]);
+    Handoff { room: ROOM, term: TERM, to: NodeId([0x12; 32]), at_idx: 9, signature }
+}
+
+fn start() -> Start {
+    Start {
+        room: ROOM,
+        term: TERM,
+        last_idx: 9,
+        last_term: TERM,
+        chain: [0x66; 16],
+        line: LINE,
+        handoff: Some(handoff()),
+        signature: ([0x44; 32], [0x55; 32]),
+    }
+}
+
 fn messages() -> Vec<(&'static str, Message)> {
     let id = op().id;
     let accepted = Accepted { idx: 9, level: Level::Replicated, effective_at: RoomTime(10) };
@@ -127,14 +145,6 @@ fn messages() -> Vec<(&'static str, Message)> {
         last_term: TERM,
         chain: [0x66; 16],
         state: vec![1, 2, 3],
-    };
-    let start = Start {
-        room: ROOM,
-        term: TERM,
-        last_idx: 9,
-        last_term: TERM,
-        chain: [0x66; 16],
-        line: LINE,
     };
     let append = Message::Append {
         room: ROOM,
@@ -173,12 +183,13 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("Appended", Message::Appended { room: ROOM, term: TERM, written: place, synced: 6 }),
         ("NeedSnapshot", Message::NeedSnapshot { room: ROOM }),
         ("Snapshot", Message::Snapshot(snapshot)),
-        ("Start", Message::Start(start)),
+        ("Start", Message::Start(start())),
         ("Stale", Message::Stale { room: ROOM, term: TERM, alive: true }),
         ("Bye", Message::Bye),
         ("Have", Message::Have { hash: BlobHash([0x33; 32]), pieces: vec![0b101] }),
         ("Ready", Message::Ready { room: ROOM, segment: SegmentId(12) }),
         ("Report", Message::Report(report())),
+        ("Handoff", Message::Handoff(handoff())),
         ("Orphans", Message::Orphans { room: ROOM, ops: vec![op()] }),
         ("LogEnd", Message::LogEnd { room: ROOM, term: TERM, end: place }),
         ("Places", Message::Places { room: ROOM, term: TERM, places: vec![place] }),
@@ -198,9 +209,12 @@ fn datagrams() -> Vec<(&'static str, Datagram)> {
         seq: 1,
         sent: RoomTime(2),
         last_idx: 3,
+        last_term: TERM,
         chain: [0x66; 16],
         successors: vec![NODE],
         live: 4,
+        playing: true,
+        age_s: 5,
     };
     let ack = HeartbeatAck {
         room: ROOM,
@@ -282,15 +296,16 @@ fn message_number(message: &Message) -> u8 {
         Message::Have { .. } => 13,
         Message::Ready { .. } => 14,
         Message::Report(_) => 15,
-        Message::Orphans { .. } => 16,
-        Message::LogEnd { .. } => 17,
-        Message::Places { .. } => 18,
-        Message::Fetch { .. } => 19,
-        Message::Tail { .. } => 20,
-        Message::Dropped { .. } => 21,
-        Message::Safe { .. } => 22,
-        Message::Agree(_) => 23,
-        Message::Resync { .. } => 24,
+        Message::Handoff(_) => 16,
+        Message::Orphans { .. } => 17,
+        Message::LogEnd { .. } => 18,
+        Message::Places { .. } => 19,
+        Message::Fetch { .. } => 20,
+        Message::Tail { .. } => 21,
+        Message::Dropped { .. } => 22,
+        Message::Safe { .. } => 23,
+        Message::Agree(_) => 24,
+        Message::Resync { .. } => 25,
     }
 }
 
@@ -356,6 +371,8 @@ fn encodings() -> String {
         codec::signed_bytes(&signed.room, &signed.id, signed.created, signed.kind, &signed.body);
     line("signed", "Op", &signed);
     line("signed", "Genesis", &codec::genesis_bytes(&genesis()));
+    line("signed", "Start", &codec::start_bytes(&start()));
+    line("signed", "Handoff", &codec::handoff_bytes(&handoff()));
     line("hash", "RoomId", &codec::room_id(&genesis()).0);
     line("hash", "chain", &codec::chain(&[0x65; 16], &TERM, RoomTime(8), &op()));
     lines

@@ -18,6 +18,9 @@ pub(crate) fn status() -> Status {
             version: "0.1.0".to_owned(),
             uptime_s: 3725,
             port: 4766,
+            disk_notice: None,
+            twin: None,
+            wifi_power_save: None,
         },
         room: Some(room()),
         members: vec![

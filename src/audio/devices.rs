@@ -83,7 +83,11 @@ fn find_named(host: &Host, name: &str) -> Result<Option<Device>, Error> {
     if by_id.is_some() {
         return Ok(by_id);
     }
-    Ok(host.devices()?.find(|device| described(device).is_some_and(|d| d == name)))
+    let is_called = |device: &Device| {
+        let described = device.description().ok();
+        described.is_some_and(|d| d.name() == name || text_for_people(&d) == name)
+    };
+    Ok(host.devices()?.find(is_called))
 }
 
 fn host() -> Result<Host, SinkError> {
@@ -99,15 +103,16 @@ pub(super) fn id(device: &Device) -> Option<String> {
     device.id().ok().map(|id| id.id().to_owned())
 }
 
-fn described(device: &Device) -> Option<String> {
-    device.description().ok().map(|description| description.name().to_owned())
+/// As [`DeviceInfo::description`] shows it.
+fn text_for_people(described: &cpal::DeviceDescription) -> String {
+    let lines: Vec<&str> = described.extended().collect();
+    if lines.is_empty() { described.name().into() } else { lines.join(", ") }
 }
 
 fn info(device: &Device, default: Option<&str>) -> Option<DeviceInfo> {
     let id = id(device).filter(|id| is_worth_listing(id))?;
     let described = device.description().ok()?;
-    let lines: Vec<&str> = described.extended().collect();
-    let description = if lines.is_empty() { described.name().into() } else { lines.join(", ") };
+    let description = text_for_people(&described);
     let is_default = default == Some(id.as_str());
     // The direction is a hint that plugins may leave out; then they are listed.
     let input_only = described.direction() == cpal::DeviceDirection::Input;

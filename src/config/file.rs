@@ -11,12 +11,13 @@ use toml::Spanned;
 
 use super::FileText;
 use super::error::{ConfigError, Source};
-use super::layer::{Given, Layer, parsed};
+use super::layer::{Given, Layer, coordinate, parsed};
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct Sections {
     node: Node,
+    room: Room,
     network: Network,
     audio: Audio,
     storage: Storage,
@@ -28,6 +29,13 @@ struct Sections {
 struct Node {
     name: Option<Spanned<String>>,
     log: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct Room {
+    coordinate: Option<Spanned<String>>,
+    resume: Option<Spanned<bool>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -64,7 +72,7 @@ struct Api {
 /// What the file says.
 pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
     let sections: Sections = toml::from_str(file.text).map_err(|error| explain(file, &error))?;
-    let Sections { node, network, audio, storage, api } = sections;
+    let Sections { node, room, network, audio, storage, api } = sections;
     Ok(Layer {
         state_dir: storage.state_dir.and_then(|path| file.path(path)),
         cache_dir: storage.cache_dir.and_then(|path| file.path(path)),
@@ -76,8 +84,10 @@ pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
         output: audio.output.and_then(|text| file.text(text)),
         buffer_ms: audio.buffer_ms.map(|ms| file.given(ms)),
         trim_ms: audio.trim_ms.map(|ms| file.given(ms)),
+        resume: room.resume.map(|resume| file.given(resume)),
         mdns: network.mdns.map(|mdns| file.given(mdns)),
         peers: network.peers.map(|peers| file.given(peers)),
+        coordinate: coordinate(room.coordinate.and_then(|text| file.text(text)))?,
         log: node.log.and_then(|text| file.text(text)),
         record: None,
     })

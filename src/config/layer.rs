@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::Surroundings;
 use super::error::{ConfigError, Source};
+use crate::engine::election::Coordinate;
 
 /// What the command line says; none is not said.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -64,8 +65,10 @@ pub(super) struct Layer {
     pub(super) output: Option<Given<String>>,
     pub(super) buffer_ms: Option<Given<i64>>,
     pub(super) trim_ms: Option<Given<i64>>,
+    pub(super) resume: Option<Given<bool>>,
     pub(super) mdns: Option<Given<bool>>,
     pub(super) peers: Option<Given<Vec<String>>>,
+    pub(super) coordinate: Option<Given<Coordinate>>,
     pub(super) log: Option<Given<String>>,
     pub(super) record: Option<Given<PathBuf>>,
 }
@@ -84,8 +87,10 @@ impl Layer {
             output: self.output.or(below.output),
             buffer_ms: self.buffer_ms.or(below.buffer_ms),
             trim_ms: self.trim_ms.or(below.trim_ms),
+            resume: self.resume.or(below.resume),
             mdns: self.mdns.or(below.mdns),
             peers: self.peers.or(below.peers),
+            coordinate: self.coordinate.or(below.coordinate),
             log: self.log.or(below.log),
             record: self.record.or(below.record),
         }
@@ -107,8 +112,10 @@ impl Layer {
             output: flag("--output", flags.output),
             buffer_ms: None,
             trim_ms: None,
+            resume: None,
             mdns: flag("--no-mdns", flags.mdns),
             peers: flag("--peer", peers),
+            coordinate: None,
             log: flag("-v/-q", flags.log),
             record: flag("--record", flags.record),
         }
@@ -127,8 +134,10 @@ impl Layer {
             output: text("GROOVEBOX_OUTPUT")?,
             buffer_ms: parsed(text("GROOVEBOX_BUFFER_MS")?, "number of milliseconds")?,
             trim_ms: parsed(text("GROOVEBOX_TRIM_MS")?, "number of milliseconds")?,
+            resume: text("GROOVEBOX_RESUME")?.map(to_bool).transpose()?,
             mdns: text("GROOVEBOX_MDNS")?.map(to_bool).transpose()?,
             peers: text("GROOVEBOX_PEERS")?.map(to_list),
+            coordinate: coordinate(text("GROOVEBOX_COORDINATE")?)?,
             log: text("GROOVEBOX_LOG")?,
             record: variable(around, "GROOVEBOX_RECORD").map(to_path),
         })
@@ -162,6 +171,13 @@ pub(super) fn parsed<T: std::str::FromStr>(
         Ok(value) => Ok(Some(Given { value, source: given.source })),
         Err(_) => Err(given.refuse(format!("{:?} is no {what}", given.value))),
     }
+}
+
+/// Whether a device is to coordinate.
+pub(super) fn coordinate(
+    given: Option<Given<String>>,
+) -> Result<Option<Given<Coordinate>>, ConfigError> {
+    parsed(given, "way to coordinate; write auto, prefer or never")
 }
 
 fn to_bool(given: Given<String>) -> Result<Given<bool>, ConfigError> {

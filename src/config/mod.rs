@@ -28,6 +28,7 @@ pub use error::{ConfigError, Source};
 pub use layer::Flags;
 pub use paths::socket_candidates;
 
+use crate::engine::election::Coordinate;
 use layer::{Given, Layer};
 
 /// UDP port of the QUIC endpoint unless told otherwise.
@@ -72,10 +73,15 @@ pub struct Settings {
     /// Added to the device's own latency, ms; see [`TRIM_MS`]. Positive if this device sounds
     /// late by that much. Default 0.
     pub trim_ms: i32,
+    /// Whether the music goes on by itself after the whole house was dark for less than a
+    /// minute. Default false: it waits, paused, where it stopped.
+    pub resume: bool,
     /// Whether to announce and search on the network.
     pub mdns: bool,
     /// Peers to dial besides those found: `host:port`.
     pub peers: Vec<String>,
+    /// Whether this device is to coordinate its room.
+    pub coordinate: Coordinate,
     /// What is logged, in the syntax of `tracing_subscriber`'s `EnvFilter`.
     pub log: String,
     /// Where the null output writes what it was given; for measurements.
@@ -189,8 +195,10 @@ fn settle(
         output: layer.output.map_or_else(|| "default".to_owned(), |given| given.value),
         buffer_ms: check::milliseconds(layer.buffer_ms, "buffer", &BUFFER_MS)?.unwrap_or(80),
         trim_ms: check::milliseconds(layer.trim_ms, "trim", &TRIM_MS)?.unwrap_or(0),
+        resume: layer.resume.is_some_and(|given| given.value),
         mdns: layer.mdns.is_none_or(|given| given.value),
         peers: check::peers(layer.peers)?,
+        coordinate: layer.coordinate.map_or(Coordinate::Auto, |given| given.value),
         log: check::log(layer.log)?.unwrap_or_else(|| "info".to_owned()),
         record: plain(layer.record),
     })
@@ -281,8 +289,10 @@ mod tests {
                 output: "default".to_owned(),
                 buffer_ms: 80,
                 trim_ms: 0,
+                resume: false,
                 mdns: true,
                 peers: Vec::new(),
+                coordinate: Coordinate::Auto,
                 log: "info".to_owned(),
                 record: None,
             }
@@ -354,6 +364,8 @@ mod tests {
     fn a_wrong_value_names_where_it_came_from() {
         let text = error_of(&[("GROOVEBOX_PORT", "70000")], None);
         assert!(text.starts_with("GROOVEBOX_PORT: \"70000\" is no port"), "{text}");
+        let text = error_of(&[], Some("[room]\ncoordinate = 'always'\n"));
+        assert!(text.contains("groovebox.toml:2: \"always\" is no way to coordinate"), "{text}");
         let text = error_of(&[("GROOVEBOX_MDNS", "maybe")], None);
         assert!(text.starts_with("GROOVEBOX_MDNS: \"maybe\""), "{text}");
         let text = error_of(&[], Some("[audio]\n\nbuffer_ms = 5\n"));

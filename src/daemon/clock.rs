@@ -6,7 +6,15 @@
 
 #![expect(unsafe_code, reason = "libc's clock_gettime is the only way to the raw clock")]
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::base::{LocalTime, Span};
+
+/// The first of January 2025, Unix milliseconds.
+const OLDER_THAN_THIS_PROGRAM: i64 = 1_735_689_600_000;
+
+/// A century in milliseconds: more is not told apart, and fits into a span.
+const FOREVER: i64 = 100 * 365 * 86_400_000;
 
 /// This device's time.
 #[must_use]
@@ -25,6 +33,23 @@ pub fn slept() -> Span {
     return Span(read(libc::CLOCK_BOOTTIME) - read(libc::CLOCK_MONOTONIC));
     #[cfg(not(target_os = "linux"))]
     return Span::ZERO;
+}
+
+/// The wall clock, Unix milliseconds. Steps, and may be wrong by years: for people, and for
+/// [`outage`].
+#[must_use]
+pub fn wall() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// How long ago `then` was by the wall clock, if both readings can be true. A device without a
+/// battery for its clock starts in the past, or where it was last set: the difference is then
+/// negative, or one of the readings older than this program.
+#[must_use]
+pub fn outage(then: i64, now: i64) -> Option<Span> {
+    let away = now.checked_sub(then)?;
+    (then >= OLDER_THAN_THIS_PROGRAM && away >= 0).then(|| Span::from_millis(away.min(FOREVER)))
 }
 
 fn read(clock: libc::clockid_t) -> i64 {
@@ -46,5 +71,15 @@ mod tests {
         let first = now();
         assert!(now() >= first);
         assert!(slept() >= Span::from_millis(-1));
+    }
+
+    #[test]
+    fn an_outage_is_told_by_clocks_that_can_be_right_only() {
+        let then = wall();
+        assert_eq!(outage(then, then + 1500), Some(Span::from_millis(1500)));
+        assert_eq!(outage(then, then - 1), None, "it started in the past");
+        assert_eq!(outage(1000, then), None, "it had not been set before");
+        assert_eq!(outage(i64::MIN, i64::MAX), None);
+        assert!(outage(then, i64::MAX).is_some());
     }
 }

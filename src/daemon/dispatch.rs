@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::clock;
 use super::event_loop::EventSender;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
 use crate::base::{BlobHash, NodeId, SegmentId, pcm};
 use crate::engine::Status;
 use crate::engine::membership::Intent;
-use crate::engine::node::{Input, MemberChange, Notice, Output};
+use crate::engine::node::{Input, MemberChange, Notice, Output, Position};
 use crate::engine::transfer::{Failure, Fetch, Have};
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
 use crate::net::{Fetcher, Net, NetError};
@@ -62,6 +63,9 @@ impl Driver {
             Output::RewindRoom { room, to_idx } => kept(self.store.rewind(room, to_idx)),
             Output::SaveOutbox { room, ops } => kept(self.store.save_outbox(room, ops)),
             Output::DropOutbox { room, ids } => kept(self.store.drop_outbox(room, ids)),
+            Output::SavePosition { room, position } => {
+                kept(self.store.save_position(room, stored_position(&position)));
+            }
             Output::CompactRoom(snapshot) => kept(self.store.save_snapshot(*snapshot)),
             Output::RememberIntent(intent) => {
                 kept(self.store.save_intent(stored_intent(intent)));
@@ -204,6 +208,17 @@ fn kept(queued: Result<(), Slow>) {
     }
 }
 
+fn stored_position(position: &Position) -> store::SavedPosition {
+    store::SavedPosition {
+        segment: position.segment,
+        position: position.position,
+        playing: position.playing,
+        clock_epoch: position.clock_epoch,
+        room: position.at,
+        wall: clock::wall(),
+    }
+}
+
 fn stored_intent(intent: Intent) -> store::Intent {
     match intent {
         Intent::Anywhere => store::Intent::Any,
@@ -236,6 +251,11 @@ fn tell(notice: &Notice) {
         Notice::Member { name, change: MemberChange::Came } => tracing::info!(%name, "came"),
         Notice::Member { name, change: MemberChange::Left } => tracing::info!(%name, "left"),
         Notice::Member { name, change: MemberChange::Lost } => tracing::info!(%name, "was lost"),
+        Notice::Twin { address } => tracing::error!(
+            %address,
+            "another device uses this device's identity; remove the state directory of the one \
+             that is the copy and start it again"
+        ),
         Notice::TrackFailed { title, reason } => {
             tracing::warn!(track = %title, %reason, "cannot be played here");
         }

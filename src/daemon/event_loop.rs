@@ -87,22 +87,19 @@ impl EventLoop {
         }
     }
 
-    /// Runs until a shutdown was asked for; what is to be closed comes back.
+    /// Runs until the node has ended as it was asked to, or nobody can ask any more; what is to be
+    /// closed comes back.
     pub async fn run(mut self) -> Driver {
         loop {
             self.drain();
+            if self.node.is_finished() {
+                return self.driver;
+            }
             let deadline =
                 self.node.poll_timeout().min(self.next_status).min(self.next_sleep_check);
             let wait = (deadline - clock::now()).to_std();
             match tokio::time::timeout(wait, self.events.recv()).await {
-                Ok(Some(event)) => {
-                    let last = matches!(event, Event::Input(Input::ShutdownRequested));
-                    self.take(event);
-                    if last {
-                        self.drain();
-                        return self.driver;
-                    }
-                }
+                Ok(Some(event)) => self.take(event),
                 // Every sender is gone: nothing can happen any more.
                 Ok(None) => return self.driver,
                 Err(_) => self.time_passed(),

@@ -90,14 +90,15 @@ impl Backend for Front {
 }
 
 /// Reads every file that the paths name. One that cannot be played is left out and named,
-/// unless it was the only one.
+/// unless it was the only one; so is the first of those beyond what one order takes.
 fn import(library: &Library, paths: &[PathBuf]) -> Result<Imported, Refusal> {
     let mut imported = Imported { tracks: Vec::new(), skipped: Vec::new() };
+    let mut beyond = Vec::new();
     for path in paths {
-        let files = media::scan(path).map_err(|error| error.refusal())?;
-        for file in files {
+        for file in media::scan(path).map_err(|error| error.refusal())? {
             if imported.tracks.len() == MAX_TRACKS_PER_ADD {
-                return Ok(imported);
+                beyond.push(file);
+                continue;
             }
             match library.import(&file, &mut |_, _| {}) {
                 Ok(track) => imported.tracks.push(track),
@@ -105,6 +106,8 @@ fn import(library: &Library, paths: &[PathBuf]) -> Result<Imported, Refusal> {
             }
         }
     }
+    let left_out = too_many(beyond.len());
+    imported.skipped.extend(beyond.into_iter().next().map(|first| (first, left_out)));
     match (imported.tracks.is_empty(), imported.skipped.len()) {
         (true, 1) => Err(imported.skipped.remove(0).1),
         (true, n) => Err(Refusal::new(
@@ -114,6 +117,17 @@ fn import(library: &Library, paths: &[PathBuf]) -> Result<Imported, Refusal> {
         )),
         (false, _) => Ok(imported),
     }
+}
+
+fn too_many(left_out: usize) -> Refusal {
+    Refusal::new(
+        RefusalCode::QueueFull,
+        format!(
+            "one order takes {MAX_TRACKS_PER_ADD} tracks; {left_out} files, this one the first of \
+             them, were left out"
+        ),
+        "add the rest with `groovebox queue add`, a folder at a time",
+    )
 }
 
 fn outputs() -> Result<Vec<OutputInfo>, Refusal> {

@@ -7,6 +7,8 @@
 //! | `dispatch` | one `match` over the outputs |
 //! | `front` | what the local interface asks for |
 //! | `clock` | the only reader of this device's clock |
+//! | `fitness` | cable, mains, battery: what the system tells of them |
+//! | `wifi` | whether the radio sleeps between packets |
 //! | `logging` | where log lines go |
 //!
 //! Nothing here decides anything about rooms, time or music.
@@ -14,8 +16,10 @@
 pub mod clock;
 mod dispatch;
 mod event_loop;
+mod fitness;
 mod front;
 mod logging;
+mod wifi;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,7 +34,9 @@ use crate::audio::{self, PlayoutCommand, PlayoutReport};
 use crate::base::{LocalTime, Span};
 use crate::config::{Port, Settings};
 use crate::engine::Status;
-use crate::engine::node::{Input, Node, NodeConfig, PlayoutFacts, RestoredRoom};
+use crate::engine::node::{
+    Input, Node, NodeConfig, PlayoutFacts, Position, RestoredPosition, RestoredRoom,
+};
 use crate::identity::NodeKey;
 use crate::media::Library;
 use crate::net::{BlobProvider, Net, NetConfig, NetEvent};
@@ -136,6 +142,7 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
         version = env!("CARGO_PKG_VERSION"),
         "ready"
     );
+    tokio::spawn(fitness::watch(settings.coordinate, status.subscribe(), events.clone()));
     let running = EventLoop::new(parts.node, parts.driver, queue, status);
     let running = tokio::spawn(running.run());
     let (end_api, api_ended) = tokio::sync::oneshot::channel::<()>();
@@ -205,6 +212,10 @@ impl Parts {
     async fn open(settings: &Settings, events: EventSender) -> Result<Parts, DaemonError> {
         let output = output_settings(settings)?;
         let (store, loaded) = open_store(settings, events.clone())?;
+        for notice in &loaded.notices {
+            tracing::warn!("{notice}");
+            let _ = events.send(Input::DiskDamaged { notice: notice.clone() }.into()).await;
+        }
         let key = Arc::new(NodeKey::from_pkcs8(&loaded.key)?);
         let library = Library::open(&settings.cache_dir)?;
         let hello = Hello {
@@ -229,11 +240,8 @@ impl Parts {
             peers: Vec::new(),
             remembered: loaded.peers.into_iter().map(|p| (p.node, p.name, p.addresses)).collect(),
             alone: loaded.intent == store::Intent::Alone,
-            room: loaded.last_room.map(|room| RestoredRoom {
-                snapshot: room.snapshot,
-                entries: room.entries,
-                outbox: room.outbox,
-            }),
+            resume: settings.resume,
+            room: loaded.last_room.map(restored),
         };
         let node = Node::new(config, clock::now());
         let driver = Driver {
@@ -248,6 +256,21 @@ impl Parts {
         };
         Ok(Parts { node, driver })
     }
+}
+
+fn restored(room: store::LoadedRoom) -> RestoredRoom {
+    let position = room.position.map(|saved| RestoredPosition {
+        position: Position {
+            segment: saved.segment,
+            position: saved.position,
+            playing: saved.playing,
+            clock_epoch: saved.clock_epoch,
+            at: saved.room,
+        },
+        outage: clock::outage(saved.wall, clock::wall()),
+    });
+    let store::LoadedRoom { snapshot, entries, outbox, .. } = room;
+    RestoredRoom { snapshot, entries, outbox, position }
 }
 
 fn output_settings(settings: &Settings) -> Result<OutputSettings, DaemonError> {
@@ -268,6 +291,10 @@ fn open_store(
             StoreEvent::Written { room, idx, chain, .. } => Input::Written { room, idx, chain },
             StoreEvent::NeedsRoom { room } => Input::RoomNotWritten { room },
             StoreEvent::Synced { room, idx, .. } => Input::Synced { room, idx },
+            StoreEvent::Damaged { notice } => {
+                tracing::warn!("{notice}");
+                Input::DiskDamaged { notice }
+            }
             StoreEvent::Failed { reason, .. } => {
                 tracing::error!(%reason, "the disk does not take the room; it is in memory only");
                 return;
@@ -329,12 +356,18 @@ fn input_from(event: NetEvent) -> Option<Input> {
             tracing::debug!(peer = %peer.short(), %reason, "connection lost");
             Input::PeerLost { peer }
         }
+        NetEvent::Doubted { peer } => {
+            tracing::debug!(peer = %peer.short(), "its host says that nobody listens there");
+            Input::PeerDoubted { peer }
+        }
         NetEvent::Message { from, message } => Input::MessageReceived { from, message },
         NetEvent::Datagram { from, datagram, at } => Input::DatagramReceived { from, datagram, at },
         NetEvent::Discovered { announcement, addresses } => {
             Input::PeerDiscovered { announcement, addresses }
         }
         NetEvent::Vanished { node } => Input::PeerVanished { node },
+        NetEvent::Moved { peer, address } => Input::PeerMoved { peer, address },
+        NetEvent::Twin { address } => Input::TwinSeen { address },
         NetEvent::DialFailed { address, node, reason } => {
             tracing::debug!(%address, %reason, "could not connect");
             Input::DialFailed { address, node }

@@ -41,6 +41,28 @@ pub struct NodeStatus {
     pub uptime_s: u64,
     /// UDP port at which other devices reach it.
     pub port: u16,
+    /// Whether its radio sleeps between packets, which makes it answer late; nothing without
+    /// a radio.
+    pub wifi_power_save: Option<PowerSave>,
+    /// What was found damaged on its disk since its start, and what became of it.
+    #[serde(default)]
+    pub disk_notice: Option<String>,
+    /// Where another device with this one's identity was seen in the last hour: one of the
+    /// two was set up with a copy of the other's state.
+    #[serde(default)]
+    pub twin: Option<String>,
+}
+
+/// Whether a radio sleeps between packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PowerSave {
+    /// It does.
+    On,
+    /// It does not.
+    Off,
+    /// It does not tell.
+    Unknown,
 }
 
 /// The room.

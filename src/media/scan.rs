@@ -9,13 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::MediaError;
-use crate::base::limits::{MAX_SCAN_DEPTH, MAX_SCAN_ENTRIES, MAX_TRACKS_PER_ADD};
+use crate::base::limits::{MAX_SCAN_DEPTH, MAX_SCAN_ENTRIES};
 
 /// Endings of files that may be playable, lower case.
 const ENDINGS: [&str; 4] = ["flac", "wav", "wave", "mp3"];
 
-/// The files at `path`: itself, or what a folder holds, recursively, in natural order, at most
-/// [`MAX_TRACKS_PER_ADD`]. Hidden files are passed over.
+/// The files at `path`: itself, or what a folder holds, recursively, in natural order, as far as
+/// [`MAX_SCAN_ENTRIES`] goes. Hidden files are passed over.
 ///
 /// # Errors
 ///
@@ -63,13 +63,6 @@ impl Walk {
 
     fn visit(&mut self, entries: Vec<PathBuf>, depth: usize) {
         for entry in entries {
-            if self.files.len() == MAX_TRACKS_PER_ADD {
-                tracing::info!(
-                    max = MAX_TRACKS_PER_ADD,
-                    "folder has more tracks than one add takes"
-                );
-                return;
-            }
             if name(&entry).starts_with('.') {
                 continue;
             }
@@ -178,17 +171,6 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         assert!(matches!(scan(&dir.path().join("no")), Err(MediaError::NotFound(_))));
         assert!(matches!(scan(dir.path()), Err(MediaError::NothingToPlay(_))));
-    }
-
-    #[test]
-    fn a_huge_folder_is_cut_at_the_limit() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        for i in 0..MAX_TRACKS_PER_ADD + 3 {
-            touch(&dir.path().join(format!("{i}.mp3")));
-        }
-        let found = scan(dir.path()).expect("has tracks");
-        assert_eq!(found.len(), MAX_TRACKS_PER_ADD);
-        assert!(found[499].ends_with("499.mp3"));
     }
 
     #[cfg(unix)]

@@ -60,6 +60,8 @@ pub(super) struct Link {
     outgoing: mpsc::Sender<Outgoing>,
     queued_bytes: AtomicUsize,
     up: AtomicBool,
+    /// Its host says that nobody listens; that is being looked into.
+    doubted: AtomicBool,
     since: Instant,
     /// The peer's start counter once it said hello; 0 before.
     boot: AtomicU32,
@@ -91,6 +93,7 @@ impl Link {
             outgoing,
             queued_bytes: AtomicUsize::new(0),
             up: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             since: Instant::now(),
             boot: AtomicU32::new(0),
             alive: alive_receiver,
@@ -140,6 +143,21 @@ impl Link {
     pub(super) fn set_up(&self, boot: u32) {
         self.boot.store(boot, Ordering::Release);
         self.up.store(true, Ordering::Release);
+    }
+
+    /// Begins to look into a doubt; false when somebody does already.
+    pub(super) fn begin_doubt(&self) -> bool {
+        !self.doubted.swap(true, Ordering::AcqRel)
+    }
+
+    /// The doubt was unfounded.
+    pub(super) fn end_doubt(&self) {
+        self.doubted.store(false, Ordering::Release);
+    }
+
+    /// Packets that have come from the peer.
+    pub(super) fn n_received(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
     }
 
     fn is_up(&self) -> bool {
@@ -213,6 +231,13 @@ impl Links {
     /// Whether a peer that is up was reached at this address.
     pub(super) fn is_up_at(&self, address: SocketAddr) -> bool {
         lock(&self.state).links.values().any(|link| link.is_up() && link.address() == address)
+    }
+
+    /// The links of peers that are up and reached at this address.
+    pub(super) fn at(&self, address: SocketAddr) -> Vec<Arc<Link>> {
+        let state = lock(&self.state);
+        let at = |link: &&Arc<Link>| link.is_up() && link.address() == address;
+        state.links.values().filter(at).cloned().collect()
     }
 
     /// All links, up or not.

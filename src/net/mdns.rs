@@ -191,18 +191,23 @@ impl Browser {
     async fn hear_service(&mut self, service: &ResolvedService) {
         let txt = service.txt_properties.iter().map(|pair| (pair.key(), pair.val_str()));
         let announcement = match Announcement::from_txt(txt) {
-            Ok(announcement) if announcement.node == self.own => return,
             Ok(announcement) => announcement,
             Err(error) => {
                 tracing::debug!(name = service.fullname, %error, "foreign announcement");
                 return;
             }
         };
-        let addresses = self.addresses(service, announcement.port);
+        let mut addresses = self.addresses(service, announcement.port);
+        // What is left of our own is a device that says it is us; a dial shows whether it is.
+        if announcement.node == self.own {
+            addresses.retain(|address| !super::is_here(*address, address.port()));
+        }
         if addresses.is_empty() || self.known.len() >= MAX_SERVICES {
             return;
         }
-        self.known.insert(service.fullname.clone(), announcement.node);
+        if announcement.node != self.own {
+            self.known.insert(service.fullname.clone(), announcement.node);
+        }
         self.tell(NetEvent::Discovered { announcement, addresses }).await;
     }
 

@@ -8,12 +8,15 @@
 //!      └──────── NetEvent ────────────────┼─ links.rs   which connection speaks for which peer
 //!                                         ├─ tls.rs     a key is a node
 //!                                         ├─ socket.rs  marks what is urgent, stamps arrivals
+//!                                         ├─ addresses.rs  when this device's own ones change
+//!                                         ├─ refusal.rs hears that nobody listens any more
 //!                                         └─ mdns.rs    hints whom to dial
 //! ```
 //!
 //! It moves bytes and says who is there. It decides nothing about rooms, never reads a file
 //! (a [`BlobProvider`] does) and never keeps a message for a peer that is not there.
 
+mod addresses;
 mod bulk;
 mod close;
 mod congestion;
@@ -21,6 +24,8 @@ mod links;
 mod mdns;
 mod pacer;
 mod peer;
+#[cfg(target_os = "linux")]
+mod refusal;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -124,6 +129,19 @@ pub enum NetEvent {
         /// Why, for people.
         reason: String,
     },
+    /// The host of a peer says that nobody listens there any more. Anybody can forge that;
+    /// if the peer says nothing either, its [`Lost`](NetEvent::Lost) follows.
+    Doubted {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A peer that is up goes on from another address.
+    Moved {
+        /// Who.
+        peer: NodeId,
+        /// Where it is now.
+        address: SocketAddr,
+    },
     /// A message, in order.
     Message {
         /// From whom.
@@ -151,6 +169,11 @@ pub enum NetEvent {
     Vanished {
         /// Who.
         node: NodeId,
+    },
+    /// Another device has proven this device's key: it was set up with a copy of its state.
+    Twin {
+        /// Where it is.
+        address: SocketAddr,
     },
     /// A dial led to nothing. A dial that ended because its node is connected already says
     /// nothing.
@@ -248,6 +271,8 @@ pub struct Net {
     port: u16,
     discovery: Option<Discovery>,
     accepting: JoinHandle<()>,
+    /// Tasks that watch the socket's errors and this device's addresses.
+    watching: Vec<JoinHandle<()>>,
 }
 
 impl Net {
@@ -266,7 +291,14 @@ impl Net {
         let if_taken = if config.port_required { IfTaken::Fail } else { IfTaken::ChooseAnother };
         let socket = socket::bind(config.bind, config.port, if_taken)?;
         let socket = MarkedSocket::new(socket).map_err(|e| socket_error(&config, &e))?;
-        Net::start_on(Arc::new(socket), config, events, provider)
+        let (socket, bind) = (Arc::new(socket), config.bind);
+        let mut net = Net::start_on(socket.clone(), config, events, provider)?;
+        net.watching.push(tokio::spawn(peer::watch_refusals(net.shared.clone(), socket)));
+        // Whoever is confined to one address cannot move.
+        if bind.is_none() {
+            net.watching.push(tokio::spawn(peer::watch_addresses(net.shared.clone())));
+        }
+        Ok(net)
     }
 
     /// The same over any socket: the place where a simulated network comes in. `bind` and
@@ -314,7 +346,7 @@ impl Net {
             ups: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(peer::accept(shared.clone()));
-        Ok(Net { shared, port: local.port(), discovery, accepting })
+        Ok(Net { shared, port: local.port(), discovery, accepting, watching: Vec::new() })
     }
 
     /// The UDP port at which this device is reached.
@@ -397,6 +429,13 @@ impl Net {
         self.shared.pacer.throttle(time);
     }
 
+    /// Goes on over another socket, as when `gone` is an address of this device no more.
+    #[cfg(test)]
+    fn move_to(&self, socket: Arc<dyn AsyncUdpSocket>, gone: IpAddr) -> std::io::Result<()> {
+        let socket = Arc::new(self.shared.stamps.over(socket));
+        peer::move_over(&self.shared, socket, |ip| ip == gone)
+    }
+
     /// Sends what is queued, takes the announcement back and closes everything, within half a
     /// second. Whoever should hear a farewell must have been sent it before.
     pub async fn shutdown(mut self) {
@@ -428,6 +467,7 @@ impl Drop for Net {
     fn drop(&mut self) {
         self.shared.endpoint.close(VarInt::from_u32(0), b"stopped");
         self.accepting.abort();
+        self.watching.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -519,6 +559,15 @@ fn bulk_transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(BULK_WINDOW))
         .receive_window(VarInt::from_u32(BULK_WINDOW));
     transport
+}
+
+/// Whether an address is that of this very endpoint.
+fn is_here(address: SocketAddr, port: u16) -> bool {
+    let has = |ip: IpAddr| {
+        // Where they cannot be listed, nobody is accused of anything.
+        if_addrs::get_if_addrs().map_or(true, |all| all.iter().any(|one| one.ip() == ip))
+    };
+    address.port() == port && (address.ip().is_loopback() || has(address.ip()))
 }
 
 /// An IPv4 address as such, also where a dual-stack socket wraps it in IPv6.

@@ -9,35 +9,40 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
-    ClientConfig, Connecting, Connection, ConnectionError, Endpoint, Incoming, RecvStream,
-    SendStream, TransportConfig,
+    AsyncUdpSocket, ClientConfig, Connecting, Connection, ConnectionError, Endpoint, Incoming,
+    RecvStream, SendStream, Side, TransportConfig,
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{timeout, timeout_at};
 
+use super::addresses::Addresses;
 use super::close::{CloseCode, RateLimit, describe};
 use super::links::{Claim, Duplicate, Link, LinkEnds, Links, Outgoing};
 use super::pacer::Pacer;
-use super::socket::Stamped;
+use super::socket::{MarkedSocket, Stamped};
 use super::{BlobProvider, NetError, NetEvent, bulk, canonical, tls};
 use crate::base::limits::{HELLO_TIMEOUT, MAX_DIALS, MAX_FRAME, MAX_SNAPSHOT, MAX_UNGREETED};
-use crate::base::{Clock, LocalTime, NodeId};
+use crate::base::{Clock, LocalTime, NodeId, Term};
 use crate::wire::codec::{self, FRAME_HEADER};
-use crate::wire::{ALPN, BULK_ALPN, Datagram, Hello, Message, WireError};
+use crate::wire::{ALPN, BULK_ALPN, Datagram, Hello, Message, Probe, WireError};
 
 /// How long what is queued may take to reach a peer when its connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How long a peer that ended its stream may take to say why.
 const REASON_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a peer may take to contradict its host: a round trip and the acknowledgement's
+/// delay, on Wi-Fi that is not stalled.
+const DOUBT: Duration = Duration::from_millis(200);
 
 /// Everything that the tasks of the network share.
 pub(super) struct Shared {
@@ -106,6 +111,15 @@ impl Shared {
         let _ = self.events.send(event).await;
     }
 
+    /// Somebody has proven this device's own key. That is this device itself, reached at one of
+    /// its own addresses, or another one that was set up with a copy of its state.
+    async fn own_key_seen_at(&self, address: SocketAddr) {
+        let port = self.hello().port;
+        if !super::is_here(address, port) {
+            self.tell(NetEvent::Twin { address }).await;
+        }
+    }
+
     /// Tells of a stranger that was turned away, as far as strangers deserve it.
     async fn refuse(&self, address: SocketAddr, reason: String) {
         if self.refusals.admit() {
@@ -165,7 +179,10 @@ pub(super) fn dial(shared: &Arc<Shared>, address: SocketAddr, node: Option<NodeI
         match outcome {
             Ok(greeted) => greeted.run().await,
             Err(failure) if failure.code == CloseCode::Duplicate => {}
-            Err(Failure { reason, .. }) => {
+            Err(Failure { code, reason }) => {
+                if code == CloseCode::Own {
+                    shared.own_key_seen_at(address).await;
+                }
                 tracing::debug!(%address, reason, "dialling failed");
                 shared.tell(NetEvent::DialFailed { address, node, reason }).await;
             }
@@ -267,9 +284,8 @@ async fn admit(
     drop(place);
     match close_on_failure(&connection, outcome) {
         Ok(greeted) => greeted.run().await,
-        Err(Failure {
-            code: CloseCode::Duplicate | CloseCode::Own | CloseCode::Closed, ..
-        }) => {}
+        Err(Failure { code: CloseCode::Own, .. }) => shared.own_key_seen_at(address).await,
+        Err(Failure { code: CloseCode::Duplicate | CloseCode::Closed, .. }) => {}
         Err(Failure { reason, .. }) => shared.refuse(address, reason).await,
     }
 }
@@ -466,8 +482,14 @@ async fn end_of(link: &Link) -> String {
 /// Hands datagrams on with their stamps. The end of the connection is told by the stream,
 /// which may still have messages in it.
 async fn read_datagrams(shared: &Shared, link: &Link) -> String {
+    let mut address = link.address();
     while let Ok(bytes) = link.connection.read_datagram().await {
         let at = shared.stamps.last_receive();
+        if std::mem::replace(&mut address, link.address()) != link.address() {
+            let (peer, address) = (link.peer, link.address());
+            tracing::debug!(peer = peer.short(), %address, "peer has moved");
+            shared.tell(NetEvent::Moved { peer, address }).await;
+        }
         match codec::decode_datagram(&bytes) {
             Ok(datagram) => {
                 shared.tell(NetEvent::Datagram { from: link.peer, datagram, at }).await;
@@ -503,6 +525,68 @@ async fn write_frames(
     }
     // The connection failed; the reader says how.
     std::future::pending().await
+}
+
+/// Moves with this device from one address to another.
+pub(super) async fn watch_addresses(shared: Arc<Shared>) {
+    let mut addresses = Addresses::new();
+    loop {
+        let now = addresses.changed().await;
+        tracing::info!(addresses = now.len(), "this device's addresses changed");
+        // The socket is bound to all of them; the connections must notice.
+        let socket = shared.stamps.clone();
+        if let Err(error) = move_over(&shared, socket, |ip| !now.contains(&ip)) {
+            tracing::warn!(%error, "connections could not be moved to the new address");
+        }
+    }
+}
+
+/// Carries the connections over to a socket, after some of this device's addresses have gone.
+///
+/// Those that this side dialled move by themselves (RFC 9000, section 9): the peer sees a
+/// packet from elsewhere and checks that path. Whoever was dialled may not move; its old
+/// address is all that the other side knows. Such connections are made anew, by dialling.
+pub(super) fn move_over(
+    shared: &Arc<Shared>,
+    socket: Arc<dyn AsyncUdpSocket>,
+    gone: impl Fn(IpAddr) -> bool,
+) -> std::io::Result<()> {
+    shared.endpoint.rebind_abstract(socket)?;
+    for link in shared.links.all() {
+        let here = link.connection.local_ip().map(|ip| ip.to_canonical());
+        if here.is_some_and(&gone) && link.connection.side() == Side::Server {
+            let (peer, address) = (link.peer, link.address());
+            tracing::debug!(peer = peer.short(), %address, "dialling from the new address");
+            CloseCode::Closed.close(&link.connection, "moved to another address");
+            dial(shared, address, Some(peer));
+        }
+    }
+    Ok(())
+}
+
+/// Looks into what hosts say of ports where nobody listens any more.
+pub(super) async fn watch_refusals(shared: Arc<Shared>, socket: Arc<MarkedSocket>) {
+    while let Ok(address) = socket.refused().await {
+        for link in shared.links.at(canonical(address)) {
+            if link.begin_doubt() {
+                tokio::spawn(look_into(shared.clone(), link));
+            }
+        }
+    }
+}
+
+/// A peer that is alive answers whatever is sent to it; one that says nothing is gone.
+async fn look_into(shared: Arc<Shared>, link: Arc<Link>) {
+    let heard = link.n_received();
+    shared.tell(NetEvent::Doubted { peer: link.peer }).await;
+    // Nobody's clock is meant: it is acknowledged by QUIC and ignored by everybody else.
+    let question = Probe { seq: 0, source: Term::ZERO, t1: LocalTime(0) };
+    send_datagram(&shared, &link, Datagram::Probe(question));
+    tokio::time::sleep(DOUBT).await;
+    if link.n_received() == heard {
+        CloseCode::Closed.close(&link.connection, "nobody listens there any more");
+    }
+    link.end_doubt();
 }
 
 /// Sends a datagram now; expendable, so nothing waits and nothing is kept.

@@ -117,16 +117,49 @@ impl MarkedSocket {
     /// When the socket does not take the options that QUIC needs.
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<MarkedSocket> {
         let state = UdpSocketState::new((&socket).into())?;
+        #[cfg(target_os = "linux")]
+        super::refusal::ask_for(&socket);
         Ok(MarkedSocket { io: tokio::net::UdpSocket::from_std(socket)?, state })
     }
 
+    /// The next address whose host says that nobody listens there. Never on systems that do
+    /// not tell.
+    pub(super) async fn refused(&self) -> io::Result<SocketAddr> {
+        #[cfg(target_os = "linux")]
+        return self.io.async_io(Interest::ERROR, || super::refusal::take(&self.io)).await;
+        #[cfg(not(target_os = "linux"))]
+        return std::future::pending().await;
+    }
+
+    /// Anything but a full socket is a lost packet to QUIC: it tries again or gives the
+    /// connection up.
     fn send_now(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let outcome = match self.send_once(transmit) {
+            // What became of an earlier packet, to whomever, is told here instead of sending.
+            Err(error) if is_of_an_earlier_packet(&error) => self.send_once(transmit),
+            outcome => outcome,
+        };
+        match outcome {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                tracing::trace!(%error, address = %transmit.destination, "packet not sent");
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn send_once(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         if transmit.segment_size.is_none() && transmit.contents.len() <= URGENT_LEN {
             return send_marked(&self.io, transmit);
         }
-        self.state.send((&self.io).into(), transmit)
+        self.state.try_send((&self.io).into(), transmit)
     }
+}
+
+fn is_of_an_earlier_packet(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
 }
 
 impl AsyncUdpSocket for MarkedSocket {
@@ -210,15 +243,7 @@ fn send_marked(socket: &tokio::net::UdpSocket, transmit: &Transmit<'_>) -> io::R
         .with_addr(&destination)
         .with_buffers(&contents)
         .with_control(&control);
-    match socket2::SockRef::from(socket).sendmsg(&message, 0) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-        Err(error) => {
-            // For QUIC this is a lost packet: it tries again or gives the connection up.
-            tracing::trace!(%error, address = %transmit.destination, "packet not sent");
-            Ok(())
-        }
-        Ok(_) => Ok(()),
-    }
+    socket2::SockRef::from(socket).sendmsg(&message, 0).map(|_| ())
 }
 
 /// The type of service, and the source address if one is asked for, in the layout of
@@ -263,12 +288,18 @@ fn push_control(control: &mut Vec<u8>, level: i32, kind: i32, data: &[u8]) {
 pub(super) struct Stamped {
     inner: Arc<dyn AsyncUdpSocket>,
     clock: Clock,
-    last: AtomicI64,
+    last: Arc<AtomicI64>,
 }
 
 impl Stamped {
     pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, clock: Clock) -> Stamped {
-        Stamped { inner, clock, last: AtomicI64::new(clock().0) }
+        Stamped { inner, clock, last: Arc::new(AtomicI64::new(clock().0)) }
+    }
+
+    /// The same stamp, over another socket.
+    #[cfg(test)]
+    pub(super) fn over(&self, inner: Arc<dyn AsyncUdpSocket>) -> Stamped {
+        Stamped { inner, clock: self.clock, last: self.last.clone() }
     }
 
     /// The best known time of arrival of a datagram that is being handed over now.
@@ -382,6 +413,36 @@ mod tests {
         let at = size_of::<usize>() + 2 * size_of::<i32>();
         // SAFETY: initialised with zeros above, and the kernel writes only plain bytes.
         unsafe { control[at].assume_init() }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_is_told() {
+        let second = std::time::Duration::from_secs(1);
+        for here in [HERE, IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+            let socket = bind(Some(here), 0, IfTaken::Fail).expect("a free port");
+            let socket = MarkedSocket::new(socket).expect("a UDP socket");
+            let gone = bind(Some(HERE), 0, IfTaken::Fail).expect("a free port");
+            let address = gone.local_addr().expect("bound");
+            drop(gone);
+            socket.io.writable().await.expect("a UDP socket");
+            let destination = if here == HERE {
+                address
+            } else {
+                SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), address.port())
+            };
+            let transmit = Transmit {
+                destination,
+                ecn: None,
+                contents: b"is anybody there?",
+                segment_size: None,
+                src_ip: None,
+            };
+            socket.try_send(&transmit).expect("room in the socket");
+            let refused = tokio::time::timeout(second, socket.refused()).await;
+            let refused = refused.expect("told within a second").expect("an address");
+            assert_eq!((refused.ip().to_canonical(), refused.port()), (HERE, address.port()));
+        }
     }
 
     #[cfg(target_os = "linux")]

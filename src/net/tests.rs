@@ -57,6 +57,20 @@ impl Node {
         Node { net, id, events }
     }
 
+    /// At another of the addresses that loopback has.
+    async fn at(key: Arc<NodeKey>, ip: Ipv4Addr) -> Node {
+        let id = key.node_id();
+        let (sender, events) = mpsc::channel(EVENT_QUEUE);
+        let config = NetConfig { bind: Some(ip.into()), ..config(key) };
+        let net = Net::start(config, sender, Arc::new(Pieces)).await.expect("a free port");
+        Node { net, id, events }
+    }
+
+    /// Where this node believes that one is.
+    fn sees(&self, peer: NodeId) -> Option<SocketAddr> {
+        self.net.shared.link(peer).map(|link| link.address())
+    }
+
     /// Two nodes, the one with the smaller id first.
     async fn pair() -> (Node, Node) {
         let (a, b) = (Node::start().await, Node::start().await);
@@ -285,7 +299,7 @@ async fn another_version_is_refused_with_a_reason_at_both_ends() {
     let told = close::describe(&outcome.err().expect("no common protocol"));
     assert!(told.contains("another version of the protocol"), "{told}");
     let reason = a.until_refused().await;
-    assert!(reason.contains("another version of the protocol than groovebox/1"), "{reason}");
+    assert!(reason.contains("another version of the protocol than groovebox/2"), "{reason}");
 }
 
 #[tokio::test]
@@ -522,4 +536,56 @@ async fn a_peer_that_does_not_read_is_closed_and_costs_no_more_memory() {
     a.until_lost(key.node_id()).await;
     let told = close::describe(&stranger.connection.closed().await);
     assert!(told.contains("you read too slowly"), "{told}");
+}
+
+/// A device that moves, with the smaller id, and one that stays.
+async fn moving_and_staying() -> (Node, Node) {
+    let random = ring::rand::SystemRandom::new();
+    let key = || Arc::new(NodeKey::generate(&random).expect("random numbers"));
+    let (a, b) = (key(), key());
+    let (moves, stays) = if a.node_id() < b.node_id() { (a, b) } else { (b, a) };
+    (Node::at(moves, Ipv4Addr::new(127, 0, 0, 2)).await, Node::with_key(stays).await)
+}
+
+/// Takes a node from 127.0.0.2 to 127.0.0.3.
+fn move_away(node: &Node) {
+    let [before, after] = [2, 3].map(|n| IpAddr::V4(Ipv4Addr::new(127, 0, 0, n)));
+    let socket = socket::bind(Some(after), node.net.local_port(), IfTaken::Fail);
+    let socket = MarkedSocket::new(socket.expect("a free port")).expect("a UDP socket");
+    node.net.move_to(Arc::new(socket), before).expect("a socket");
+}
+
+#[tokio::test]
+async fn what_a_device_dialled_moves_with_it_to_another_address() {
+    let (mut moves, mut stays) = moving_and_staying().await;
+    moves.net.dial(stays.address(), Some(stays.id));
+    moves.until_connected(stays.id).await;
+    let (address, _) = stays.until_connected(moves.id).await;
+    assert_eq!(address.ip(), Ipv4Addr::new(127, 0, 0, 2));
+    let since = Instant::now();
+    move_away(&moves);
+    moves.net.send(stays.id, &Message::Bye);
+    assert_eq!(stays.until_message(moves.id).await, Message::Bye);
+    stays.net.send(moves.id, &Message::Bye);
+    assert_eq!(moves.until_message(stays.id).await, Message::Bye);
+    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+    let seen = stays.sees(moves.id).expect("still connected");
+    assert_eq!(seen.ip(), Ipv4Addr::new(127, 0, 0, 3));
+}
+
+#[tokio::test]
+async fn a_device_that_was_dialled_dials_from_its_new_address() {
+    let (mut moves, mut stays) = moving_and_staying().await;
+    let before = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), moves.net.local_port());
+    stays.net.dial(before, Some(moves.id));
+    moves.until_connected(stays.id).await;
+    stays.until_connected(moves.id).await;
+    let since = Instant::now();
+    move_away(&moves);
+    moves.until_lost(stays.id).await;
+    moves.until_connected(stays.id).await;
+    stays.until_lost(moves.id).await;
+    let (address, _) = stays.until_connected(moves.id).await;
+    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+    assert_eq!(address.ip(), Ipv4Addr::new(127, 0, 0, 3));
 }

@@ -4,6 +4,7 @@
 //!  state directory (0700)
 //!  ├── lock              held by the daemon that uses the directory
 //!  ├── node.db           identity key, start counter, known peers, what the node was told to do
+//!  ├── identity.txt      the first two once more, should that file be damaged
 //!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it; outbox,
 //!                        position of the music, history
 //! ```
@@ -20,6 +21,7 @@
 //! The store understands places and chain values, not what the entries mean.
 
 mod history;
+mod identity_text;
 mod node_file;
 mod outbox;
 mod position;
@@ -27,6 +29,8 @@ mod room_file;
 mod schema;
 mod writer;
 
+#[cfg(test)]
+mod power_cuts;
 #[cfg(test)]
 mod tests;
 
@@ -102,7 +106,7 @@ pub enum StoreError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The start counter is at its end.
-    #[error("{0} has counted all starts there can be; remove it to begin with a new identity")]
+    #[error("{0} has counted all starts there can be; remove it and identity.txt to begin anew")]
     NoMoreBoots(PathBuf),
 }
 
@@ -131,6 +135,8 @@ pub struct Loaded {
     pub intent: Intent,
     /// The room of that intent, unless its file is missing or damaged.
     pub last_room: Option<LoadedRoom>,
+    /// What was found damaged and what became of it: sentences for people.
+    pub notices: Vec<String>,
 }
 
 /// A room as the disk has it.
@@ -177,6 +183,11 @@ pub enum StoreEvent {
         /// The room.
         room: RoomId,
     },
+    /// A file was found damaged, and was set aside. What it had is asked for where it matters.
+    Damaged {
+        /// A sentence for people.
+        notice: String,
+    },
     /// Something could not be written and is lost to the disk. For a room: save the whole
     /// room when it may work again.
     Failed {
@@ -206,15 +217,17 @@ pub fn open(
     let lock = lock(state_dir)?;
     let (node, ident) = NodeFile::open(&state_dir.join("node.db"), make_key)?;
     let intent = node.intent()?;
+    let (last_room, damage) = match intent {
+        Intent::Room(room) => room_file::load(&rooms, room)?,
+        Intent::Any | Intent::Alone => (None, None),
+    };
     let loaded = Loaded {
         key: ident.key,
         boot: ident.boot,
         peers: node.peers()?,
         intent,
-        last_room: match intent {
-            Intent::Room(room) => room_file::load(&rooms, room)?,
-            Intent::Any | Intent::Alone => None,
-        },
+        last_room,
+        notices: ident.notice.into_iter().chain(damage).collect(),
     };
     Ok((Store::start(lock, node, rooms, notify)?, loaded))
 }

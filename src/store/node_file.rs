@@ -1,10 +1,12 @@
 //! `node.db`: who this device is and whom it knows. Written rarely, synced at every commit.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use tracing::error;
+use tracing::warn;
 
+use super::identity_text::IdentityText;
 use super::schema::{self, Migrations, of};
 use super::{Intent, StoreError, corrupt};
 use crate::base::NodeId;
@@ -25,23 +27,28 @@ const MIGRATIONS: Migrations = &["
 const KEPT: u32 = 256;
 const _: () = assert!(KEPT as usize == MAX_KNOWN_PEERS);
 
-/// Key and start counter.
+/// Key and start counter, and what happened to the file they were in.
 pub(super) struct Ident {
     pub key: Vec<u8>,
     pub boot: u32,
+    /// For people, where something did.
+    pub notice: Option<String>,
 }
 
 /// The open file.
 pub(super) struct NodeFile {
     path: PathBuf,
     conn: Connection,
+    /// What `identity.txt` says.
+    text: RefCell<IdentityText>,
 }
 
 impl NodeFile {
     /// Opens it, makes the key where there is none, and raises the start counter.
     ///
-    /// A damaged file is set aside. The key in it is not used again: its start counter may
-    /// be too low, and a number used twice would name two operations.
+    /// A damaged file is set aside. The key and the counter are then taken from
+    /// `identity.txt`; without it the device goes on as a new one, because a counter that is
+    /// too low would name two operations with one number.
     pub fn open(
         path: &Path,
         make_key: impl FnOnce() -> Result<Vec<u8>, IdentityError>,
@@ -50,10 +57,15 @@ impl NodeFile {
         match NodeFile::start(path, &mut make_key) {
             Err(StoreError::Corrupt { why, .. }) => {
                 let aside = schema::set_aside(path)?;
-                error!(%why, aside = %aside.display(),
-                    "the file of this device's identity is damaged and was set aside; \
-                     it goes on as a new device");
-                NodeFile::start(path, &mut make_key)
+                let (file, mut ident) = NodeFile::start(path, &mut make_key)?;
+                let became = ident.notice.unwrap_or_else(|| {
+                    "identity.txt could not be used either: this is a new device now".into()
+                });
+                ident.notice = Some(format!(
+                    "node.db was damaged ({why}) and set aside as {}; {became}",
+                    aside.display()
+                ));
+                Ok((file, ident))
             }
             other => other,
         }
@@ -64,26 +76,38 @@ impl NodeFile {
         make_key: &mut Option<impl FnOnce() -> Result<Vec<u8>, IdentityError>>,
     ) -> Result<(NodeFile, Ident), StoreError> {
         let conn = schema::open(path, MIGRATIONS)?;
-        let file = NodeFile { path: path.into(), conn };
-        let known = file
-            .conn
+        let known: Option<(Vec<u8>, u32)> = conn
             .query_row("SELECT key, boot FROM ident", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
             .map_err(of(path))?;
-        let (key, boot): (Vec<u8>, u32) = match (known, make_key.take()) {
-            (Some(known), unused) => {
-                *make_key = unused;
-                known
+        let state_dir = path.parent().unwrap_or(Path::new("."));
+        let kept = IdentityText::read(state_dir);
+        let mut notice = None;
+        let (key, boot) = match (known, kept) {
+            // The database may be an older one that somebody has put back.
+            (Some((key, boot)), Some(kept)) if kept.key == key => (key, boot.max(kept.boot)),
+            (Some(known), _) => known,
+            (None, Some(kept)) => {
+                notice = Some("the identity was restored from identity.txt".into());
+                write_intent(&conn, &kept.intent).map_err(of(path))?;
+                (kept.key, kept.boot)
             }
-            (None, Some(make)) => (make()?, 0),
-            (None, None) => return Err(corrupt(path, "its identity could not be made again")),
+            (None, None) => match make_key.take() {
+                Some(make) => (make()?, 0),
+                None => return Err(corrupt(path, "its identity could not be made again")),
+            },
         };
         let boot = boot.checked_add(1).ok_or_else(|| StoreError::NoMoreBoots(path.into()))?;
         // The connection syncs every commit: when this returns, the number is on the disk.
-        file.conn
-            .execute("INSERT OR REPLACE INTO ident VALUES(1, ?1, ?2)", params![key, boot])
+        conn.execute("INSERT OR REPLACE INTO ident VALUES(1, ?1, ?2)", params![key, boot])
             .map_err(of(path))?;
-        Ok((file, Ident { key, boot }))
+        let intent = read_intent(&conn).map_err(of(path))?.unwrap_or_default();
+        let text = IdentityText { key: key.clone(), boot, intent };
+        if let Err(error) = text.write(state_dir) {
+            warn!(%error, "there is no second copy of this device's identity");
+        }
+        let file = NodeFile { path: path.into(), conn, text: RefCell::new(text) };
+        Ok((file, Ident { key, boot, notice }))
     }
 
     pub fn peers(&self) -> Result<Vec<PeerAddress>, StoreError> {
@@ -124,11 +148,7 @@ impl NodeFile {
     }
 
     pub fn intent(&self) -> Result<Intent, StoreError> {
-        let text: Option<String> = self
-            .conn
-            .query_row("SELECT v FROM setting WHERE k = 'intent'", [], |row| row.get(0))
-            .optional()
-            .map_err(of(&self.path))?;
+        let text = read_intent(&self.conn).map_err(of(&self.path))?;
         // What is not understood is as good as nothing said.
         Ok(match text.as_deref() {
             Some("alone") => Intent::Alone,
@@ -143,8 +163,18 @@ impl NodeFile {
             Intent::Alone => "alone".into(),
             Intent::Room(room) => room.to_string(),
         };
-        let saved =
-            self.conn.execute("INSERT OR REPLACE INTO setting VALUES('intent', ?1)", [text]);
-        saved.map(drop).map_err(of(&self.path))
+        write_intent(&self.conn, &text).map_err(of(&self.path))?;
+        let mut kept = self.text.borrow_mut();
+        kept.intent = text;
+        kept.write(self.path.parent().unwrap_or(Path::new(".")))
     }
+}
+
+fn read_intent(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT v FROM setting WHERE k = 'intent'";
+    conn.query_row(sql, [], |row| row.get(0)).optional()
+}
+
+fn write_intent(conn: &Connection, intent: &str) -> rusqlite::Result<()> {
+    conn.execute("INSERT OR REPLACE INTO setting VALUES('intent', ?1)", [intent]).map(drop)
 }

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use tracing::warn;
 
 use super::schema::{self, Migrations, Synchronous, of};
 use super::{
@@ -73,23 +72,23 @@ pub(super) struct RoomFile {
 ///
 /// A damaged file is set aside. Where only the end of its log is damaged, what comes before is
 /// written to a new file and returned, together with what else can be read.
-pub(super) fn load(rooms: &Path, room: RoomId) -> Result<Option<LoadedRoom>, StoreError> {
+pub(super) fn load(
+    rooms: &Path,
+    room: RoomId,
+) -> Result<(Option<LoadedRoom>, Option<String>), StoreError> {
     let path = room_path(rooms, room);
     if !path.exists() {
-        return Ok(None);
+        return Ok((None, None));
     }
     match read(&path, room) {
-        Ok(None) => Ok(None),
-        Ok(Some(Contents { room: loaded, damage: None, .. })) => Ok(Some(loaded)),
+        Ok(None) => Ok((None, None)),
+        Ok(Some(Contents { room: loaded, damage: None, .. })) => Ok((Some(loaded), None)),
         Ok(Some(Contents { room: loaded, history, damage: Some(why) })) => {
-            set_aside(&path, &why)?;
+            let notice = set_aside(&path, &why)?;
             rescue(rooms, room, &loaded, &history)?;
-            Ok(Some(loaded))
+            Ok((Some(loaded), Some(notice)))
         }
-        Err(StoreError::Corrupt { why, .. }) => {
-            set_aside(&path, &why)?;
-            Ok(None)
-        }
+        Err(StoreError::Corrupt { why, .. }) => Ok((None, Some(set_aside(&path, &why)?))),
         Err(other) => Err(other),
     }
 }
@@ -101,7 +100,7 @@ fn rescue(
     loaded: &LoadedRoom,
     history: &[HistoryRow],
 ) -> Result<(), StoreError> {
-    let mut file = RoomFile::open(rooms, room)?;
+    let (mut file, _) = RoomFile::open(rooms, room)?;
     file.transact(|write| {
         write.replace(&loaded.snapshot)?;
         loaded.entries.iter().try_for_each(|entry| write.append(entry).map(drop))?;
@@ -111,11 +110,15 @@ fn rescue(
     })
 }
 
-fn set_aside(path: &Path, why: &str) -> Result<(), StoreError> {
+/// What happened, for people.
+fn set_aside(path: &Path, why: &str) -> Result<String, StoreError> {
     let aside = schema::set_aside(path)?;
-    warn!(%why, aside = %aside.display(),
-        "the file of a room is damaged and was set aside; what is missing comes from the others");
-    Ok(())
+    let notice = format!(
+        "the file of the room was damaged ({why}) and set aside as {}; what is missing comes \
+         from the other devices",
+        aside.display()
+    );
+    Ok(notice)
 }
 
 /// What could be read.
@@ -189,19 +192,21 @@ fn follows(tip: &Tip, entry: &Entry) -> bool {
 }
 
 impl RoomFile {
-    /// Opens it, makes it where it is missing, and sets it aside where it is damaged.
-    pub fn open(rooms: &Path, room: RoomId) -> Result<RoomFile, StoreError> {
+    /// Opens it, makes it where it is missing, and sets it aside where it is damaged; then it
+    /// comes with a sentence about that.
+    pub fn open(rooms: &Path, room: RoomId) -> Result<(RoomFile, Option<String>), StoreError> {
         let path = room_path(rooms, room);
+        let mut notice = None;
         let conn = match schema::open(&path, MIGRATIONS) {
             Err(StoreError::Corrupt { why, .. }) => {
-                set_aside(&path, &why)?;
+                notice = Some(set_aside(&path, &why)?);
                 schema::open(&path, MIGRATIONS)?
             }
             other => other?,
         };
         schema::set_synchronous(&conn, Synchronous::Normal).map_err(of(&path))?;
         let tip = read_tip(&conn).map_err(of(&path))?;
-        Ok(RoomFile { room, path, conn, tip })
+        Ok((RoomFile { room, path, conn, tip }, notice))
     }
 
     /// The last entry in the file.
@@ -247,6 +252,9 @@ pub(super) fn forget(rooms: &Path, room: RoomId) -> Result<(), StoreError> {
         name.push(journal);
         // Usually gone with the last connection.
         let _ = std::fs::remove_file(name);
+    }
+    for version in (1..).take(MIGRATIONS.len()) {
+        let _ = std::fs::remove_file(schema::backup_path(&path, version));
     }
     match std::fs::remove_file(&path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

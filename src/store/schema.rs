@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tracing::info;
 
 use super::{StoreError, corrupt};
 
 /// Damaged files of one name that are kept; further ones replace the last.
 const MAX_ASIDE: u32 = 10;
+
+/// Larger files are migrated without a backup beside them.
+const BACKED_UP_BELOW: i64 = 64 * 1024 * 1024;
 
 /// How long a reader and the writer wait for each other.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
@@ -41,11 +45,42 @@ pub(super) fn open(path: &Path, migrations: Migrations) -> Result<Connection, St
     }
     set_pragmas(&conn).map_err(of(path))?;
     check(&conn, path)?;
+    if version > 0 && version < known {
+        back_up(&conn, path, version)?;
+    }
     for (step, sql) in (1_i64..).zip(migrations).filter(|(step, _)| *step > version) {
         let sql = format!("BEGIN; {sql} PRAGMA user_version = {step}; COMMIT;");
         conn.execute_batch(&sql).map_err(of(path))?;
     }
     Ok(conn)
+}
+
+/// Keeps the file as it was before its schema changes: whoever goes back to an earlier version
+/// of the program puts it in its place. A file that is too large for a card is changed without.
+fn back_up(conn: &Connection, path: &Path, version: i64) -> Result<(), StoreError> {
+    let number = |pragma| conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (pages, page) = (number("page_count"), number("page_size"));
+    let bytes = pages.map_err(of(path))?.saturating_mul(page.map_err(of(path))?);
+    if bytes >= BACKED_UP_BELOW {
+        return Ok(());
+    }
+    let backup = backup_path(path, version);
+    // One left by an attempt that was cut off may be cut off itself.
+    let _ = std::fs::remove_file(&backup);
+    make_private(&backup)?;
+    let to = backup.to_string_lossy();
+    conn.execute("VACUUM INTO ?1", [&to]).map_err(of(path))?;
+    let synced = File::open(&backup).and_then(|file| file.sync_all());
+    synced.map_err(|source| StoreError::Io { doing: "sync", path: backup.clone(), source })?;
+    info!(backup = %backup.display(), "a file of an earlier version is brought up to date");
+    Ok(())
+}
+
+/// The file as an earlier version of the program left it.
+pub(super) fn backup_path(path: &Path, version: i64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".schema-{version}"));
+    PathBuf::from(name)
 }
 
 /// Turns `SQLite`'s error into ours.

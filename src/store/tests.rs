@@ -103,6 +103,28 @@ fn log(last: u64) -> Vec<Entry> {
     (1..=last).map(entry).collect()
 }
 
+/// `n` entries that continue a log, with bodies of that length, ordered in a reign of their own.
+pub(super) fn entries_with(log: &[Entry], n: u64, body: usize, reign: u64) -> Vec<Entry> {
+    let mut last = log.last().map_or((0, [0; 16]), |entry| (entry.idx, entry.chain));
+    let term = Term { n: reign, ..term() };
+    let entry = |_| {
+        let idx = last.0 + 1;
+        let id = OpId { author: NodeId([1; 32]), boot: 2, seq: idx };
+        let op = Op { id, body: vec![7; body], ..self::log(1)[0].op.clone() };
+        let at = RoomTime(idx.cast_signed());
+        let chain = codec::chain(&last.1, &term, at, &op);
+        last = (idx, chain);
+        Entry { idx, term, at, op, chain }
+    };
+    (0..n).map(entry).collect()
+}
+
+/// The state behind that entry of a log, and the room.
+pub(super) fn snapshot_of(log: &[Entry], idx: u64) -> (Snapshot, RoomId) {
+    let chain = log.iter().find(|entry| entry.idx == idx).map_or([0; 16], |entry| entry.chain);
+    (Snapshot { idx, chain, ..snapshot(0) }, room())
+}
+
 /// Those after `base`, up to `last`.
 fn entries(base: u64, last: u64) -> Vec<Entry> {
     log(last).into_iter().filter(|entry| entry.idx > base).collect()
@@ -127,7 +149,7 @@ fn written(idx: u64, ticket: u64) -> StoreEvent {
     StoreEvent::Written { room: room(), idx, chain: snapshot(idx).chain, ticket }
 }
 
-fn ops(of: std::ops::Range<u64>) -> Vec<Op> {
+pub(super) fn ops(of: std::ops::Range<u64>) -> Vec<Op> {
     of.map(|seq| Op { id: OpId { author: NodeId([6; 32]), boot: 2, seq }, ..log(1)[0].op.clone() })
         .collect()
 }
@@ -136,7 +158,7 @@ fn ids(ops: &[Op]) -> Vec<OpId> {
     ops.iter().map(|op| op.id).collect()
 }
 
-fn position(seconds: i64) -> SavedPosition {
+pub(super) fn position(seconds: i64) -> SavedPosition {
     SavedPosition {
         // A high bit must survive that SQLite's integers are signed.
         segment: SegmentId(u64::MAX - 1),
@@ -427,6 +449,7 @@ fn a_file_of_garbage_is_set_aside_and_the_node_goes_on() {
     let (store, loaded, events) = disk.open();
     assert_eq!((loaded.boot, loaded.last_room), (2, None));
     assert_eq!(disk.set_aside("rooms"), 1);
+    assert!(loaded.notices[0].contains("damaged"), "{:?}", loaded.notices);
     store.save_room(snapshot(4), 1).expect("enqueued");
     wait_for(&events, &written(4, 1));
 }
@@ -483,14 +506,59 @@ fn a_log_with_a_damaged_end_is_kept_up_to_there() {
 }
 
 #[test]
-fn a_damaged_identity_is_set_aside_and_never_used_again() {
+fn a_damaged_identity_is_restored_from_its_text_with_a_counter_that_only_grows() {
+    let disk = Disk::new();
+    disk.with_room(0, 3);
+    for boot in 2..4 {
+        fs::write(disk.state().join("node.db"), [0xA5; 8192]).expect("spoiled");
+        let made = || panic!("a new key");
+        let (_store, loaded) = open(disk.state(), made, Box::new(drop)).expect("goes on");
+        assert_eq!((loaded.key.as_slice(), loaded.boot), (&b"key"[..], boot));
+        let room = loaded.last_room.expect("it is still in its room");
+        assert_eq!(room.entries, entries(0, 3));
+        let notice = &loaded.notices[0];
+        assert!(notice.contains("damaged") && notice.contains("restored"), "{notice}");
+    }
+    assert_eq!(disk.set_aside(""), 1);
+    let (_store, loaded, _) = disk.open();
+    assert_eq!((loaded.boot, loaded.notices.len()), (4, 0));
+}
+
+#[test]
+fn an_identity_that_was_removed_or_put_back_from_long_ago_counts_on() {
     let disk = Disk::new();
     drop(disk.open());
-    fs::write(disk.state().join("node.db"), [0xA5; 8192]).expect("spoiled");
-    let made = || Ok(b"another".to_vec());
-    let (_store, loaded) = open(disk.state(), made, Box::new(drop)).expect("goes on");
-    assert_eq!((loaded.key.as_slice(), loaded.boot), (&b"another"[..], 1));
-    assert_eq!(disk.set_aside(""), 1);
+    let old = fs::read(disk.state().join("node.db")).expect("there");
+    drop(disk.open());
+    drop(disk.open());
+    fs::write(disk.state().join("node.db"), old).expect("put back");
+    assert_eq!(disk.open().1.boot, 4);
+    fs::remove_file(disk.state().join("node.db")).expect("removed");
+    let (_store, loaded, _) = disk.open();
+    assert_eq!((loaded.boot, loaded.key), (5, b"key".to_vec()));
+}
+
+#[test]
+fn a_damaged_identity_without_a_sound_text_is_never_used_again() {
+    let spoil: [fn(&Path); 3] = [
+        |text| fs::remove_file(text).expect("removed"),
+        |text| {
+            let lower = fs::read_to_string(text).expect("there").replace("boot 1", "boot 0");
+            fs::write(text, lower).expect("spoiled");
+        },
+        |text| fs::write(text, [0xFF; 100_000]).expect("spoiled"),
+    ];
+    for spoil in spoil {
+        let disk = Disk::new();
+        drop(disk.open());
+        fs::write(disk.state().join("node.db"), [0xA5; 8192]).expect("spoiled");
+        spoil(&disk.state().join("identity.txt"));
+        let made = || Ok(b"another".to_vec());
+        let (_store, loaded) = open(disk.state(), made, Box::new(drop)).expect("goes on");
+        assert_eq!((loaded.key.as_slice(), loaded.boot), (&b"another"[..], 1));
+        assert!(loaded.notices[0].contains("new device"), "{:?}", loaded.notices);
+        assert_eq!(disk.set_aside(""), 1);
+    }
 }
 
 #[test]
@@ -534,10 +602,24 @@ fn a_file_of_an_earlier_version_is_brought_up_to_date_with_all_that_is_in_it() {
     }
     drop(conn);
     fs::rename(&old, &new).expect("in its place");
+    let before = fs::metadata(&new).expect("there").len();
     let (store, loaded, events) = disk.open();
     assert_eq!(loaded.last_room, Some(loaded_room(snapshot(2), entries(2, 5))));
     store.save_position(room(), position(1)).expect("enqueued");
     wait_for(&events, &written(5, 0));
+    // The earlier version could go on with this one.
+    let backup = schema::backup_path(&new, 1);
+    assert_eq!(fs::metadata(&backup).expect("a backup").permissions().mode() & 0o777, 0o600);
+    assert!(fs::metadata(&backup).expect("a backup").len() <= before);
+    let conn = rusqlite::Connection::open(&backup).expect("opens");
+    let version: i64 =
+        conn.pragma_query_value(None, "user_version", |row| row.get(0)).expect("readable");
+    let n: i64 = conn.query_row("SELECT count(*) FROM log", [], |row| row.get(0)).expect("a log");
+    assert_eq!((version, n), (1, 3));
+    drop(conn);
+    store.forget_room(room()).expect("enqueued");
+    drop(store);
+    assert!(!backup.exists(), "forgotten means all of it");
 }
 
 #[test]

@@ -347,7 +347,13 @@ impl Writer {
         }
         let file = match self.open.take() {
             Some(file) => file,
-            None => RoomFile::open(&self.rooms, room)?,
+            None => {
+                let (file, notice) = RoomFile::open(&self.rooms, room)?;
+                if let Some(notice) = notice {
+                    (self.notify)(StoreEvent::Damaged { notice });
+                }
+                file
+            }
         };
         Ok(self.open.insert(file))
     }

@@ -31,6 +31,9 @@ pub struct AnnouncedRoom {
     pub code: String,
 }
 
+/// Bytes of a value: a TXT string has at most 255 (RFC 6763, section 6.1), its key included.
+const MAX_TXT_VALUE: usize = 240;
+
 /// A TXT record that is not ours, or not of a version we know.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AnnounceError {
@@ -56,7 +59,7 @@ impl Announcement {
         ];
         if let Some(room) = &self.room {
             pairs.push(("room".into(), room.id_prefix.clone()));
-            pairs.push(("name".into(), room.name.clone()));
+            pairs.push(("name".into(), within(&room.name, MAX_TXT_VALUE)));
             pairs.push(("code".into(), room.code.clone()));
         }
         pairs
@@ -102,9 +105,24 @@ impl Announcement {
     }
 }
 
+/// As much of `text` as fits into so many bytes.
+fn within(text: &str, bytes: usize) -> String {
+    text[..text.floor_char_boundary(bytes)].to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_name_still_fits_into_a_txt_string() {
+        let name = "🎵".repeat(limits::MAX_NAME);
+        let room = AnnouncedRoom { id_prefix: "1".into(), name, code: "GROOVE-7KQ4".into() };
+        let announcement = Announcement { room: Some(room), ..announcement() };
+        for (key, value) in announcement.to_txt() {
+            assert!(key.len() + 1 + value.len() <= 255, "{key} is {} bytes", value.len());
+        }
+    }
 
     fn announcement() -> Announcement {
         Announcement {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::bulk::{BulkReply, BulkRequest};
 use super::datagram::Datagram;
-use super::message::Message;
+use super::message::{Handoff, Message, Start};
 use super::op::{Entry, Genesis, Op, OpBody};
 use crate::base::limits::{
     MAX_BULK_HEADER, MAX_DATAGRAM, MAX_FRAME, MAX_OP_BODY, MAX_ORPHANS, MAX_SNAPSHOT,
@@ -227,6 +227,30 @@ pub fn signed_bytes(
     body: &[u8],
 ) -> Vec<u8> {
     let head = ("groovebox op 1", room, id, created, kind, body);
+    bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
+}
+
+/// What the owner of a term signs when it begins.
+#[must_use]
+pub fn start_bytes(start: &Start) -> Vec<u8> {
+    let head = (
+        "groovebox start 1",
+        &start.room,
+        &start.term,
+        start.last_idx,
+        &start.last_term,
+        &start.chain,
+        &start.line,
+        &start.handoff,
+    );
+    bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
+}
+
+/// What a coordinator signs when it names its successor.
+#[must_use]
+pub fn handoff_bytes(handoff: &Handoff) -> Vec<u8> {
+    let Handoff { room, term, to, at_idx, signature: _ } = handoff;
+    let head = ("groovebox handoff 1", room, term, to, at_idx);
     bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
 }
 

@@ -56,12 +56,18 @@ pub struct Heartbeat {
     pub sent: RoomTime,
     /// Last entry of the log.
     pub last_idx: u64,
+    /// Term of that entry.
+    pub last_term: Term,
     /// Chain value there.
     pub chain: [u8; 16],
     /// Who should take over, best first; at most three.
     pub successors: Vec<NodeId>,
     /// Members that the coordinator has heard within the last heartbeats, itself included.
     pub live: u16,
+    /// Whether music sounds in this part of the room.
+    pub playing: bool,
+    /// For how many whole seconds the sender has led without a break.
+    pub age_s: u32,
 }
 
 /// Sent back by a member.

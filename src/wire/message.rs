@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::codec;
 use super::datagram::RoomLine;
 use super::op::{Entry, Genesis, Op, Refusal};
 use crate::base::{BlobHash, NodeId, OpId, RoomId, RoomTime, SegmentId, Term};
+use crate::identity::{IdentityError, NodeKey, Signature, verify};
 
 /// One message. On the wire its number in this list comes first, so that the list only ever
 /// grows at its end; see [`super::codec`].
@@ -90,6 +92,8 @@ pub enum Message {
     },
     /// How the sender is doing, once a second.
     Report(Report),
+    /// The coordinator asks one member to take over from it.
+    Handoff(Handoff),
     /// Operations that had their place in a log which was cut off, in that order, to the
     /// coordinator. Each is answered with [`Message::Proposed`].
     Orphans {
@@ -309,6 +313,70 @@ pub struct Start {
     pub chain: [u8; 16],
     /// The room's timeline on its raw clock.
     pub line: RoomLine,
+    /// The hand-over that the term came of; without one it was elected.
+    pub handoff: Option<Handoff>,
+    /// The owner's signature over the rest.
+    pub signature: Signature,
+}
+
+impl Start {
+    /// Puts the owner's signature in.
+    #[must_use]
+    pub fn signed(mut self, key: &NodeKey) -> Start {
+        self.signature = key.sign(&codec::start_bytes(&self));
+        self
+    }
+
+    /// Whether the owner of the term signed it and, if it was handed over, the owner of the
+    /// term before signed that.
+    ///
+    /// # Errors
+    ///
+    /// When one of them did not, or the hand-over is to somebody else.
+    pub fn verify(&self) -> Result<(), IdentityError> {
+        if let Some(handoff) = &self.handoff {
+            let to_it = handoff.room == self.room && handoff.to == self.term.node;
+            if !to_it {
+                return Err(IdentityError::BadSignature { author: self.term.node.short() });
+            }
+            handoff.verify()?;
+        }
+        verify(self.term.node, &codec::start_bytes(self), &self.signature)
+    }
+}
+
+/// A coordinator names its successor. Whoever follows it may follow that one at once, without
+/// a vote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Handoff {
+    /// The room.
+    pub room: RoomId,
+    /// The term that ends.
+    pub term: Term,
+    /// Who takes over.
+    pub to: NodeId,
+    /// Where the log ends; nothing is ordered after it in that term.
+    pub at_idx: u64,
+    /// The signature of the term's owner over the rest.
+    pub signature: Signature,
+}
+
+impl Handoff {
+    /// Puts the owner's signature in.
+    #[must_use]
+    pub fn signed(mut self, key: &NodeKey) -> Handoff {
+        self.signature = key.sign(&codec::handoff_bytes(&self));
+        self
+    }
+
+    /// Whether the owner of the term that ends signed it.
+    ///
+    /// # Errors
+    ///
+    /// When it did not.
+    pub fn verify(&self) -> Result<(), IdentityError> {
+        verify(self.term.node, &codec::handoff_bytes(self), &self.signature)
+    }
 }
 
 /// How a member is doing. Units as in `status --json`.

@@ -31,9 +31,17 @@ pub struct Daemon {
     pub port: u16,
     dir: PathBuf,
     crystal_ppm: i32,
-    peers: Vec<String>,
+    network: Network,
     starts: u32,
     child: Option<Child>,
+}
+
+/// Where a daemon lives.
+enum Network {
+    /// On the loopback address that all share; it is told of these peers.
+    Loopback { peers: Vec<String> },
+    /// In this network namespace, where it finds others by itself.
+    Namespace(String),
 }
 
 /// What a command came to.
@@ -68,9 +76,13 @@ impl Outcome {
 /// The program with these arguments, in surroundings that know nothing of this machine's own
 /// daemon.
 pub fn groovebox(home: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
+    isolated(Command::new(PROGRAM), home, arguments)
+}
+
+fn isolated(mut command: Command, home: &Path, arguments: &[&str]) -> Command {
     command.env_clear().env("HOME", home).env("XDG_RUNTIME_DIR", home).args(arguments);
-    command.stdin(Stdio::null());
+    // Where `ip` is.
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
     command
 }
 
@@ -82,10 +94,19 @@ pub fn run(home: &Path, arguments: &[&str]) -> Outcome {
 impl Daemon {
     /// Makes its folder; it does not run yet.
     pub fn new(dir: PathBuf, name: &str, crystal_ppm: i32, peers: Vec<String>) -> Daemon {
+        Daemon::living(dir, name, crystal_ppm, Network::Loopback { peers }, free_port())
+    }
+
+    /// Makes one for a network namespace of its own.
+    pub fn in_namespace(dir: PathBuf, name: &str, crystal_ppm: i32, namespace: String) -> Daemon {
+        Daemon::living(dir, name, crystal_ppm, Network::Namespace(namespace), 4766)
+    }
+
+    fn living(dir: PathBuf, name: &str, crystal_ppm: i32, network: Network, port: u16) -> Daemon {
         fs::create_dir_all(&dir).expect("a folder for a daemon");
         fs::write(dir.join("settings.toml"), "").expect("empty settings");
         let name = name.to_owned();
-        Daemon { name, port: free_port(), dir, crystal_ppm, peers, starts: 0, child: None }
+        Daemon { name, port, dir, crystal_ppm, network, starts: 0, child: None }
     }
 
     /// What others call it with `--peer`.
@@ -110,12 +131,23 @@ impl Daemon {
     fn command(&self) -> Command {
         let path = |name: &str| self.path(name).display().to_string();
         let (port, output) = (self.port.to_string(), format!("null:{:+}", self.crystal_ppm));
-        let mut command = groovebox(&self.dir, &["daemon", "-v", "--no-mdns"]);
-        command.args(["--bind", "127.0.0.1", "--name", &self.name, "--port", &port]);
+        let mut command = match &self.network {
+            Network::Loopback { peers } => {
+                let mut command = groovebox(&self.dir, &["daemon", "-v", "--no-mdns"]);
+                command.args(["--bind", "127.0.0.1"]);
+                command.args(peers.iter().flat_map(|peer| ["--peer", peer]));
+                command
+            }
+            // `ip` becomes the program, so that the child is the daemon itself.
+            Network::Namespace(name) => {
+                let inside = ["netns", "exec", name, PROGRAM, "daemon", "-v"];
+                isolated(Command::new("ip"), &self.dir, &inside)
+            }
+        };
+        command.args(["--name", &self.name, "--port", &port]);
         command.args(["--output", &output, "--record", &path(&self.recording_name())]);
         command.args(["--config", &path("settings.toml"), "--socket", &path("socket")]);
         command.args(["--state-dir", &path("state"), "--cache-dir", &path("cache")]);
-        command.args(self.peers.iter().flat_map(|peer| ["--peer", peer]));
         command
     }
 
@@ -157,8 +189,22 @@ impl Daemon {
 
     /// SIGTERM, without waiting.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// SIGSTOP: it stands still, as a device that sleeps.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("it runs").id();
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
         assert!(sent.expect("a shell").success(), "{} is gone already", self.name);
     }
 
@@ -166,6 +212,14 @@ impl Daemon {
     pub fn ask(&self, arguments: &[&str]) -> Outcome {
         let socket = self.path("socket").display().to_string();
         run(&self.dir, &[&["--socket", &socket, "--json"], arguments].concat())
+    }
+
+    /// Runs a command that must succeed; what it shows a person.
+    pub fn say(&self, arguments: &[&str]) -> String {
+        let socket = self.path("socket").display().to_string();
+        let outcome = run(&self.dir, &[&["--socket", &socket], arguments].concat());
+        assert_eq!(outcome.code, 0, "{} {arguments:?}: {outcome:?}", self.name);
+        outcome.said
     }
 
     /// Runs a command that must succeed; its JSON.
@@ -201,6 +255,11 @@ impl Daemon {
         stream.read_to_string(&mut answer)?;
         let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
         body.filter(|_| answer.starts_with("HTTP/1.1 200")).ok_or(std::io::ErrorKind::Other.into())
+    }
+
+    /// Whether its log contains these words.
+    pub fn logged(&self, words: &str) -> bool {
+        fs::read_to_string(self.path("log")).unwrap_or_default().contains(words)
     }
 
     /// Whether it logged an error or panicked.

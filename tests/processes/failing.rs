@@ -1,6 +1,6 @@
 //! Devices that die, come late or return: the music stays where it is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use groovebox::base::LocalTime;
 use groovebox::daemon::clock;
@@ -46,6 +46,47 @@ fn successor(house: &House, old: &str) -> Option<String> {
 }
 
 #[test]
+fn of_two_devices_the_other_takes_commands_within_a_second_of_a_kill() {
+    let mut house = House::alone().furnished(2);
+    let (dead, other) = (house.coordinator(), house.follower());
+    house.daemons[dead].kill();
+    let since = Instant::now();
+    let told = house.daemons[other].order(&["volume", "70"]);
+    let took = since.elapsed();
+    println!("a command is accepted {took:?} after the death");
+    assert_eq!(told["level"], "local");
+    // The kernel said that nobody listens there; silence alone would take two seconds.
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_coordinator_that_is_told_to_end_hands_over_first() {
+    let mut house = House::alone().furnished(3);
+    let (leaving, other) = (house.coordinator(), house.follower());
+    house.daemons[other].order(&["play", text(&demo_song())]);
+    house.wait_playing(1_000);
+    let old = house.daemons[leaving].status().expect("it answers").node.id;
+    let gone = house.daemons.remove(leaving);
+    let other = if other > leaving { other - 1 } else { other };
+
+    gone.terminate();
+    let since = Instant::now();
+    let told = house.daemons[other].order(&["volume", "80"]);
+    let took = since.elapsed();
+    println!("a command is accepted {took:?} after the signal");
+    assert_eq!(told["level"], "replicated");
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    house.until("a new coordinator", LONG, |house| successor(house, &old));
+    assert!(gone.logged("asking another device to coordinate"), "{}", gone.log());
+    assert!(!house.daemons.iter().any(|d| d.logged("the coordinator is silent")));
+    house.wait_playing(4_000);
+    house.stop_all();
+    for daemon in &house.daemons {
+        assert_no_gap(&daemon.name, &daemon.recording());
+    }
+}
+
+#[test]
 fn a_device_that_comes_in_mid_song_sounds_in_step() {
     let mut house = House::together(3);
     house.daemons[0].order(&["play", text(&demo_song())]);
@@ -75,15 +116,31 @@ fn room_members_and_queue_are_there_again_after_a_restart() {
     house.daemons[0].order(&["play", text(&first)]);
     house.daemons[1].order(&["queue", "add", text(&second)]);
     house.daemons[2].order(&["volume", "55"]);
-    house.wait_playing(500);
+    // Longer than the position is written apart: the last entry is not where it stops.
+    house.wait_playing(7_000);
     let room = house.room().expect("one room");
+    let stopped = playback(&house, 0).position_ms;
 
-    house.stop_all();
+    for daemon in &mut house.daemons {
+        daemon.kill();
+    }
     for daemon in &mut house.daemons {
         daemon.start();
     }
-    house.wait_together();
-    assert_eq!(house.room(), Some(room), "another room");
+    let everywhere_paused_there = |house: &House| {
+        for (i, _) in house.daemons.iter().enumerate() {
+            // Not every one answers from the start on, but none tells of anything else.
+            let Some(status) = house.daemons[i].status() else { continue };
+            let Some(room) = status.room else { continue };
+            let playback = status.playback;
+            assert_eq!(playback.state, PlaybackState::Paused, "daemon {i}, {room:?}");
+            let before = stopped - playback.position_ms;
+            assert!((-2_000..=5_500).contains(&before), "{before} ms before it stopped");
+        }
+        house.room()
+    };
+    let (again, _) = house.until("all in one room", LONG, everywhere_paused_there);
+    assert_eq!(again, room, "another room");
     house.wait_queue(&["second"]);
     house.wait_all("members", |status| {
         let volume = status.members.iter().find(|m| m.name == "bath").map(|m| m.volume);
@@ -99,6 +156,66 @@ fn room_members_and_queue_are_there_again_after_a_restart() {
         status.playback.state == PlaybackState::Playing
             && track.is_some_and(|t| t.title == "second")
     });
+}
+
+#[test]
+fn a_device_whose_files_are_damaged_is_the_same_and_gets_the_room_from_the_others() {
+    let mut house = House::together(3);
+    for name in ["first", "second"] {
+        let song = write_song(house.path(), name, 5);
+        house.daemons[0].order(&["queue", "add", text(&song)]);
+    }
+    let room = house.room().expect("one room");
+    let hurt = 2;
+    let id = house.daemons[hurt].status().expect("it answers").node.id;
+    let room_file = house.daemons[hurt].path(&format!("state/rooms/{room}.db"));
+    let files = [room_file, house.daemons[hurt].path("state/node.db")];
+    house.daemons[hurt].stop();
+    for file in files {
+        assert!(file.exists(), "{}", file.display());
+        std::fs::write(&file, [0xA5; 20_000]).expect("spoiled");
+        let song = write_song(house.path(), "later", 5);
+        house.daemons[1].order(&["queue", "add", text(&song)]);
+        house.daemons[hurt].start();
+        house.wait_together();
+        assert_eq!(house.room().as_ref(), Some(&room), "another room");
+        let queue = |i: usize| house.daemons[i].status().expect("it answers").queue;
+        house.until("the queue", LONG, |_| (queue(hurt) == queue(0)).then_some(()));
+        let node = house.daemons[hurt].status().expect("it answers").node;
+        let notice = node.disk_notice.expect("it says so");
+        assert!(notice.contains("damaged") && notice.contains("set aside"), "{notice}");
+        let log = std::fs::read_to_string(house.daemons[hurt].path("log")).expect("a log");
+        assert!(log.contains(&notice), "its log does not say: {notice}");
+        assert_eq!(node.id, id, "another device");
+        house.daemons[hurt].stop();
+    }
+    house.daemons[hurt].start();
+    house.wait_together();
+    let notice = house.daemons[hurt].status().expect("it answers").node.disk_notice;
+    assert_eq!(notice, None, "all is well again");
+}
+
+fn playback(house: &House, i: usize) -> groovebox::engine::status::PlaybackStatus {
+    house.daemons[i].status().expect("it answers").playback
+}
+
+#[test]
+fn the_music_goes_on_by_itself_after_a_short_outage_where_that_is_wanted() {
+    let mut house = House::together(2);
+    let song = write_song(house.path(), "song", 60);
+    house.daemons[0].order(&["play", text(&song)]);
+    house.wait_playing(6_000);
+    let stopped = playback(&house, 0).position_ms;
+    for daemon in &mut house.daemons {
+        daemon.kill();
+        let settings = "[room]\nresume = true\n";
+        std::fs::write(daemon.path("settings.toml"), settings).expect("settings");
+        daemon.start();
+    }
+    house.wait_together();
+    house.wait_playing(stopped - 5_500);
+    let now = playback(&house, 1).position_ms;
+    assert!(now < stopped + 10_000, "{now} ms, stopped at {stopped} ms");
 }
 
 #[test]

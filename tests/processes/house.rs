@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::daemon::{Daemon, pause};
 use super::stalls;
+use super::street::Street;
 
 /// Long enough for a loaded machine: who waits so long has failed.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -31,6 +32,10 @@ pub struct House {
     /// All of them, running or not.
     pub daemons: Vec<Daemon>,
     dir: TempDir,
+    /// Their network, if it is not loopback. Taken down after they have ended.
+    pub street: Option<Street>,
+    /// Whether something happens here that an operator must hear of.
+    pub may_call_for_help: bool,
     _turn: Turn,
 }
 
@@ -51,7 +56,7 @@ impl House {
     fn with(turn: Turn) -> House {
         stalls::watch();
         let dir = tempfile::tempdir().expect("a temporary folder");
-        House { daemons: Vec::new(), dir, _turn: turn }
+        House { daemons: Vec::new(), dir, street: None, may_call_for_help: false, _turn: turn }
     }
 
     /// A house of `n` daemons in one room, in step with each other.
@@ -69,6 +74,19 @@ impl House {
         self
     }
 
+    /// A house of `n` daemons with addresses of their own, in one room. Station `k` of its
+    /// street is daemon `k - 1`.
+    pub fn on_street(n: usize) -> House {
+        let mut house = House::empty();
+        house.street = Some(Street::new());
+        house.furnished(n)
+    }
+
+    /// The street, where there is one.
+    pub fn street(&self) -> &Street {
+        self.street.as_ref().expect("a house on a street")
+    }
+
     /// A place for files.
     pub fn path(&self) -> &Path {
         self.dir.path()
@@ -79,9 +97,13 @@ impl House {
         let i = self.daemons.len();
         let names = ["kitchen", "study", "bath", "attic", "hall"];
         let name = names.get(i).map_or_else(|| format!("box-{i}"), |name| (*name).to_owned());
-        let peers = peers.iter().map(|&peer| self.daemons[peer].address()).collect();
-        let ppm = CRYSTALS[i % CRYSTALS.len()];
-        self.daemons.push(Daemon::new(self.dir.path().join(&name), &name, ppm, peers));
+        let (dir, ppm) = (self.dir.path().join(&name), CRYSTALS[i % CRYSTALS.len()]);
+        self.daemons.push(if let Some(street) = &mut self.street {
+            Daemon::in_namespace(dir, &name, ppm, street.add())
+        } else {
+            let peers = peers.iter().map(|&peer| self.daemons[peer].address()).collect();
+            Daemon::new(dir, &name, ppm, peers)
+        });
         self.daemons[i].start();
         i
     }
@@ -157,6 +179,19 @@ impl House {
             .expect("more than one daemon")
     }
 
+    /// One that runs and is not `i`.
+    pub fn follower_of(&self, i: usize) -> usize {
+        let other = (0..self.daemons.len()).find(|&j| j != i && self.daemons[j].runs());
+        other.expect("more than one daemon")
+    }
+
+    /// Waits until daemon `i` has played so much more of its track.
+    pub fn wait_further(&self, i: usize, ms: i64) {
+        let position = || self.daemons[i].status().map(|s| s.playback.position_ms);
+        let (from, _) = self.until("it answers", LONG, |_| position());
+        self.until("it plays on", LONG, |_| position().filter(|p| *p >= from + ms));
+    }
+
     /// Waits until it plays everywhere, at least `ms` into the track.
     pub fn wait_playing(&self, ms: i64) {
         self.wait_all("it plays", |status| {
@@ -194,12 +229,13 @@ impl House {
 }
 
 impl Drop for House {
-    /// In no scene has a daemon a reason to call for its operator.
+    /// In hardly any scene has a daemon a reason to call for its operator.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return self.show_logs();
         }
-        let complained = self.daemons.iter().find(|daemon| daemon.calls_for_help());
+        let calls = |daemon: &&Daemon| daemon.calls_for_help() && !self.may_call_for_help;
+        let complained = self.daemons.iter().find(calls);
         if let Some(daemon) = complained {
             self.show_logs();
             panic!("{} has logged an error", daemon.name);

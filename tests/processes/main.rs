@@ -7,6 +7,8 @@
 //! | `daemon` | one process: its command line, its status, its end |
 //! | `sound` | music to play, and what the recordings say of its sounding |
 //! | `stalls` | when the machine itself stood still, so that nobody is blamed for it |
+//! | `street` | devices with addresses of their own, whose cables can be pulled |
+//! | `surviving` | pulled plugs on such a street: cuts, partitions, sleep, other addresses |
 //! | `playing` | one song on all devices, and every order a person can give |
 //! | `failing` | devices that die, return or come late |
 //! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
@@ -23,3 +25,5 @@ mod playing;
 mod refusing;
 mod sound;
 mod stalls;
+mod street;
+mod surviving;

@@ -65,6 +65,23 @@ fn a_folder_with_one_bad_file_plays_the_others() {
 }
 
 #[test]
+fn of_a_folder_beyond_what_one_order_takes_the_rest_is_named() {
+    let house = House::together(1);
+    let folder = house.path().join("collection");
+    fs::create_dir(&folder).expect("a folder");
+    for n in 0..503 {
+        write_song(&folder, &format!("{n}"), 1);
+    }
+    let reply = house.daemons[0].order(&["queue", "add", text(&folder)]);
+    assert_eq!(reply["added"], 500);
+    let skipped = reply["skipped"].as_array().expect("what was left out");
+    assert_eq!(skipped.len(), 1, "{reply}");
+    assert!(skipped[0]["path"].as_str().expect("a path").ends_with("500.wav"));
+    assert!(skipped[0]["message"].as_str().expect("why").contains("3 files"), "{reply}");
+    assert_eq!(house.daemons[0].status().expect("it answers").queue.len(), 500);
+}
+
+#[test]
 fn a_song_that_is_cut_short_plays_as_far_as_it_goes() {
     let house = House::together(2);
     let song = fs::read(demo_song()).expect("the song");

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use groovebox::audio::record::{Comparison, Plan, Recording, compare};
+use groovebox::audio::record::{Comparison, Finding, Plan, Recording, compare};
 use groovebox::base::{LocalTime, Span};
 
 use super::stalls;
@@ -27,7 +27,8 @@ pub fn write_song(folder: &Path, name: &str, seconds: u32) -> PathBuf {
         sample_format: hound::SampleFormat::Int,
     };
     let mut writer = hound::WavWriter::create(&path, spec).expect("a file to write");
-    let mut state = name.bytes().fold(1_u32, |seed, byte| seed * 31 + u32::from(byte));
+    let mut state =
+        name.bytes().fold(1_u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(u32::from(byte)));
     for _ in 0..seconds * spec.sample_rate {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let [_, _, _, high] = state.to_le_bytes();
@@ -53,6 +54,7 @@ pub fn assert_in_sync(what: &str, a: &Recording, b: &Recording, since: LocalTime
     let all = found.windows.len();
     found.windows.retain(|(middle, _)| !stalls::excuse(*middle));
     let excused = all - found.windows.len();
+    leave_out_beginnings(&mut found);
     let p95 = found.quantile(0.95);
     println!(
         "{what}: {} windows the same, {} different, {excused} left out, p95 {p95:?}",
@@ -62,6 +64,16 @@ pub fn assert_in_sync(what: &str, a: &Recording, b: &Recording, since: LocalTime
     let wanted = windows.saturating_sub(excused).max(ENOUGH);
     assert!(found.n_same() >= wanted, "{what}: too little to compare: {}", listed(&found));
     assert!(p95.is_some_and(|p95| p95 <= IN_SYNC), "{what}: {p95:?}: {}", listed(&found));
+}
+
+/// Leaves out the windows in which the sound begins. Where one side still fades in, a steady
+/// note resembles itself best one period later: the demo's lowest D seems 13.6 ms apart then.
+fn leave_out_beginnings(found: &mut Comparison) {
+    let mut was_silent = false;
+    found.windows.retain(|(_, finding)| {
+        let is_silent = *finding == Finding::Silent;
+        !(std::mem::replace(&mut was_silent, is_silent) && !is_silent)
+    });
 }
 
 /// Fails if the sound stopped while the machine did not.

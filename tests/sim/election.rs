@@ -21,34 +21,35 @@ use std::rc::Rc;
 use groovebox::base::rng::Rng;
 use groovebox::base::{LocalTime, NodeId, RoomId, RoomTime, Term};
 use groovebox::engine::election::{Election, ElectionConfig, ElectionOutput, MemberFacts, Role};
-use groovebox::wire::message::Start;
+use groovebox::wire::message::{Handoff, Start};
 use groovebox::wire::{Heartbeat, HeartbeatAck, PreVote, PreVoteReply, RoomLine};
 
 use crate::world::{
     Agenda, Air, Carriage, Chance, MS, Radio, SEC, Trace, flight, is_replay, percentile, seeds,
 };
 
-const ROOM: RoomId = RoomId([3; 32]);
+pub const ROOM: RoomId = RoomId([3; 32]);
 
 /// Nothing arrives for so long, and QUIC gives a connection up.
 const IDLE: i64 = 8 * SEC;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Written {
+pub struct Written {
     term: Term,
     op: u64,
     chain: [u8; 16],
 }
 
-type Log = Rc<Vec<Written>>;
+pub type Log = Rc<Vec<Written>>;
 
 #[derive(Clone, Debug)]
-enum Packet {
+pub enum Packet {
     Heartbeat(Heartbeat),
     Ack(HeartbeatAck),
     PreVote(PreVote),
     PreVoteReply(PreVoteReply),
     Start(Box<Start>),
+    Handoff(Handoff),
     Stale(Term, bool),
     Bye,
     NeedLog,
@@ -57,23 +58,52 @@ enum Packet {
 }
 
 enum Event {
-    Timer { node: usize, boot: u32 },
-    Deliver { from: usize, to: usize, boots: (u32, u32), packet: Packet },
-    Wake { node: usize },
+    Timer {
+        node: usize,
+        boot: u32,
+    },
+    Deliver {
+        from: usize,
+        to: usize,
+        boots: (u32, u32),
+        packet: Packet,
+    },
+    Wake {
+        node: usize,
+    },
     Connections,
     Operation,
     Fault,
+    /// A host says that nobody listens at that port any more.
+    Refused {
+        node: usize,
+        gone: usize,
+        boots: (u32, u32),
+    },
+    /// It has heard nothing from there since.
+    GivenUp {
+        node: usize,
+        gone: usize,
+        boots: (u32, u32),
+    },
+    /// A device that has given its lead away is switched off.
+    Leave {
+        node: usize,
+        boot: u32,
+    },
 }
 
 /// How a device ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
+pub enum End {
     /// The process dies, its host tells the others that the port is closed.
     Killed,
     /// No more power, or the cable is out: silence.
     Unplugged,
     /// It says goodbye.
     Stopped,
+    /// It gives its lead away first.
+    Retired,
 }
 
 struct Device {
@@ -93,9 +123,9 @@ struct Device {
     told_term: bool,
 }
 
-struct House {
-    now: i64,
-    rng: Rng,
+pub struct House {
+    pub now: i64,
+    pub rng: Rng,
     agenda: Agenda<Event>,
     devices: Vec<Device>,
     radios: Vec<Radio>,
@@ -105,7 +135,7 @@ struct House {
     side: Vec<u8>,
     unreachable_since: Vec<Vec<Option<i64>>>,
     begun: BTreeSet<Term>,
-    leads: Vec<(i64, Term)>,
+    pub leads: Vec<(i64, Term)>,
     operations: u64,
     /// How often the log is not handed to a member that should have it.
     forgetfulness: f64,
@@ -113,19 +143,21 @@ struct House {
     acknowledged: BTreeSet<u64>,
     trace: Trace,
     seed: u64,
+    /// A device whose own machine says nothing: something else speaks in its place.
+    pub possessed: Option<usize>,
 }
 
-fn id(node: usize) -> NodeId {
+pub fn id(node: usize) -> NodeId {
     NodeId([u8::try_from(node + 1).expect("a small house"); 32])
 }
 
-fn place(id: NodeId) -> usize {
+pub fn place(id: NodeId) -> usize {
     usize::from(id.0[0]) - 1
 }
 
 impl House {
     /// Everybody is at home; the first device makes the room, the others join it.
-    fn new(seed: u64, size: usize, air: Air, wired: usize) -> House {
+    pub fn new(seed: u64, size: usize, air: Air, wired: usize) -> House {
         let mut rng = Rng::new(seed);
         let devices = (0..size).map(|_| Device::new(&mut rng)).collect();
         let radios = (0..size)
@@ -148,6 +180,7 @@ impl House {
             acknowledged: BTreeSet::new(),
             trace: Trace(seed),
             seed,
+            possessed: None,
         };
         house.move_in();
         house
@@ -167,7 +200,7 @@ impl House {
         self.agenda.add(150 * MS, Event::Operation);
     }
 
-    fn run(&mut self, until: i64) {
+    pub fn run(&mut self, until: i64) {
         while let Some((at, event)) = self.agenda.next(until) {
             self.now = at;
             self.happen(event);
@@ -184,6 +217,16 @@ impl House {
             Event::Connections => self.mind_connections(),
             Event::Operation => self.operate(),
             Event::Fault => self.fault(),
+            Event::Refused { node, gone, boots } => self.refused(node, gone, boots),
+            Event::GivenUp { node, gone, boots } if self.is_still(node, gone, boots) => {
+                self.disconnect(node, gone);
+            }
+            Event::Leave { node, boot } if self.devices[node].boot == boot => {
+                if self.devices[node].election.is_some() {
+                    self.end(node, End::Stopped);
+                }
+            }
+            Event::GivenUp { .. } | Event::Leave { .. } => {}
         }
     }
 
@@ -209,7 +252,7 @@ impl House {
     }
 
     /// Lets a device's election do something, and does what it says.
-    fn with(&mut self, node: usize, act: impl FnOnce(&mut Election, LocalTime)) {
+    pub fn with(&mut self, node: usize, act: impl FnOnce(&mut Election, LocalTime)) {
         let now = LocalTime(self.now + self.devices[node].offset);
         let Some(election) = &mut self.devices[node].election else { return };
         act(election, now);
@@ -246,13 +289,29 @@ impl House {
 
     fn obey(&mut self, node: usize, output: ElectionOutput) {
         use ElectionOutput as Out;
+        if self.possessed == Some(node) {
+            return;
+        }
         let (term, log) = (self.election(node).term(), self.log_end(node));
         match output {
-            Out::SendHeartbeat { to, seq, successors, live } => {
+            Out::SendHeartbeat { to, seq, successors, live, age_s } => {
                 assert_eq!(term.node, id(node), "{}: heartbeat of another's term", self.name());
                 let (room, sent) = (ROOM, RoomTime(self.now));
-                let (last_idx, _, chain) = log;
-                let beat = Heartbeat { room, term, seq, sent, last_idx, chain, successors, live };
+                let (last_idx, last_term, chain) = log;
+                let playing = false;
+                let beat = Heartbeat {
+                    room,
+                    term,
+                    seq,
+                    sent,
+                    last_idx,
+                    last_term,
+                    chain,
+                    successors,
+                    live,
+                    playing,
+                    age_s,
+                };
                 self.send(node, place(to), &Packet::Heartbeat(beat));
             }
             Out::SendAck { to, seq } => {
@@ -275,6 +334,11 @@ impl House {
             Out::SendStale { to, term, alive } => {
                 self.send(node, place(to), &Packet::Stale(term, alive));
             }
+            Out::SendHandoff { to, at_idx } => {
+                let signature = ([0; 32], [0; 32]);
+                let handoff = Handoff { room: ROOM, term, to, at_idx, signature };
+                self.send(node, place(to), &Packet::Handoff(handoff));
+            }
             Out::Lead { term } => self.leads(node, term),
             Out::Follow { term } => self.follows(node, term),
             Out::Lost => self.tell(|| format!("{node} has lost its coordinator")),
@@ -293,7 +357,10 @@ impl House {
         self.devices[node].matched.clear();
         let (last_idx, last_term, chain) = self.log_end(node);
         let line = RoomLine { epoch: 0, local0: LocalTime(0), room0: RoomTime(0), rate: 0.0 };
-        let start = Start { room: ROOM, term, last_idx, last_term, chain, line };
+        let handoff = self.election(node).handoff();
+        let signature = ([0; 32], [0; 32]);
+        let room = ROOM;
+        let start = Start { room, term, last_idx, last_term, chain, line, handoff, signature };
         for to in 0..self.devices.len() {
             self.send(node, to, &Packet::Start(Box::new(start.clone())));
         }
@@ -388,7 +455,7 @@ impl House {
 
     // The network.
 
-    fn send(&mut self, from: usize, to: usize, packet: &Packet) {
+    pub fn send(&mut self, from: usize, to: usize, packet: &Packet) {
         if from == to || !self.is_open(from, to) {
             return;
         }
@@ -438,6 +505,7 @@ impl House {
                 self.with(to, |e, now| e.pre_vote_reply_received(now, peer, &reply));
             }
             Packet::Start(start) => self.with(to, |e, now| e.start_received(now, peer, &start)),
+            Packet::Handoff(h) => self.with(to, |e, now| e.handoff_received(now, peer, &h)),
             Packet::Stale(term, alive) => {
                 self.with(to, |e, now| e.stale_received(now, peer, term, alive));
             }
@@ -518,8 +586,14 @@ impl House {
 
     // What goes wrong.
 
-    fn end(&mut self, node: usize, end: End) {
+    pub fn end(&mut self, node: usize, end: End) {
         self.tell(|| format!("{node} is {end:?}"));
+        if end == End::Retired {
+            let boot = self.devices[node].boot;
+            self.with(node, Election::retire);
+            self.agenda.add(self.now + 1100 * MS, Event::Leave { node, boot });
+            return;
+        }
         if end == End::Stopped {
             self.with(node, Election::resign);
             for to in 0..self.devices.len() {
@@ -534,14 +608,31 @@ impl House {
         }
     }
 
-    /// The host of a killed process answers "port unreachable" to whoever sends next; about
-    /// half of the others do so soon.
+    /// The host of a killed process answers "port unreachable" to whoever sends next: that is
+    /// when the next train of clock probes leaves.
     fn someone_notices(&mut self, gone: usize) {
         for node in 0..self.devices.len() {
-            if node != gone && self.is_awake(node) && self.rng.happens(0.5) {
-                self.disconnect(node, gone);
+            if node != gone && self.is_awake(node) && self.views[node][gone] {
+                let boots = (self.devices[node].boot, self.devices[gone].boot);
+                let at = self.now + self.rng.between(MS, 500 * MS);
+                self.agenda.add(at, Event::Refused { node, gone, boots });
             }
         }
+    }
+
+    fn refused(&mut self, node: usize, gone: usize, boots: (u32, u32)) {
+        let is_cut = self.cut[node][gone] || self.side[node] != self.side[gone];
+        if !self.is_still(node, gone, boots) || is_cut {
+            return;
+        }
+        self.with(node, |election, now| election.peer_doubted(now, id(gone)));
+        self.agenda.add(self.now + 200 * MS, Event::GivenUp { node, gone, boots });
+    }
+
+    /// Whether one waits for the other, which has not come back.
+    fn is_still(&self, node: usize, gone: usize, boots: (u32, u32)) -> bool {
+        let same = boots == (self.devices[node].boot, self.devices[gone].boot);
+        same && self.is_awake(node) && self.devices[gone].election.is_none()
     }
 
     fn restart(&mut self, node: usize) {
@@ -577,8 +668,8 @@ impl House {
         let down: Vec<usize> = (0..size).filter(|&n| self.devices[n].election.is_none()).collect();
         if kind < 0.30 {
             let leader = up.iter().copied().find(|&n| self.role(n) == Some(Role::Coordinator));
-            let ends = [End::Killed, End::Unplugged, End::Stopped];
-            let end = ends[self.rng.below(3) as usize];
+            let ends = [End::Killed, End::Unplugged, End::Stopped, End::Retired];
+            let end = ends[self.rng.below(4) as usize];
             if let Some(node) = leader {
                 self.end(node, end);
             }
@@ -614,7 +705,7 @@ impl House {
         self.agenda.add(next, Event::Fault);
     }
 
-    fn cut_links(&mut self) {
+    pub fn cut_links(&mut self) {
         self.tell(|| "some links are cut".to_owned());
         for a in 0..self.devices.len() {
             for b in 0..a {
@@ -645,11 +736,11 @@ impl House {
 
     // What is looked at.
 
-    fn election(&self, node: usize) -> &Election {
+    pub fn election(&self, node: usize) -> &Election {
         self.devices[node].election.as_ref().expect("only asked of those that run")
     }
 
-    fn role(&self, node: usize) -> Option<Role> {
+    pub fn role(&self, node: usize) -> Option<Role> {
         self.devices[node].election.as_ref().map(Election::role)
     }
 
@@ -673,7 +764,7 @@ impl House {
     }
 
     /// Whom these devices all follow, if they do and it leads them.
-    fn agreed(&self, counts: impl Fn(usize) -> bool) -> Option<usize> {
+    pub fn agreed(&self, counts: impl Fn(usize) -> bool) -> Option<usize> {
         let mut views = (0..self.devices.len())
             .filter(|&node| self.is_awake(node) && counts(node))
             .map(|node| (self.election(node).coordinator(), self.election(node).term()));
@@ -691,7 +782,7 @@ impl House {
         (0..self.devices.len()).map(view).collect::<Vec<_>>().join(", ")
     }
 
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         format!(
             "seed {} at {:.3} s (replay: GROOVEBOX_SIM_SEED={} cargo test --test sim -- --nocapture)",
             self.seed,
@@ -745,7 +836,7 @@ fn two(radios: &mut [Radio], a: usize, b: usize) -> (&mut Radio, &mut Radio) {
 }
 
 /// A house with everything going wrong for a while, then nothing any more.
-fn chaos(seed: u64) -> House {
+pub fn chaos(seed: u64) -> House {
     let size = [2, 3, 5, 8][(seed % 4) as usize];
     let air = [Air::HomeWifi, Air::BadWifi][(seed / 4 % 2) as usize];
     let mut house = House::new(seed, size, air, size / 4);
@@ -793,14 +884,14 @@ fn one_seed_is_one_story() {
 }
 
 /// Milliseconds from the end of the coordinator to a new one, and to everybody's agreement.
-struct Failover {
-    first: f64,
-    agreed: f64,
+pub struct Failover {
+    pub first: f64,
+    pub agreed: f64,
     /// As `agreed`, not counting those whose own radio stalled meanwhile.
-    agreed_if_heard: f64,
+    pub agreed_if_heard: f64,
 }
 
-fn failover(seed: u64, size: usize, air: Air, end: End) -> Failover {
+pub fn failover(seed: u64, size: usize, air: Air, end: End) -> Failover {
     let mut house = House::new(seed, size, air, 0);
     let phase = house.rng.between(0, 400 * MS);
     house.run(5 * SEC + phase);
@@ -871,7 +962,7 @@ fn a_goodbye_is_faster_than_any_silence() {
 
 #[test]
 fn of_two_devices_the_other_goes_on_alone() {
-    for (end, limit) in [(End::Unplugged, 2600.0), (End::Stopped, 1000.0)] {
+    for (end, limit) in [(End::Unplugged, 2600.0), (End::Killed, 1000.0), (End::Stopped, 1000.0)] {
         let (first, _) = measure(2, Air::HomeWifi, end, 100);
         assert!(first <= limit, "{end:?}: {first} ms");
     }

@@ -9,6 +9,7 @@ mod election;
 mod house;
 mod membership;
 mod path;
+mod reigns;
 mod sync;
 mod vectors;
 mod world;

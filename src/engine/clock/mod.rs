@@ -5,6 +5,7 @@
 //!                     │             └───────► holdover   against ours
 //!                     │         PathStats                 what the answers took
 //!                     │         Schedule                  when to ask
+//!                     ├── Standby ──► Estimator        raw clock of whoever would take over
 //!                     └── composes with the coordinator's RoomLine ──► ClockModel
 //! ```
 //!
@@ -18,7 +19,9 @@ pub mod model;
 pub mod path_stats;
 pub mod room_clock;
 pub mod schedule;
+pub mod standby;
 
 pub use estimator::{Estimator, Exchange};
 pub use model::ClockModel;
 pub use room_clock::{ClockStats, RoomClock};
+pub use standby::{raw_answer, raw_source};

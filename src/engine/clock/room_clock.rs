@@ -3,7 +3,7 @@
 //! | role | model | probes |
 //! |---|---|---|
 //! | leading | its own line, exact by definition | answers them |
-//! | following | estimator composed with the coordinator's line, blended with the coast | asks |
+//! | following | estimator composed with the coordinator's line, blended with the coast | asks, also its deputy |
 //! | coasting | the last model, carried on with the hold-over frequency | none |
 //!
 //! Nobody steps at a takeover. The successor freezes what it believes as the room's line;
@@ -25,13 +25,14 @@ use super::holdover::WANDER;
 use super::model::ClockModel;
 use super::path_stats::PathStats;
 use super::schedule::{Schedule, TRAIN};
+use super::standby::Standby;
 
 /// A larger step of the model is a discontinuity: the playout jumps rather than slews, and
 /// two timelines so far apart are not blended.
 const STEP: Span = Span::from_millis(5);
 
 /// Answers older than this say nothing any more.
-const MAX_RTT: Span = Span::from_secs(2);
+pub(super) const MAX_RTT: Span = Span::from_secs(2);
 
 /// The steepest line that is believed, a ratio minus one: ten times two bad crystals.
 const MAX_LINE_RATE: f64 = 1e-3;
@@ -85,7 +86,7 @@ const SYNCED_ERROR: Span = Span::from_millis(5);
 const COAST_TRUSTED: Span = Span::from_secs(300);
 
 /// A clock that can be recognised: a node between two of its starts.
-type Peer = (NodeId, u32);
+pub type Peer = (NodeId, u32);
 
 /// See the head of this file.
 #[derive(Clone, Debug)]
@@ -98,6 +99,7 @@ pub struct RoomClock {
     peer_line: Option<RoomLine>,
     estimator: Estimator,
     paths: PathStats,
+    standby: Standby,
     coast: Option<Coast>,
     asked: VecDeque<Asked>,
     /// Frequencies of clocks measured earlier.
@@ -119,9 +121,9 @@ enum Role {
 
 /// A question on its way.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
-    seq: u64,
-    at: LocalTime,
+pub(super) struct Asked {
+    pub seq: u64,
+    pub at: LocalTime,
 }
 
 /// A model carried on without answers.
@@ -191,6 +193,7 @@ impl RoomClock {
             peer_line: None,
             estimator: Estimator::new(FrequencyPrior::UNKNOWN),
             paths: PathStats::default(),
+            standby: Standby::new(),
             coast: None,
             asked: VecDeque::with_capacity(MAX_ASKED),
             remembered: BTreeMap::new(),
@@ -234,6 +237,7 @@ impl RoomClock {
             return false;
         };
         self.leave_peer();
+        self.standby.stop();
         self.coast = None;
         let rate = model.rate.clamp(-MAX_TAKEN_RATE, MAX_TAKEN_RATE);
         let line = RoomLine { epoch, local0: now, room0: model.room(now), rate };
@@ -259,6 +263,18 @@ impl RoomClock {
         self.redraw(now);
     }
 
+    /// Who would take over, by the coordinator's word: its clock is watched, so that a takeover
+    /// finds it known. Nobody is watched by the coordinator and by the deputy itself.
+    pub fn watch_deputy(&mut self, now: LocalTime, deputy: Option<Peer>) {
+        if self.standby.peer() == deputy || self.is_leading() {
+            return;
+        }
+        match deputy.filter(|deputy| self.peer != Some(*deputy)) {
+            Some(deputy) => self.standby.watch(now, deputy, self.prior_of(deputy)),
+            None => self.standby.stop(),
+        }
+    }
+
     /// There is no coordinator: stop asking, carry the model on.
     pub fn leaderless(&mut self, now: LocalTime) {
         self.freeze(now);
@@ -270,6 +286,7 @@ impl RoomClock {
     /// The room was left: there is no room time any more.
     pub fn forget(&mut self) {
         self.leave_peer();
+        self.standby.stop();
         self.asked.clear();
         self.coast = None;
         self.role = Role::Alone;
@@ -280,6 +297,7 @@ impl RoomClock {
     /// void, except how fast the other clock runs. A coordinator shifts its line by the gap,
     /// which is where the others have carried the room.
     pub fn resumed(&mut self, now: LocalTime, gap: Span) {
+        self.standby.stop();
         self.coast = None;
         self.asked.clear();
         match &mut self.role {
@@ -301,6 +319,9 @@ impl RoomClock {
     /// An answer arrived, at `now` (its `t4`). Whatever is not an answer of the present
     /// coordinator to a recent question, or cannot be true, is dropped.
     pub fn handle_reply(&mut self, now: LocalTime, reply: &ProbeReply) {
+        if reply.source.n == 0 {
+            return self.standby.handle_reply(now, reply);
+        }
         let Some(exchange) = self.accept(now, reply) else { return };
         self.hear_line(now, exchange.t3, reply.line);
         let lateness = self.estimator.lateness(&exchange);
@@ -342,11 +363,21 @@ impl RoomClock {
             Role::Following { schedule, .. } => Some(schedule.due()),
             _ => None,
         };
-        [probe, self.redraw_due()].into_iter().flatten().min()
+        [probe, self.redraw_due(), self.standby.due()].into_iter().flatten().min()
     }
 
     /// The probe to send now, if one is due. `t1` is restamped by the driver.
     pub fn poll_probe(&mut self, now: LocalTime) -> Option<Probe> {
+        self.poll_own_probe(now).or_else(|| self.poll_standby_probe(now))
+    }
+
+    fn poll_standby_probe(&mut self, now: LocalTime) -> Option<Probe> {
+        let probe = self.standby.poll_probe(now, self.next_seq, &mut self.rng)?;
+        self.next_seq += 1;
+        Some(probe)
+    }
+
+    fn poll_own_probe(&mut self, now: LocalTime) -> Option<Probe> {
         let Role::Following { source, schedule } = &mut self.role else { return None };
         if now < schedule.due() {
             return None;
@@ -455,17 +486,11 @@ impl RoomClock {
     /// Checks an answer and crosses its question off.
     fn accept(&mut self, now: LocalTime, reply: &ProbeReply) -> Option<Exchange> {
         let Role::Following { source, .. } = &self.role else { return None };
-        let ProbeReply { seq, source: answered, t1, t2, t3, line } = *reply;
-        if answered != *source {
+        if reply.source != *source {
             return None;
         }
-        let place = self.asked.iter().position(|asked| asked.seq == seq)?;
-        let asked = self.asked.remove(place)?;
-        let exchange = Exchange { t1, t2, t3, t4: now };
-        let in_order = asked.at <= t1 && t1 <= now && t2 <= t3;
-        let possible = (Span::ZERO..=MAX_RTT).contains(&exchange.rtt()) && now - t1 <= MAX_RTT;
-        let sound = line.rate.abs() <= MAX_LINE_RATE;
-        (in_order && possible && sound).then_some(exchange)
+        let exchange = exchange_of(&mut self.asked, now, reply)?;
+        (reply.line.rate.abs() <= MAX_LINE_RATE).then_some(exchange)
     }
 
     fn hurry(&mut self, now: LocalTime) {
@@ -493,17 +518,25 @@ impl RoomClock {
 
     /// Begins to measure a clock, with what is remembered of it.
     fn meet(&mut self, peer: Peer) {
-        let known = self.remembered.get(&peer).copied();
-        let prior = known.map_or(FrequencyPrior::UNKNOWN, FrequencyPrior::remembered);
-        self.estimator.reset(prior);
+        self.first_heard = if self.standby.peer() == Some(peer) {
+            self.standby.give(&mut self.estimator)
+        } else {
+            let prior = self.prior_of(peer);
+            self.estimator.reset(prior);
+            None
+        };
         self.paths = PathStats::default();
         self.peer = Some(peer);
         self.peer_line = None;
-        self.first_heard = None;
         self.last_heard = None;
         if let Some(coast) = &mut self.coast {
             coast.doubt();
         }
+    }
+
+    fn prior_of(&self, peer: Peer) -> FrequencyPrior {
+        let known = self.remembered.get(&peer).copied();
+        known.map_or(FrequencyPrior::UNKNOWN, FrequencyPrior::remembered)
     }
 
     fn leave_peer(&mut self) {
@@ -673,6 +706,22 @@ impl Coast {
     fn doubt(&mut self) {
         self.line.model.sigma *= std::f64::consts::SQRT_2;
     }
+}
+
+/// The exchange of an answer to one of these questions, which is crossed off; none if it was
+/// not asked, or cannot be true.
+pub(super) fn exchange_of(
+    asked: &mut VecDeque<Asked>,
+    now: LocalTime,
+    reply: &ProbeReply,
+) -> Option<Exchange> {
+    let ProbeReply { seq, t1, t2, t3, .. } = *reply;
+    let place = asked.iter().position(|asked| asked.seq == seq)?;
+    let asked = asked.remove(place)?;
+    let exchange = Exchange { t1, t2, t3, t4: now };
+    let in_order = asked.at <= t1 && t1 <= now && t2 <= t3;
+    let possible = (Span::ZERO..=MAX_RTT).contains(&exchange.rtt()) && now - t1 <= MAX_RTT;
+    (in_order && possible).then_some(exchange)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of answers stay far below 2^52")]
@@ -928,6 +977,36 @@ mod tests {
         let mut clock = leader(1);
         assert!(clock.poll_model().is_some());
         assert!(clock.poll_model().is_none());
+    }
+
+    #[test]
+    fn a_watched_clock_is_known_when_it_takes_over() {
+        let (leader, mut clock) = (leader(1), RoomClock::new(2));
+        clock.follow(ms(0), source(1, 1));
+        clock.watch_deputy(ms(0), Some((NodeId([3; 32]), 1)));
+        let (mut now, mut watched) = (ms(0), 0);
+        while now < ms(20_000) {
+            clock.handle_timeout(now);
+            while let Some(probe) = clock.poll_probe(now) {
+                let (arrival, reply) = if probe.source.n == 0 {
+                    watched += 1;
+                    let t2 = probe.t1 + Span::from_millis(1) + AHEAD;
+                    let reply = super::super::standby::raw_answer(&probe, t2);
+                    (probe.t1 + Span::from_millis(2), reply)
+                } else {
+                    answered(&leader, &probe)
+                };
+                clock.handle_reply(arrival, &reply);
+            }
+            now = clock.poll_timeout().expect("it asks").later(now + Span(1));
+        }
+        // Eight trains in the first four seconds, one every two seconds from then on.
+        assert!((70..=95).contains(&watched), "{watched}");
+        let own = clock.stats(now).samples;
+        clock.follow(now, source(2, 3));
+        let known = clock.stats(now).samples;
+        assert!(known > 50 && known < own, "{known} of {watched}");
+        assert!(room_error(&clock, now).abs() < Span::from_micros(5));
     }
 
     #[test]

@@ -13,7 +13,7 @@ const BURST_GAP: Span = Span::from_millis(10);
 
 /// Probes of a train.
 pub const TRAIN: u32 = 5;
-const TRAIN_GAP: Span = Span::from_millis(8);
+pub(super) const TRAIN_GAP: Span = Span::from_millis(8);
 
 /// From the last of the burst to the first train, and between trains up to [`EARLY`].
 const AFTER_BURST: Span = Span::from_millis(100);
@@ -35,7 +35,7 @@ const RATES: (f64, f64) = (5.0, 20.0);
 const JITTER: f64 = 0.1;
 
 /// A driver that comes later than this does not catch up: a probe missed is a probe missed.
-const LATE: Span = Span::from_millis(5);
+pub(super) const LATE: Span = Span::from_millis(5);
 
 /// Tells when the next probe is due.
 #[derive(Clone, Debug)]

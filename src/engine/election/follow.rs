@@ -1,6 +1,7 @@
 //! Hearing a coordinator, and no longer hearing it.
 
 use crate::base::{LocalTime, NodeId, Term};
+use crate::engine::planted::{self, Bug};
 use crate::wire::message::Start;
 use crate::wire::{Heartbeat, PreVote};
 
@@ -26,9 +27,10 @@ impl Election {
         if heartbeat.room != self.config.room || !self.may_own(from, term) {
             return;
         }
-        let sent = sent.clamp(now - MAX_LATE, now);
+        let arrival = planted::is(Bug::ArrivalTimeFreshness);
+        let sent = if arrival { now } else { sent.clamp(now - MAX_LATE, now) };
         match (&self.state, term.cmp(&self.term)) {
-            (State::Coordinator(_), _) => self.rival_heard(now, heartbeat, sent),
+            (State::Coordinator(_), _) => self.rival_heard(now, from, heartbeat, sent),
             (_, std::cmp::Ordering::Less) => self.refuse(now, from),
             (_, std::cmp::Ordering::Equal) => self.own_coordinator_heard(now, heartbeat, sent),
             (_, std::cmp::Ordering::Greater) => {
@@ -39,21 +41,31 @@ impl Election {
         }
     }
 
-    /// Somebody begins a term. Between two coordinators the heartbeats decide, since only
-    /// they say how many devices stand behind each.
+    /// Somebody begins a term; its signature, and that of a hand-over, have been checked.
+    /// Between two coordinators the heartbeats decide, since only they say how many devices
+    /// stand behind each. Whoever followed the one that handed over follows at once.
     pub fn start_received(&mut self, now: LocalTime, from: NodeId, start: &Start) {
         if start.room != self.config.room || !self.may_own(from, start.term) {
             return;
         }
         match &self.state {
-            State::Coordinator(_) if self.is_credible(start.term) => self.note(start.term),
-            State::Coordinator(_) => {}
+            State::Coordinator(_) => self.rival_started(now, start),
             _ if start.term < self.term => self.refuse(now, from),
+            _ if start.term > self.term && self.is_handed_to(from, start) => {
+                self.note(start.term);
+                self.follow(start.term, now);
+            }
             _ if start.term > self.term => {
                 self.follow_if_free(now, from, start.term, now);
             }
             _ => {}
         }
+    }
+
+    /// Whether the coordinator that this node follows gave its lead to that one.
+    fn is_handed_to(&self, node: NodeId, start: &Start) -> bool {
+        let handed = start.handoff.is_some_and(|h| h.term == self.term && h.to == node);
+        handed && self.is_credible(start.term)
     }
 
     /// A member says goodbye.
@@ -76,14 +88,39 @@ impl Election {
         match &mut self.state {
             State::Follower { .. } if from == self.term.node => self.suspect(now),
             State::Coordinator(reign) => {
-                reign.heard.remove(&from);
+                reign.forget(from);
                 self.live.remove(&from);
             }
             State::Candidate { round, .. } => {
                 round.asked.remove(&from);
-                self.close_round_if_complete(now);
+                if round.asked.is_empty() {
+                    self.close_round(now);
+                } else {
+                    self.close_round_if_complete(now);
+                }
             }
+            State::Suspect { .. } => self.hurry_if_alone(),
             _ => {}
+        }
+    }
+
+    /// Every connection is known to be closed: there is nobody to wait for.
+    fn hurry_if_alone(&mut self) {
+        let is_alone = self.connected().next().is_none();
+        if let State::Suspect { silence, stand_at } = &mut self.state
+            && is_alone
+        {
+            let alone_at = silence.unanswered_since + timing::ISOLATION_DISCONNECTED;
+            *stand_at = (*stand_at).min(alone_at.max(self.contested_until));
+        }
+    }
+
+    /// A member's host says that nobody listens there any more, or the like: a hint that
+    /// anybody in the network can forge. If it concerns the coordinator the others are asked
+    /// at once; one who hears it stops that, and so does its next heartbeat.
+    pub fn peer_doubted(&mut self, now: LocalTime, node: NodeId) {
+        if matches!(self.state, State::Follower { .. }) && node == self.term.node {
+            self.suspect(now);
         }
     }
 
@@ -99,6 +136,7 @@ impl Election {
             // My coordinator itself has yielded: whoever it yielded to may be followed.
             State::Follower { heard } if from == self.term.node => {
                 *heard = (*heard).min(now - fresh);
+                self.yielded_to = Some(term);
             }
             _ => {}
         }
@@ -164,6 +202,7 @@ impl Election {
             return;
         }
         self.heard_seq = heartbeat.seq;
+        self.sighted = None;
         self.successors.clear();
         self.successors.extend(heartbeat.successors.iter().take(3));
         let pace = self.timing();
@@ -191,12 +230,39 @@ impl Election {
             return false;
         }
         self.note(term);
-        let bound = self.hears(now) && self.term.node != from;
+        let is_other = self.term.node != from;
+        let bound = self.hears(now) && is_other;
         if bound || now - sent >= self.timing().silence {
+            return false;
+        }
+        if is_other && !self.is_expected(now, term) && !self.is_sighted_again(now, term) {
             return false;
         }
         self.follow(term, sent);
         true
+    }
+
+    /// Whether this node knows why that term begins: it has granted it, the coordinator has
+    /// yielded to it, or this node was away.
+    fn is_expected(&self, now: LocalTime, term: Term) -> bool {
+        let granted = self
+            .promise
+            .is_some_and(|p| p.to == term.node && now < p.until + timing::GRANT_REMEMBERED);
+        let is_new_here = matches!(self.state, State::Observer { .. } | State::Lame { .. });
+        granted || is_new_here || self.yielded_to == Some(term)
+    }
+
+    /// A term that this node knows nothing of must be heard at two instants without the
+    /// coordinator in between: after a stall the claims of a liar may overtake the heartbeats
+    /// that come with them, but not by that much.
+    fn is_sighted_again(&mut self, now: LocalTime, term: Term) -> bool {
+        match self.sighted {
+            Some((seen, at)) if seen == term => now - at >= timing::SIGHTED_AGAIN,
+            _ => {
+                self.sighted = Some((term, now));
+                false
+            }
+        }
     }
 
     pub(super) fn follow(&mut self, term: Term, heard: LocalTime) {

@@ -16,17 +16,28 @@
 //! Availability comes first: a majority of a configured membership is never asked for, only
 //! of who answers, so that a room goes on when half of its devices lose their power. In
 //! exchange two halves of a partition may each have a coordinator. That is safe because a
-//! [`Term`] names its owner, and it ends when the two meet: the shorter branch yields.
+//! [`Term`] names its owner, and it ends when the two meet: the lighter branch yields (`rivals`).
 //!
 //! The rank delay and "who answers" are in the spirit of Redis Cluster's replica rank, the
 //! pre-vote is the one of Ongaro's dissertation on Raft (2014, section 9.6); terms are not
 //! persisted votes as there, since the owner's start counter keeps them apart.
 //!
-//! Not here: sending anything, the log itself, who is a member, and the choice of a fitter
-//! coordinator while one is at work.
+//! | file | what it decides |
+//! |---|---|
+//! | `follow` | hearing a coordinator, and no longer hearing it |
+//! | `stand` | asking the others, and counting what they say |
+//! | `coordinate` | terms, heartbeats, who is live |
+//! | `rivals` | what happens when two coordinators meet |
+//! | `handover` | giving the lead away on purpose |
+//! | `score` | how fit a device is |
+//! | `timing` | every number, with its why |
+//!
+//! Not here: sending or signing anything, the log itself, and who is a member.
 
 mod coordinate;
 mod follow;
+mod handover;
+mod rivals;
 mod score;
 mod stand;
 mod state;
@@ -39,8 +50,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::rng::Rng;
 use crate::base::{LocalTime, NodeId, RoomId, Term};
+use crate::wire::message::Handoff;
 
-pub use score::{Fitness, FitnessClass};
+pub use score::{Coordinate, DeviceFacts, Fitness, FitnessClass};
 pub use state::Role;
 
 use state::{LogEnd, Promise, State};
@@ -83,6 +95,8 @@ pub enum ElectionOutput {
         successors: Vec<NodeId>,
         /// Devices heard lately, this one included.
         live: u16,
+        /// For how many whole seconds this node has led.
+        age_s: u32,
     },
     /// Answer a heartbeat, with this node's log and [`Election::score`].
     SendAck {
@@ -124,7 +138,15 @@ pub enum ElectionOutput {
         /// Whether its owner is heard here.
         alive: bool,
     },
-    /// Coordinate from now on, and say so to everybody with a start message.
+    /// Ask a member to take over; the signature is made by the sender.
+    SendHandoff {
+        /// Whom.
+        to: NodeId,
+        /// Where this node's log ends.
+        at_idx: u64,
+    },
+    /// Coordinate from now on, and say so to everybody with a start message that contains
+    /// [`Election::handoff`].
     Lead {
         /// This node's term; higher than every term before.
         term: Term,
@@ -169,10 +191,18 @@ pub struct Election {
     highest: Term,
     others: BTreeMap<NodeId, MemberFacts>,
     log: LogEnd,
+    /// Whether music sounds here.
+    is_playing: bool,
     score: u16,
+    /// The hand-over that this node's latest reign came of.
+    handoff: Option<Handoff>,
     /// As the coordinator last ordered them.
     successors: Vec<NodeId>,
     promise: Option<Promise>,
+    /// A term that this node did not expect, and when it was first heard.
+    sighted: Option<(Term, LocalTime)>,
+    /// What the coordinator said that it yields to.
+    yielded_to: Option<Term>,
     /// Until then the promises bind that were given in the latest round known, this node's
     /// own or another's.
     contested_until: LocalTime,
@@ -197,9 +227,13 @@ impl Election {
             highest: Term::ZERO,
             others: BTreeMap::new(),
             log: LogEnd::EMPTY,
+            is_playing: false,
+            handoff: None,
             score: Fitness::default().score(),
             successors: Vec::new(),
             promise: None,
+            sighted: None,
+            yielded_to: None,
             contested_until: now,
             rounds: 0,
             live: BTreeSet::new(),
@@ -229,7 +263,7 @@ impl Election {
         let before = std::mem::replace(&mut self.others, others);
         self.live.retain(|node| self.others.contains_key(node));
         match &self.state {
-            State::Coordinator(_) => self.greet_newly_connected(&before),
+            State::Coordinator(_) => self.greet_newly_connected(now, &before),
             State::Follower { .. } if !self.others.contains_key(&self.term.node) => {
                 self.suspect(now);
             }
@@ -244,6 +278,12 @@ impl Election {
         if last_term.n <= timing::MAX_N {
             self.note(last_term);
         }
+    }
+
+    /// Whether music sounds in this part of the room: between two halves of equal size the one
+    /// that plays goes on.
+    pub fn set_playing(&mut self, is_playing: bool) {
+        self.is_playing = is_playing;
     }
 
     /// How fit this node is; sent with every answer to a heartbeat.
@@ -268,8 +308,8 @@ impl Election {
         }
     }
 
-    /// This node is about to stop. It never stands again; the caller says goodbye to the
-    /// others, who elect at once.
+    /// This node leaves at once. It never stands again; the caller says goodbye to the others,
+    /// who elect at once. See [`retire`](Election::retire) for the way without a pause.
     pub fn resign(&mut self, _now: LocalTime) {
         self.lose();
         self.is_leaving = true;
@@ -301,7 +341,11 @@ impl Election {
             State::Observer { stand_at } | State::Suspect { stand_at, .. } => *stand_at,
             State::Follower { heard } => *heard + self.timing().silence,
             State::Candidate { round, .. } => round.ends,
-            State::Coordinator(reign) => reign.next_beat.min(reign.reterm_at),
+            State::Coordinator(reign) => {
+                let answer_by = reign.handover.as_ref().map(|handover| handover.answer_by);
+                let beat = reign.next_beat.min(reign.reterm_at);
+                answer_by.map_or(beat, |at| beat.min(at))
+            }
             State::Lame { until } => *until,
         };
         (at != LocalTime::FAR).then_some(at)

@@ -99,7 +99,7 @@ impl Election {
 
     /// Whoever granted is about to follow, so it counts as heard until it says otherwise.
     fn win(&mut self, now: LocalTime, grants: &[NodeId]) {
-        let heard = |&node: &NodeId| (node, Heard { at: now, score: None });
+        let heard = |&node: &NodeId| (node, Heard::at(now));
         self.lead(now, grants.iter().map(heard).collect());
     }
 

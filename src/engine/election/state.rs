@@ -137,29 +137,103 @@ impl Promise {
     }
 }
 
-/// What a coordinator remembers of its term.
+/// What a coordinator remembers of its reign.
 #[derive(Debug)]
 pub(super) struct Reign {
+    /// When this node began to lead. Another term of its own does not change it.
     pub since: LocalTime,
-    /// Heartbeats sent.
+    /// When the present term began.
+    pub term_since: LocalTime,
+    /// Heartbeats sent in this term.
     pub seq: u32,
     pub next_beat: LocalTime,
-    /// Per member: when the latest heartbeat that it answered was sent, and its score.
+    /// What members answered.
     pub heard: BTreeMap<NodeId, Heard>,
     /// When to start a term above a higher one that nobody leads; none is planned at the end
     /// of time.
     pub reterm_at: LocalTime,
+    /// When most members were last found not to answer.
+    pub shaken_at: Option<LocalTime>,
+    /// Members that follow somebody whom this node does not hear.
+    pub deserters: BTreeMap<NodeId, Deserter>,
+    /// Rivals above whose terms this node has risen.
+    pub beaten: BTreeMap<NodeId, Beaten>,
+    /// Handing over at the moment.
+    pub handover: Option<Handover>,
+    /// Who is fitter than this node, and since when.
+    pub fitter: Option<(NodeId, LocalTime)>,
+    /// No voluntary hand-over before.
+    pub stay_until: LocalTime,
 }
 
+/// What a member answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard {
+    /// When the latest heartbeat that it answered was sent.
     pub at: LocalTime,
     pub score: Option<u16>,
+    /// Where its log ended, and the chain value there.
+    pub log: Option<(u64, [u8; 16])>,
+}
+
+/// A member that follows another coordinator.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deserter {
+    pub said: LocalTime,
+    pub next_beacon: LocalTime,
+}
+
+/// A rival that was told to yield.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beaten {
+    pub until: LocalTime,
+    pub pause: Span,
+}
+
+/// Giving the lead to somebody.
+#[derive(Clone, Debug)]
+pub(super) struct Handover {
+    pub cause: Cause,
+    /// Who has been asked, the last of them at the moment.
+    pub asked: Vec<NodeId>,
+    /// Until then that one may answer.
+    pub answer_by: LocalTime,
+    /// Then it is given up.
+    pub ends: LocalTime,
+}
+
+/// Why the lead is given away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cause {
+    /// This node is about to stop.
+    Leaving,
+    /// Another is fitter.
+    Fitter,
+}
+
+impl Heard {
+    /// Whoever granted, or was heard in the term before, and has not answered yet.
+    pub fn at(at: LocalTime) -> Heard {
+        Heard { at, score: None, log: None }
+    }
 }
 
 impl Reign {
     pub fn new(now: LocalTime, heard: BTreeMap<NodeId, Heard>) -> Reign {
-        Reign { since: now, seq: 0, next_beat: now, heard, reterm_at: LocalTime::FAR }
+        Reign {
+            since: now,
+            term_since: now,
+            seq: 0,
+            next_beat: now,
+            heard,
+            reterm_at: LocalTime::FAR,
+            shaken_at: None,
+            deserters: BTreeMap::new(),
+            beaten: BTreeMap::new(),
+            handover: None,
+            fitter: None,
+            stay_until: now,
+        }
     }
 
     /// When the heartbeat of that number was sent, as far as a steady pace tells.
@@ -167,6 +241,17 @@ impl Reign {
         let back = i64::from(self.seq.saturating_sub(seq).min(1000));
         let last = self.next_beat - pace;
         (last - Span(pace.0.saturating_mul(back))).min(now)
+    }
+
+    /// For how many whole seconds it has lasted.
+    pub fn age_s(&self, now: LocalTime) -> u32 {
+        u32::try_from((now - self.since).as_millis() / 1000).unwrap_or(0)
+    }
+
+    /// A member is gone, whatever the reason.
+    pub fn forget(&mut self, node: NodeId) {
+        self.heard.remove(&node);
+        self.deserters.remove(&node);
     }
 }
 

@@ -1,7 +1,7 @@
 use super::ElectionOutput as Out;
 use super::*;
 use crate::base::{RoomTime, Span};
-use crate::wire::message::Start;
+use crate::wire::message::{Handoff, Start};
 use crate::wire::{Heartbeat, HeartbeatAck, PreVote, PreVoteReply, RoomLine};
 
 const ROOM: RoomId = RoomId([9; 32]);
@@ -56,15 +56,32 @@ fn heartbeat(term: Term, seq: u32, successors: &[u8]) -> Heartbeat {
         seq,
         sent: RoomTime(0),
         last_idx: 5,
+        last_term: term_of_log(),
         chain: [5; 16],
         successors: successors.iter().map(|&n| id(n)).collect(),
         live: 3,
+        playing: false,
+        age_s: 60,
     }
+}
+
+/// The term of the last entry of everybody's log.
+fn term_of_log() -> Term {
+    term(1, 2)
 }
 
 fn start(term: Term) -> Start {
     let line = RoomLine { epoch: 0, local0: at(0), room0: RoomTime(0), rate: 0.0 };
-    Start { room: ROOM, term, last_idx: 5, last_term: Term::ZERO, chain: [5; 16], line }
+    Start {
+        room: ROOM,
+        term,
+        last_idx: 5,
+        last_term: term_of_log(),
+        chain: [5; 16],
+        line,
+        handoff: None,
+        signature: ([0; 32], [0; 32]),
+    }
 }
 
 /// Follows node 2 in term 3, having heard a heartbeat sent at 1 s.
@@ -342,8 +359,257 @@ fn a_foreign_start_is_followed_only_when_the_coordinator_is_not_heard() {
     let mut election = follower(&[2, 3], &[ME]);
     election.start_received(at(1359), id(3), &start(term(4, 3)));
     assert_eq!((election.term(), election.role()), (term(3, 2), Role::Follower));
-    election.start_received(at(1360), id(3), &start(term(4, 3)));
+    assert!(answer(&mut election, at(1360), &pre_vote(4, (term(1, 2), 5)), 3).0);
+    election.start_received(at(1361), id(3), &start(term(4, 3)));
     assert_eq!(drain(&mut election), [Out::Follow { term: term(4, 3) }]);
+}
+
+#[test]
+fn a_term_that_was_not_granted_must_be_heard_twice() {
+    let mut election = follower(&[2, 3], &[ME]);
+    let (mine, foreign) = (heartbeat(term(3, 2), 2, &[ME]), heartbeat(term(9, 3), 1, &[]));
+    // A stall lets go of everything at once, the liar's first.
+    election.start_received(at(1500), id(3), &start(term(9, 3)));
+    election.heartbeat_received(at(1501), id(3), &foreign, at(1490));
+    election.heartbeat_received(at(1502), id(2), &mine, at(1480));
+    assert_eq!((election.term(), election.role()), (term(3, 2), Role::Follower));
+
+    let mut election = follower(&[2, 3], &[ME]);
+    election.start_received(at(1500), id(3), &start(term(9, 3)));
+    election.heartbeat_received(at(1560), id(3), &foreign, at(1560));
+    assert_eq!(election.term(), term(9, 3), "nobody contradicts");
+}
+
+/// Node 2 names its successor in term 3.
+fn handoff(to: u8, at_idx: u64) -> Handoff {
+    let signature = ([0; 32], [0; 32]);
+    Handoff { room: ROOM, term: term(3, 2), to: id(to), at_idx, signature }
+}
+
+#[test]
+fn whoever_is_handed_the_lead_begins_a_term_without_asking() {
+    let mut election = follower(&[2, 3], &[3]);
+    election.handoff_received(at(1010), id(2), &handoff(ME, 5));
+    let outs = drain(&mut election);
+    assert_eq!(outs[0], Out::Lead { term: term(4, ME) });
+    assert_eq!(election.handoff(), Some(handoff(ME, 5)));
+    assert!(outs[1..].iter().all(|out| matches!(out, Out::SendHeartbeat { .. })), "{outs:?}");
+}
+
+#[test]
+fn a_hand_over_is_taken_only_from_the_coordinator_and_with_the_whole_log() {
+    for (from, said) in [
+        (3, handoff(ME, 5)),
+        (2, handoff(3, 5)),
+        (2, handoff(ME, 6)),
+        (2, Handoff { term: term(2, 2), ..handoff(ME, 5) }),
+    ] {
+        let mut election = follower(&[2, 3], &[3]);
+        election.handoff_received(at(1010), id(from), &said);
+        assert_eq!((drain(&mut election), election.term()), (vec![], term(3, 2)), "{said:?}");
+    }
+}
+
+#[test]
+fn a_start_by_hand_over_is_followed_although_the_old_coordinator_is_heard() {
+    let mut election = follower(&[2, 3], &[ME]);
+    let by_hand = Start { handoff: Some(handoff(3, 5)), ..start(term(4, 3)) };
+    let to_another = Start { handoff: Some(handoff(4, 5)), ..by_hand.clone() };
+    election.start_received(at(1010), id(3), &to_another);
+    assert_eq!(drain(&mut election), []);
+    election.start_received(at(1010), id(3), &by_hand);
+    assert_eq!(drain(&mut election), [Out::Follow { term: term(4, 3) }]);
+}
+
+fn ack(election: &Election, seq: u32, score: u16) -> HeartbeatAck {
+    let (last_idx, last_term, chain) = (5, term_of_log(), [5; 16]);
+    HeartbeatAck { room: ROOM, term: election.term(), seq, last_idx, last_term, chain, score }
+}
+
+#[test]
+fn a_coordinator_that_stops_asks_the_fittest_whose_log_is_whole() {
+    let mut election = coordinator(&[2, 3, 4]);
+    let short = HeartbeatAck { last_idx: 4, chain: [4; 16], ..ack(&election, 1, 9000) };
+    election.ack_received(at(1010), id(2), &short);
+    for (node, score) in [(3, 200), (4, 300)] {
+        let said = ack(&election, 1, score);
+        election.ack_received(at(1010), id(node), &said);
+    }
+    election.retire(at(1020));
+    assert_eq!(drain(&mut election), [Out::SendHandoff { to: id(4), at_idx: 5 }]);
+    assert!(election.is_retiring() && !election.is_leading());
+    assert_eq!(election.coordinator(), Some(id(ME)), "until somebody else is");
+    let outs = run(&mut election, at(1320));
+    let asked = |out: &Out| matches!(out, Out::SendHandoff { to, .. } if *to == id(3));
+    assert!(outs.iter().any(|(when, out)| *when == at(1320) && asked(out)), "{outs:?}");
+    let signature = ([0; 32], [0; 32]);
+    let (room, old) = (ROOM, election.term());
+    let said = Handoff { room, term: old, to: id(3), at_idx: 5, signature };
+    let begun = Start { handoff: Some(said), ..start(term(old.n + 1, 3)) };
+    election.start_received(at(1330), id(3), &begun);
+    assert!(drain(&mut election).contains(&Out::Follow { term: term(old.n + 1, 3) }));
+    assert!(!election.is_retiring());
+}
+
+#[test]
+fn a_coordinator_that_nobody_succeeds_leaves_within_a_second() {
+    let mut election = coordinator(&[2, 3]);
+    election.retire(at(1020));
+    run(&mut election, at(2020));
+    assert!(!election.is_retiring());
+    assert_eq!(election.coordinator(), None);
+    let mut alone = coordinator(&[]);
+    alone.retire(at(1020));
+    assert!(!alone.is_retiring());
+}
+
+/// Runs a coordinator whose member 2 answers every heartbeat with that score; the instant at
+/// which it is asked to take over.
+fn asked_to_lead(
+    election: &mut Election,
+    score: u16,
+    from: LocalTime,
+    until: LocalTime,
+) -> Option<LocalTime> {
+    let mut now = from;
+    while now < until {
+        election.handle_timeout(now);
+        for out in drain(election) {
+            match out {
+                Out::SendHeartbeat { seq, .. } => {
+                    let said = ack(election, seq, score);
+                    election.ack_received(now, id(2), &said);
+                }
+                Out::SendHandoff { .. } => return Some(now),
+                _ => {}
+            }
+        }
+        now = now + Span::from_millis(100);
+    }
+    None
+}
+
+#[test]
+fn the_lead_moves_to_a_fitter_device_only_after_long() {
+    let mine = 0x2400;
+    let asked = |score: u16| {
+        let mut election = coordinator(&[2]);
+        election.set_score(mine);
+        asked_to_lead(&mut election, score, at(1000), at(400_000))
+    };
+    assert_eq!(asked(mine + 255), None, "not worth it");
+    let when = asked(mine + 256).expect("worth it");
+    assert!((at(301_000)..at(301_500)).contains(&when), "{when:?}");
+    assert_eq!(asked(0x1fff), None, "of a lower class");
+}
+
+#[test]
+fn a_person_s_choice_and_an_empty_battery_do_not_wait() {
+    let asked = |mine: u16, theirs: u16| {
+        let mut election = coordinator(&[2]);
+        election.set_score(mine);
+        asked_to_lead(&mut election, theirs, at(1000), at(2_000))
+    };
+    assert!(asked(0x2400, 0x3000).is_some(), "chosen");
+    assert!(asked(0x0400, 0x1000).is_some(), "nearly empty");
+    assert_eq!(asked(0x3000, 0x3fff), None, "both chosen");
+}
+
+#[test]
+fn a_fitter_device_s_election_mends_nothing_when_it_does_not_answer() {
+    let mut election = coordinator(&[2]);
+    election.set_score(0x2000);
+    let first = asked_to_lead(&mut election, 0x3000, at(1000), at(3000)).expect("asked");
+    let next = asked_to_lead(&mut election, 0x3000, first, at(20_000)).expect("asked again");
+    assert!(next - first >= Span::from_secs(10), "{:?}", next - first);
+    assert_eq!(election.role(), Role::Coordinator);
+}
+
+#[test]
+fn a_coordinator_whose_members_left_yields_at_once_even_if_it_is_heavier() {
+    let met_at = |when: LocalTime| {
+        let mut election = coordinator(&[2, 3, 4]);
+        for seq in 1..=12_u32 {
+            run(&mut election, at(1000 + i64::from(seq - 1) * 100));
+            for node in [2, 3, 4] {
+                let said = ack(&election, seq, 100);
+                election.ack_received(at(1000 + i64::from(seq - 1) * 100), id(node), &said);
+            }
+        }
+        run(&mut election, when);
+        let young = Heartbeat { live: 1, age_s: 0, ..heartbeat(term(8, 3), 1, &[]) };
+        election.heartbeat_received(when, id(3), &young, when);
+        election.coordinator()
+    };
+    assert_eq!(met_at(at(2150)), Some(id(ME)), "its members answer");
+    assert_eq!(met_at(at(2700)), Some(id(3)), "nobody has answered for 500 ms");
+}
+
+#[test]
+fn of_two_halves_the_one_with_more_devices_goes_on_then_the_one_that_plays_then_the_older() {
+    let wins = |live: u16, playing: bool, age_s: u32, mine_plays: bool| {
+        let mut election = coordinator(&[2, 3]);
+        for seq in 1..=300_u32 {
+            let now = at(1000 + i64::from(seq - 1) * 100);
+            run(&mut election, now);
+            let said = ack(&election, seq, 100);
+            election.ack_received(now, id(2), &said);
+        }
+        election.set_playing(mine_plays);
+        let now = at(30_950);
+        let rival = Heartbeat { live, playing, age_s, ..heartbeat(term(8, 3), 1, &[]) };
+        election.heartbeat_received(now, id(3), &rival, now);
+        election.role() == Role::Coordinator
+    };
+    assert!(wins(1, true, 900, false), "two devices against one");
+    assert!(!wins(3, false, 5, true));
+    assert!(!wins(2, true, 5, false), "as many, but they hear music");
+    assert!(wins(2, false, 900, true));
+    assert!(!wins(2, false, 900, false), "the older branch");
+    assert!(wins(2, false, 5, false));
+}
+
+#[test]
+fn after_a_power_cut_the_longer_log_goes_on() {
+    let mut election = coordinator(&[2, 3]);
+    let rival = Heartbeat { last_idx: 6, live: 1, age_s: 1, ..heartbeat(term(8, 3), 1, &[]) };
+    election.heartbeat_received(at(1050), id(3), &rival, at(1050));
+    assert_eq!(election.coordinator(), Some(id(3)));
+}
+
+#[test]
+fn a_rival_that_does_not_yield_is_risen_above_ever_more_rarely() {
+    let mut election = coordinator(&[2, 3]);
+    let mut begun = Vec::new();
+    for seq in 1..=3000_u32 {
+        let now = at(1000 + i64::from(seq - 1) * 100);
+        begun.extend(
+            run(&mut election, now).into_iter().filter(|(_, out)| matches!(out, Out::Lead { .. })),
+        );
+        let State::Coordinator(reign) = &election.state else { panic!("it yielded") };
+        let latest = reign.seq;
+        let said = ack(&election, latest, 100);
+        election.ack_received(now, id(2), &said);
+        if seq.is_multiple_of(10) {
+            let n = election.term().n + 5;
+            let rival = Heartbeat { live: 1, age_s: 0, ..heartbeat(term(n, 3), 1, &[]) };
+            election.heartbeat_received(now, id(3), &rival, now);
+        }
+    }
+    // After 0, 10, 30, 70 and 150 s.
+    assert_eq!(begun.len(), 5, "{begun:?}");
+}
+
+#[test]
+fn a_doubt_about_the_coordinator_asks_the_others_at_once_and_its_heartbeat_ends_it() {
+    let mut election = follower(&[2, 3], &[ME]);
+    election.peer_doubted(at(1050), id(2));
+    let outs = run(&mut election, at(1050));
+    assert!(matches!(outs[..], [(_, Out::Lost), (_, Out::SendPreVote { .. }), ..]), "{outs:?}");
+    election.heartbeat_received(at(1090), id(2), &heartbeat(term(3, 2), 2, &[ME]), at(1089));
+    assert_eq!((election.role(), election.term()), (Role::Follower, term(3, 2)));
+    election.peer_doubted(at(1100), id(3));
+    assert_eq!(election.role(), Role::Follower, "it concerns nobody else");
 }
 
 #[test]
@@ -356,6 +622,7 @@ fn strangers_and_leaps_and_borrowed_terms_are_not_followed() {
     election.start_received(now, id(3), &Start { room: RoomId([1; 32]), ..start(term(4, 3)) });
     assert_eq!((drain(&mut election), election.term()), (vec![], term(3, 2)));
     election.start_received(now, id(3), &start(term(1003, 3)));
+    election.start_received(now + Span::from_millis(50), id(3), &start(term(1003, 3)));
     assert_eq!(election.term(), term(1003, 3), "a thousand is the limit");
 }
 
@@ -433,7 +700,7 @@ fn a_new_connection_is_greeted_without_waiting_for_the_beat() {
 }
 
 #[test]
-fn of_two_coordinators_the_one_with_the_shorter_log_yields_and_says_so() {
+fn of_two_coordinators_the_lighter_one_yields_and_says_so() {
     let mut election = coordinator(&[2, 3]);
     let mine = election.term();
     let rival = Heartbeat { last_idx: 6, chain: [6; 16], ..heartbeat(term(8, 3), 1, &[]) };
@@ -452,7 +719,9 @@ fn of_two_coordinators_the_one_with_the_shorter_log_yields_and_says_so() {
 #[test]
 fn the_winner_with_the_lower_term_begins_one_above_the_other() {
     let mut election = coordinator(&[2, 3]);
-    let rival = Heartbeat { last_idx: 4, ..heartbeat(term(8, 3), 1, &[]) };
+    let said = ack(&election, 1, 100);
+    election.ack_received(at(1010), id(2), &said);
+    let rival = Heartbeat { live: 1, ..heartbeat(term(8, 3), 1, &[]) };
     election.heartbeat_received(at(1050), id(3), &rival, at(1050));
     assert_eq!(election.role(), Role::Coordinator);
     let outs = run(&mut election, at(2500));
@@ -466,7 +735,7 @@ fn a_loser_with_the_higher_term_waits_for_the_winner_to_rise_above_it() {
     election.highest = term(20, ME);
     election.found(at(1100));
     drain(&mut election);
-    let rival = Heartbeat { last_idx: 6, ..heartbeat(term(8, 3), 1, &[]) };
+    let rival = heartbeat(term(8, 3), 1, &[]);
     election.heartbeat_received(at(1150), id(3), &rival, at(1150));
     assert_eq!((drain(&mut election), election.role()), (vec![], Role::Coordinator));
 }

@@ -12,6 +12,12 @@ pub(super) const ROUND: Span = Span::from_millis(150);
 /// How long a grant binds its giver, own candidacy included.
 pub(super) const PROMISE: Span = Span::from_millis(300);
 
+/// How long after its end a grant still explains the term that comes of it.
+pub(super) const GRANT_REMEMBERED: Span = Span::from_secs(1);
+
+/// Between two signs of a term that nobody here has granted: half the shortest heartbeat.
+pub(super) const SIGHTED_AGAIN: Span = Span::from_millis(50);
+
 /// Upper end of the draw between two rounds that nobody answers. It starts where the promise
 /// ends: a shorter wait would let three nodes refuse each other for ever.
 pub(super) const RETRY_SPREAD: Span = Span::from_millis(250);
@@ -75,6 +81,49 @@ pub(super) const RETERM_DELAY: Span = Span::from_millis(300);
 /// Shortest reign before a coordinator starts another term of its own.
 pub(super) const RETERM_PAUSE: Span = Span::from_secs(1);
 
+/// For so long a coordinator remembers that most members did not answer: within it a successor
+/// that they have elected meanwhile is heard.
+pub(super) const SHAKEN_FOR: Span = Span::from_secs(3);
+
+/// For so long the word of a member counts that follows somebody else.
+pub(super) const DESERTED_FOR: Span = Span::from_secs(2);
+
+/// A term up to this age, in seconds, may have been begun because this coordinator stalled.
+pub(super) const NEWLY_ELECTED_S: u32 = 3;
+
+/// Up to this age, in seconds, two coordinators may both have come up after a power cut: then
+/// the log that goes further counts before everything else.
+pub(super) const FRESH_START_S: u32 = 10;
+
+/// Between two heartbeats to a member that follows somebody whom this node does not hear.
+pub(super) const BEACON: Span = Span::from_secs(1);
+
+/// How long a rival is ignored above whose term this coordinator has risen. An honest one
+/// yields as soon as it hears of that; doubled each time it does not, so that a member that
+/// claims the lead for ever costs less than a term a minute.
+pub(super) const BEATEN_FOR: Span = Span::from_secs(10);
+
+/// Up to this.
+pub(super) const BEATEN_AT_MOST: Span = Span::from_secs(320);
+
+/// How long a successor may take to begin its term before the next one is asked.
+pub(super) const HANDOFF_ANSWER: Span = Span::from_millis(300);
+
+/// How long a hand-over may take in all: nothing is ordered meanwhile.
+pub(super) const HANDOFF_LIMIT: Span = Span::from_secs(1);
+
+/// After a hand-over that nobody took.
+pub(super) const HANDOFF_PAUSE: Span = Span::from_secs(10);
+
+/// So many points more make it worth moving the lead …
+pub(super) const FITTER_BY: u16 = 256;
+
+/// … when they have been there for so long …
+pub(super) const FITTER_FOR: Span = Span::from_secs(60);
+
+/// … and the lead has not moved for so long.
+pub(super) const SETTLED: Span = Span::from_secs(300);
+
 /// The pace of a room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Timing {
@@ -105,6 +154,17 @@ impl Timing {
     /// Up to this age a heartbeat vouches for the coordinator.
     pub fn fresh(self) -> Span {
         Span(self.silence.0 / 5 * 3)
+    }
+
+    /// Members whose latest answered heartbeat is older than this have not answered lately.
+    pub fn answered(self) -> Span {
+        let answers = Span(self.heartbeat.0 * i64::from(self.ack_every) * 5 / 2);
+        (self.fresh() + self.heartbeat).max(answers)
+    }
+
+    /// Who has answered nothing for so long is no longer counted as a member that left.
+    pub fn counted(self) -> Span {
+        Span(self.heartbeat.0 * 12)
     }
 
     /// How long an answered heartbeat keeps a member among the live. No longer than the

@@ -36,6 +36,9 @@ use rooms::{Joining, Look};
 /// within: twenty devices that start together are one message, not twenty.
 const SHARE_DELAY: Span = Span::from_millis(200);
 
+/// Between two looks for a device that announces itself as this one.
+const TWIN_LOOK_EVERY: Span = Span::from_secs(60);
+
 /// Peers in one share: with [`SHARED_ADDRESSES`] and the longest names far below a frame.
 const SHARED_PEERS: usize = 64;
 
@@ -111,6 +114,8 @@ pub struct Membership {
     joining: Option<Joining>,
     refusals: BTreeMap<RoomId, rooms::Refusals>,
     share_at: Option<LocalTime>,
+    /// When another device that announces itself as this one was last looked for.
+    twin_looked: Option<LocalTime>,
     outputs: VecDeque<MembershipOutput>,
 }
 
@@ -129,6 +134,7 @@ impl Membership {
             joining: None,
             refusals: BTreeMap::new(),
             share_at: None,
+            twin_looked: None,
             outputs: VecDeque::new(),
         }
     }
@@ -156,6 +162,9 @@ impl Membership {
         announcement: &Announcement,
         addresses: &[SocketAddr],
     ) {
+        if announcement.node == self.me {
+            return self.look_for_twin(now, addresses);
+        }
         let courtesy = self.courtesy(announcement.node, announcement.room.is_some());
         let Some(peer) = self.peer(announcement.node) else { return };
         peer.is_announced = true;
@@ -164,6 +173,16 @@ impl Membership {
         let news = peer.add_addresses(addresses);
         if news || peer.schedule.is_backing_off() {
             peer.schedule.at_once(now + courtesy);
+        }
+    }
+
+    /// Somebody announces itself as this device. The name of a service can be claimed by anyone;
+    /// a dial shows whether the key is there, too.
+    fn look_for_twin(&mut self, now: LocalTime, addresses: &[SocketAddr]) {
+        let waited = self.twin_looked.is_none_or(|at| now - at >= TWIN_LOOK_EVERY);
+        if let Some(&address) = addresses.first().filter(|_| waited) {
+            self.twin_looked = Some(now);
+            self.outputs.push_back(MembershipOutput::Dial { address, node: None });
         }
     }
 
@@ -191,6 +210,16 @@ impl Membership {
         peer.met = Some(now);
         self.members_may_have_changed(now);
         self.consider_rooms(now);
+    }
+
+    /// A connection goes on from another address; the others are told where.
+    pub fn moved(&mut self, now: LocalTime, node: NodeId, address: SocketAddr) {
+        let Some(peer) = self.peer(node).filter(|peer| peer.connected.is_some()) else { return };
+        // It listens where it listened before, whatever port its packets come from.
+        let port = peer.addresses.front().map_or(address.port(), SocketAddr::port);
+        peer.prefer_address(SocketAddr::new(address.ip(), port));
+        peer.connected = Some(address);
+        self.members_may_have_changed(now);
     }
 
     /// A connection is gone; it is dialled again.

@@ -355,3 +355,23 @@ fn a_node_known_by_hearsay_alone_is_forgotten_when_it_never_answers() {
     }
     assert_eq!(membership.peers().count(), 0);
 }
+
+#[test]
+fn a_peer_that_moves_is_known_at_its_new_address_and_the_others_are_told() {
+    let mut membership = fresh();
+    membership.set_room(at(0), Some(card(1, true, 3)));
+    connect(&mut membership, 0, 1, Some(card(1, true, 3)));
+    connect(&mut membership, 0, 2, Some(card(1, true, 3)));
+    run(&mut membership, 3_000);
+    membership.moved(at(3_000), id(1), SocketAddr::new(address(99).ip(), 50_001));
+    let shown =
+        membership.peers().find(|peer| peer.address.is_some_and(|a| a.ip() == address(99).ip()));
+    assert!(shown.is_some());
+    let told = run(&mut membership, 6_000).into_iter().any(|(_, out)| match out {
+        Out::SharePeers { to, peers } => {
+            to == id(2) && peers.iter().any(|p| p.addresses.first() == Some(&address(99)))
+        }
+        _ => false,
+    });
+    assert!(told, "the other member is told where it listens now");
+}

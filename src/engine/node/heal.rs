@@ -144,12 +144,12 @@ impl Node {
             return;
         }
         let reign = self.replication.reign.as_ref();
-        let takes = reign.is_some_and(|reign| reign.takes_tails(now, SYNC_UP_GRACE));
+        let in_time = reign.is_some_and(|reign| reign.takes_tails(now, SYNC_UP_GRACE));
         let earlier = entries.iter().all(|entry| entry.term < term);
         let Some(room) = self.room.as_mut().filter(|room| room.log().end() == *after) else {
             return;
         };
-        if !takes || !earlier || entries.is_empty() {
+        if !in_time || !earlier || entries.is_empty() {
             return;
         }
         match room.accept(after.idx, after.chain, entries) {
@@ -292,7 +292,7 @@ impl Node {
         let ops = cut.into_iter().map(|entry| entry.op).filter(lost).collect::<Vec<_>>();
         if !ops.is_empty() {
             self.tell(Notice::BranchCut { operations: ops.len() });
-            self.hold(ops, Came::CutOff);
+            self.keep(ops, Came::CutOff);
         }
     }
 
@@ -308,7 +308,7 @@ impl Node {
 /// The outbox.
 impl Node {
     /// Keeps operations until they are answered, over a restart as well.
-    pub(super) fn hold(&mut self, ops: Vec<Op>, came: Came) {
+    pub(super) fn keep(&mut self, ops: Vec<Op>, came: Came) {
         let Some(room) = self.room_id() else { return };
         let mut kept = Vec::new();
         for op in ops {

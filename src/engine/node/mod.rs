@@ -6,19 +6,23 @@
 //! |---|---|
 //! | `mod.rs` | which sub-machine an input concerns |
 //! | `rooms.rs` | which room to be in: found, join, leave, move |
+//! | `life.rs` | how the lead is given away, and how a node ends |
 //! | `replication.rs` | how operations become entries, and reach everybody |
 //! | `heal.rs` | how logs that part become one again, and what of them stays |
 //! | `outbox.rs` | what waits for a coordinator's answer |
 //! | `agree.rs` | whether everybody has the same, and how safe it is |
 //! | `commands.rs` | what a person's request means as an operation |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
+//! | `position.rs` | where the music stood, and goes on, after a house was dark |
 //! | `view.rs` | what front ends see |
 
 mod agree;
 mod commands;
 mod heal;
+mod life;
 mod outbox;
 mod playback;
+mod position;
 mod replication;
 mod rooms;
 #[cfg(test)]
@@ -32,9 +36,9 @@ use std::sync::Arc;
 
 use crate::base::rng::Rng;
 use crate::base::{BlobHash, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term};
-use crate::engine::clock::{ClockModel, RoomClock};
+use crate::engine::clock::{ClockModel, RoomClock, raw_answer, raw_source};
 use crate::engine::command::{Command, CommandReply, RequestId};
-use crate::engine::election::{Election, ElectionOutput, Fitness, MemberFacts};
+use crate::engine::election::{DeviceFacts, Election, ElectionOutput, MemberFacts};
 use crate::engine::membership::{Intent, Membership, MembershipOutput};
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::PlayoutPlan;
@@ -47,7 +51,10 @@ use crate::wire::{
     PreVoteReply, Report, RoomCard, Track,
 };
 
+pub use position::{Position, RestoredPosition};
+
 use commands::Requests;
+use life::Condition;
 use playback::Playback;
 use replication::Replication;
 use rooms::Joining;
@@ -57,6 +64,10 @@ const TICK: Span = Span::from_millis(250);
 
 /// How often it tells the others how it is doing.
 const REPORT_EVERY: Span = Span::from_secs(1);
+
+/// How long a device with this one's identity is remembered after it was last seen: a person
+/// must have the time to hear of it.
+const TWIN_REMEMBERED: Span = Span::from_secs(3600);
 
 /// What a node is made of and what it remembers.
 pub struct NodeConfig {
@@ -78,6 +89,8 @@ pub struct NodeConfig {
     pub remembered: Vec<(NodeId, String, Vec<SocketAddr>)>,
     /// A person told it to be in no room.
     pub alone: bool,
+    /// After a short outage of the whole house the music goes on by itself.
+    pub resume: bool,
     /// The room it was in.
     pub room: Option<RestoredRoom>,
 }
@@ -90,6 +103,8 @@ pub struct RestoredRoom {
     pub entries: Vec<Entry>,
     /// Operations that had no answer yet.
     pub outbox: Vec<Op>,
+    /// Where the music stood.
+    pub position: Option<RestoredPosition>,
 }
 
 /// What happened.
@@ -104,8 +119,20 @@ pub enum Input {
         /// What it said of itself.
         hello: Hello,
     },
+    /// A connected peer goes on from another address.
+    PeerMoved {
+        /// Who.
+        peer: NodeId,
+        /// Where it is now.
+        address: SocketAddr,
+    },
     /// A peer's connection is gone.
     PeerLost {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A peer's host says that nobody listens there any more: a hint, and forgeable.
+    PeerDoubted {
         /// Who.
         peer: NodeId,
     },
@@ -127,6 +154,11 @@ pub enum Input {
     PeerVanished {
         /// Who.
         node: NodeId,
+    },
+    /// Another device has proven this device's key.
+    TwinSeen {
+        /// Where it is.
+        address: SocketAddr,
     },
     /// A person named a peer's address.
     PeerNamed {
@@ -178,6 +210,11 @@ pub enum Input {
         /// The room.
         room: RoomId,
     },
+    /// A file of this device was damaged; it goes on without what was in it.
+    DiskDamaged {
+        /// What happened, for people.
+        notice: String,
+    },
     /// What the cache holds of a blob, asked for by [`Output::OpenBlob`].
     BlobOpened {
         /// Which.
@@ -228,6 +265,8 @@ pub enum Input {
     },
     /// How the output is doing.
     PlayoutReported(PlayoutFacts),
+    /// What the driver found out about this device, again whenever it changes.
+    FitnessKnown(DeviceFacts),
     /// The device slept.
     Suspended {
         /// For how long.
@@ -352,6 +391,13 @@ pub enum Output {
     },
     /// The log may be cut: write this state instead of the entries before it.
     CompactRoom(Box<Snapshot>),
+    /// Where the music stands: write it with whatever is written next.
+    SavePosition {
+        /// The room.
+        room: RoomId,
+        /// Where.
+        position: Position,
+    },
     /// What this device was told about rooms, for after a restart.
     RememberIntent(Intent),
     /// A peer's address worked.
@@ -432,6 +478,11 @@ pub enum Notice {
         /// What it did.
         change: MemberChange,
     },
+    /// Another device uses this device's identity.
+    Twin {
+        /// Where it is.
+        address: SocketAddr,
+    },
     /// A track could not be played.
     TrackFailed {
         /// Its title.
@@ -456,6 +507,8 @@ pub enum MemberChange {
 #[derive(Debug)]
 struct Peer {
     name: String,
+    /// Its start counter.
+    boot: u32,
     room: Option<RoomCard>,
     report: Option<(Report, LocalTime)>,
     ready: BTreeSet<SegmentId>,
@@ -476,6 +529,7 @@ pub struct Node {
     rng: Rng,
     op_seq: u64,
     trim: Span,
+    resume: bool,
 
     membership: Membership,
     election: Option<Election>,
@@ -493,7 +547,16 @@ pub struct Node {
     report: Report,
     next_report: LocalTime,
     next_tick: LocalTime,
+    condition: Condition,
     shutting_down: bool,
+    /// It is on its way out of a room: that nobody leads it there is no news.
+    leaving: bool,
+    finished: bool,
+    /// When this node was last run, for whatever reason.
+    last_run: LocalTime,
+    disk_notice: Option<String>,
+    /// Another device with this one's key: where, and when it was last seen.
+    twin: Option<(SocketAddr, LocalTime)>,
     knew_time: bool,
     /// The hash of the state at a place of a room's log.
     hashed: Cell<Option<(StatePlace, [u8; 16])>>,
@@ -523,6 +586,7 @@ impl Node {
             started: now,
             op_seq: 0,
             trim: config.trim,
+            resume: config.resume,
             membership,
             election: None,
             clock,
@@ -538,7 +602,13 @@ impl Node {
             report: Report::default(),
             next_report: now,
             next_tick: now,
+            condition: Condition::default(),
             shutting_down: false,
+            leaving: false,
+            finished: false,
+            last_run: now,
+            disk_notice: None,
+            twin: None,
             knew_time: false,
             hashed: Cell::new(None),
             outputs: VecDeque::new(),
@@ -580,6 +650,7 @@ impl Node {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: LocalTime) {
+        self.notice_standstill(now);
         self.membership.handle_timeout(now);
         if let Some(election) = &mut self.election {
             election.handle_timeout(now);
@@ -595,11 +666,18 @@ impl Node {
 
     /// Something happened.
     pub fn handle_input(&mut self, now: LocalTime, input: Input) {
+        self.notice_standstill(now);
         match input {
             Input::PeerConnected { peer, address, hello } => {
                 self.peer_connected(now, peer, address, &hello);
             }
+            Input::PeerMoved { peer, address } => self.peer_moved(now, peer, address),
             Input::PeerLost { peer } => self.peer_lost(now, peer),
+            Input::PeerDoubted { peer } => {
+                if let Some(election) = &mut self.election {
+                    election.peer_doubted(now, peer);
+                }
+            }
             Input::DialFailed { address, node } => {
                 self.membership.dial_failed(now, address, node);
             }
@@ -607,6 +685,7 @@ impl Node {
                 self.membership.discovered(now, &announcement, &addresses);
             }
             Input::PeerVanished { node } => self.membership.vanished(node),
+            Input::TwinSeen { address } => self.twin_seen(now, address),
             Input::PeerNamed { address } => self.membership.add_static(address),
             Input::MessageReceived { from, message } => self.message_received(now, from, message),
             Input::DatagramReceived { from, datagram, at } => {
@@ -616,6 +695,7 @@ impl Node {
             Input::Written { room, idx, chain } => self.written(room, &LogPlace { idx, chain }),
             Input::Synced { room, idx } => self.synced(room, idx),
             Input::RoomNotWritten { room } => self.rewrite(room),
+            Input::DiskDamaged { notice } => self.disk_notice = Some(notice),
             Input::BlobOpened { hash, have } => self.blob_opened(hash, have),
             Input::PieceNeeded { hash, piece } => self.transfer.need(&hash, piece),
             Input::PieceArrived { hash, piece, bytes, from } => {
@@ -627,6 +707,7 @@ impl Node {
             Input::SegmentPrimed { segment } => self.segment_primed(now, segment),
             Input::SegmentFailed { segment, reason } => self.segment_failed(now, segment, reason),
             Input::PlayoutReported(facts) => self.playout_reported(now, facts),
+            Input::FitnessKnown(facts) => self.fitness_known(now, facts),
             Input::Suspended { gap } => self.suspended(now, gap),
             Input::ShutdownRequested => self.shutdown(now),
         }
@@ -656,7 +737,9 @@ impl Node {
                 self.refresh_segments(now);
             }
         }
+        self.look_after_hold(now);
         self.update_plan(now);
+        self.finish();
     }
 
     fn tick(&mut self, now: LocalTime) {
@@ -664,11 +747,13 @@ impl Node {
         self.rejoin(now);
         self.offer(now);
         self.refresh_election(now);
+        self.refresh_reign(now);
         self.order_settle(now);
         self.check_gate(now);
         self.refresh_segments(now);
         self.refresh_card(now);
         self.tell_agreement(now);
+        self.save_position(now);
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
             self.send_report(now);
@@ -679,6 +764,7 @@ impl Node {
         self.membership.connected(now, peer, address, hello);
         let state = Peer {
             name: hello.name.clone(),
+            boot: hello.boot,
             room: hello.room.clone(),
             report: None,
             ready: BTreeSet::new(),
@@ -696,6 +782,15 @@ impl Node {
         if self.is_member(peer) {
             self.tell_member(peer, MemberChange::Came);
             self.greet_member(peer);
+        }
+    }
+
+    /// Others are told of the new address with the next share of addresses, and it is dialled
+    /// first when the connection is lost.
+    fn peer_moved(&mut self, now: LocalTime, node: NodeId, address: SocketAddr) {
+        self.membership.moved(now, node, address);
+        if let Some(name) = self.peers.get(&node).map(|peer| peer.name.clone()) {
+            self.outputs.push_back(Output::RememberPeer { node, name, address });
         }
     }
 
@@ -745,6 +840,7 @@ impl Node {
                 }
             }
             Message::Bye => self.bye_received(now, from),
+            Message::Handoff(handoff) => self.handoff_received(now, from, &handoff),
             Message::Have { hash, pieces } => {
                 self.transfer.peer_has(from, hash, Have::from_wire(pieces));
             }
@@ -785,7 +881,9 @@ impl Node {
     ) {
         match datagram {
             Datagram::Probe(probe) => {
-                if let Some(reply) = self.clock.answer(&probe, at) {
+                let raw = probe.source == raw_source((self.me, self.boot));
+                let raw = raw.then(|| raw_answer(&probe, at));
+                if let Some(reply) = raw.or_else(|| self.clock.answer(&probe, at)) {
                     self.send_datagram(from, Datagram::ProbeReply(reply));
                 }
             }
@@ -817,6 +915,7 @@ impl Node {
             election.heartbeat_received(now, from, hb, sent);
         }
         self.note_coordinator_log(now, from, hb);
+        self.watch_deputy(now, from, hb);
     }
 
     /// When a heartbeat was sent, on our clock: by its own stamp where our clock is good enough
@@ -874,8 +973,8 @@ impl Node {
 
     fn election_says(&mut self, now: LocalTime, output: ElectionOutput) {
         match output {
-            ElectionOutput::SendHeartbeat { to, seq, successors, live } => {
-                self.send_heartbeat(now, to, seq, successors, live);
+            ElectionOutput::SendHeartbeat { to, seq, successors, live, age_s } => {
+                self.send_heartbeat(now, to, seq, successors, (live, age_s));
             }
             ElectionOutput::SendAck { to, seq } => self.send_ack(to, seq),
             ElectionOutput::SendPreVote { to, n, round } => self.send_pre_vote(to, n, round),
@@ -888,11 +987,13 @@ impl Node {
                 let Some(room) = self.room_id() else { return };
                 self.send(to, Message::Stale { room, term, alive });
             }
+            ElectionOutput::SendHandoff { to, at_idx } => self.send_handoff(to, at_idx),
             ElectionOutput::Lead { term } => self.lead_from_now(now, term),
             ElectionOutput::Follow { term } => self.follow(now, term),
             ElectionOutput::Lost => {
+                self.note_lost_lead(now);
                 self.clock.leaderless(now);
-                if !self.shutting_down {
+                if !self.shutting_down && !self.leaving {
                     self.tell(Notice::Leaderless);
                 }
             }
@@ -909,7 +1010,7 @@ impl Node {
         to: NodeId,
         seq: u32,
         successors: Vec<NodeId>,
-        live: u16,
+        (live, age_s): (u16, u32),
     ) {
         let (Some(room), Some(election)) = (&self.room, &self.election) else { return };
         let log = room.log();
@@ -919,9 +1020,12 @@ impl Node {
             seq,
             sent: self.room_now(now),
             last_idx: log.last_idx(),
+            last_term: log.last_term(),
             chain: log.chain(),
             successors,
             live,
+            playing: self.is_sounding(now),
+            age_s,
         };
         self.send_datagram(to, Datagram::Heartbeat(heartbeat));
     }
@@ -966,7 +1070,7 @@ impl Node {
             return;
         }
         let epoch = u32::try_from(term.n).unwrap_or(u32::MAX);
-        match self.room.as_ref().map(|room| room.log().last_at()).filter(|at| *at > RoomTime(0)) {
+        match Some(self.recorded()).filter(|at| *at > RoomTime(0)) {
             None => self.clock.found(now, term, epoch),
             Some(last) => {
                 self.clock.found_from(now, term, epoch, last + Span::from_millis(1));
@@ -978,17 +1082,21 @@ impl Node {
     fn start_message(&self, term: Term) -> Option<Start> {
         let room = self.room.as_ref()?;
         let log = room.log();
-        Some(Start {
+        let start = Start {
             room: room.id(),
             term,
             last_idx: log.last_idx(),
             last_term: log.last_term(),
             chain: log.chain(),
             line: self.clock.line()?,
-        })
+            handoff: self.election.as_ref().and_then(Election::handoff),
+            signature: ([0; 32], [0; 32]),
+        };
+        Some(start.signed(&self.key))
     }
 
     fn follow(&mut self, now: LocalTime, term: Term) {
+        self.note_lost_lead(now);
         self.clock.follow(now, term);
         self.end_reign(now);
         let name = self.name_of(term.node);
@@ -996,15 +1104,9 @@ impl Node {
         self.refresh_card(now);
     }
 
-    fn start_received(&mut self, now: LocalTime, from: NodeId, start: &Start) {
-        if let Some(election) = self.election_of(start.room) {
-            election.start_received(now, from, start);
-        }
-    }
-
     /// Tells the election who is in the room and who of them can be reached.
     fn refresh_election(&mut self, now: LocalTime) {
-        let score = self.score(now);
+        let score = self.fitness(now).score();
         let vouched = self.vouched_coordinators();
         let (Some(room), Some(election)) = (&self.room, &mut self.election) else { return };
         let mut others = room
@@ -1041,17 +1143,21 @@ impl Node {
             .collect()
     }
 
-    /// How fit this device is to coordinate.
-    fn score(&self, now: LocalTime) -> u16 {
-        let clock = self.clock.stats(now);
-        let following = !self.clock.is_leading() && clock.samples > 0;
-        let fitness = Fitness {
-            uptime: now - self.started,
-            rtt: following.then_some(clock.rtt_avg),
-            jitter: following.then_some(clock.lateness_q999),
-            ..Fitness::default()
-        };
-        fitness.score()
+    /// Two devices of one identity take each other's connections and places. Neither should
+    /// coordinate, and a person must hear of it: only a person can tell which of them is the
+    /// copy.
+    fn twin_seen(&mut self, now: LocalTime, address: SocketAddr) {
+        let known = self.twin(now);
+        self.twin = Some((address, now));
+        if known != Some(address) {
+            self.tell(Notice::Twin { address });
+        }
+        self.refresh_election(now);
+    }
+
+    /// Where a device with this one's identity was seen not long ago.
+    fn twin(&self, now: LocalTime) -> Option<SocketAddr> {
+        self.twin.filter(|(_, seen)| now - *seen < TWIN_REMEMBERED).map(|(address, _)| address)
     }
 
     fn suspended(&mut self, now: LocalTime, gap: Span) {
@@ -1062,17 +1168,6 @@ impl Node {
         }
         if let Some(election) = &mut self.election {
             election.resumed(now);
-        }
-    }
-
-    fn shutdown(&mut self, now: LocalTime) {
-        self.shutting_down = true;
-        if let Some(election) = &mut self.election {
-            election.resign(now);
-        }
-        let peers = self.peers.keys().copied().collect::<Vec<_>>();
-        for peer in peers {
-            self.send(peer, Message::Bye);
         }
     }
 
@@ -1100,8 +1195,7 @@ impl Node {
 
     /// Room time now; before the clock is known, the last instant on record.
     fn room_now(&self, now: LocalTime) -> RoomTime {
-        let recorded = || self.room.as_ref().map_or(RoomTime(0), |room| room.log().last_at());
-        self.clock.model().map_or_else(recorded, |model| model.room(now))
+        self.clock.model().map_or_else(|| self.recorded(), |model| model.room(now))
     }
 
     fn room_id(&self) -> Option<RoomId> {
@@ -1112,8 +1206,9 @@ impl Node {
         if self.room_id() == Some(room) { self.election.as_mut() } else { None }
     }
 
+    /// Whether this node orders operations; not while it is handing over.
     fn is_coordinator(&self) -> bool {
-        self.election.as_ref().is_some_and(|e| e.coordinator() == Some(self.me))
+        self.election.as_ref().is_some_and(Election::is_leading)
     }
 
     fn coordinator(&self) -> Option<NodeId> {

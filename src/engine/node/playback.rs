@@ -75,6 +75,7 @@ pub(super) struct Playback {
     /// The segment that waits to begin, and since when.
     waiting: Option<(SegmentId, LocalTime)>,
     ordered: Option<SegmentId>,
+    pub(super) standing: super::position::Standing,
 }
 
 impl Playback {
@@ -90,23 +91,22 @@ impl Playback {
 
 impl Node {
     pub(super) fn phase(&self, now: LocalTime) -> PlaybackState {
-        let at = self.room_now(now);
-        self.room.as_ref().map(|room| room.state().playback_status(at).state).unwrap_or_default()
+        self.playback_status(now).state
     }
 
     /// The title of what plays, for the room's card.
     pub(super) fn title_now(&self, now: LocalTime) -> Option<String> {
-        let status = self.room.as_ref()?.state().playback_status(self.room_now(now));
+        let status = self.playback_status(now);
         match status.state {
             PlaybackState::Playing | PlaybackState::Buffering => status.track.map(|t| t.title),
             PlaybackState::Stopped | PlaybackState::Paused => None,
         }
     }
 
-    /// The state as it is now: what has ended by itself has ended.
+    /// The state as it is now: what has ended by itself has ended. What is held stands still.
     pub(super) fn settled(&self, now: LocalTime) -> Option<(RoomState, RoomTime)> {
         let room = self.room.as_ref()?;
-        let at = self.room_now(now);
+        let at = self.held_at().unwrap_or_else(|| self.room_now(now));
         Some((room.state().settled(at).into_owned(), at))
     }
 
@@ -222,8 +222,9 @@ impl Node {
         }
         self.playback.plan_due = None;
         let Some((state, at)) = self.settled(now) else { return };
-        let plan =
-            PlayoutPlan { spans: state.spans(at), gain: state.gain(&self.me), trim: self.trim };
+        let held = self.held_at().is_some();
+        let spans = if held { PlayoutPlan::silent().spans } else { state.spans(at) };
+        let plan = PlayoutPlan { spans, gain: state.gain(&self.me), trim: self.trim };
         if self.playback.plan != Some(plan) {
             self.playback.plan = Some(plan);
             self.outputs.push_back(Output::SetPlan(plan));
@@ -339,7 +340,7 @@ impl Node {
 
     /// The coordinator lets the waiting segment begin once enough speakers are ready.
     pub(super) fn check_gate(&mut self, now: LocalTime) {
-        if !self.is_coordinator() {
+        if !self.is_coordinator() || self.held_at().is_some() {
             self.playback.waiting = None;
             return;
         }
@@ -417,16 +418,7 @@ impl Node {
         if !self.is_coordinator() || self.shutting_down {
             return;
         }
-        if std::mem::take(&mut self.replication.clock_was_lost)
-            && self.phase(now) == PlaybackState::Playing
-        {
-            // Nobody knows how much time has passed since; go on from the last position on
-            // record when a person says so.
-            let guard = self.guard(now);
-            let _ = self.propose_own(now, None, &OpBody::Pause(guard));
-            return;
-        }
-        if self.is_syncing_up(now) {
+        if self.pause_after_outage(now) || self.is_syncing_up(now) {
             return;
         }
         let Some((settled, _)) = self.settled(now) else { return };
@@ -452,7 +444,9 @@ impl Node {
             self.send(peer, Message::Report(self.report.clone()));
         }
         let delayed = |r: &Report| r.rtt_avg_us - r.rtt_us > BULK_IN_THE_WAY_US;
-        let fresh = self.peers.values().filter_map(|peer| peer.report.as_ref());
+        // A stranger's troubles are not ours.
+        let members = self.peers.iter().filter(|(node, _)| self.is_member(**node));
+        let fresh = members.filter_map(|(_, peer)| peer.report.as_ref());
         let others = fresh.filter(|(_, at)| now - *at < REPORT_FRESH).any(|(r, _)| delayed(r));
         if others || delayed(&self.report) {
             self.outputs.push_back(Output::ThrottleBulk { span: Span::from_secs(1) });

@@ -30,6 +30,11 @@ use crate::wire::{Refusal, RefusalCode};
 /// How many others must have written an entry before it is acknowledged, if that many are here.
 const REPLICAS: usize = 2;
 
+/// A beginning is further ahead than other orders: a speaker that is kept busy for a moment
+/// would come in late and fade in, which everybody hears; that it begins a little later nobody
+/// does.
+const BEGIN_MARGIN: Span = Span::from_millis(30);
+
 /// After this time without progress a member is sent again what it lacks.
 pub(super) const RESEND_AFTER: Span = Span::from_millis(300);
 
@@ -142,7 +147,7 @@ impl Node {
         if self.is_coordinator() {
             self.order(now, op, Origin::Here)?;
         } else {
-            self.hold(vec![op], Came::Waiting);
+            self.keep(vec![op], Came::Waiting);
             self.offer(now);
         }
         if let Some(request) = request {
@@ -198,21 +203,24 @@ impl Node {
     }
 
     /// When an operation takes effect. What is heard must reach every speaker before its
-    /// instant; the rest takes effect at once.
+    /// instant; the rest takes effect at once, and so does everything while nothing is heard
+    /// because the music is held.
     fn effective_at(&self, now: LocalTime, op: &Op) -> RoomTime {
-        let heard = crate::wire::codec::decode_body(op).is_ok_and(|body| {
-            matches!(
-                body,
-                OpBody::Pause(_)
-                    | OpBody::Stop(_)
-                    | OpBody::Begin { .. }
-                    | OpBody::Volume { .. }
-                    | OpBody::RoomVolume { .. }
-                    | OpBody::Mute { .. }
-            )
-        });
         let room_now = self.room_now(now);
-        if heard { room_now + self.lead() } else { room_now }
+        if self.held_at().is_some() {
+            return room_now;
+        }
+        match crate::wire::codec::decode_body(op) {
+            Ok(OpBody::Begin { .. }) => room_now + self.lead() + BEGIN_MARGIN,
+            Ok(
+                OpBody::Pause(_)
+                | OpBody::Stop(_)
+                | OpBody::Volume { .. }
+                | OpBody::RoomVolume { .. }
+                | OpBody::Mute { .. },
+            ) => room_now + self.lead(),
+            _ => room_now,
+        }
     }
 
     /// What follows from entries that are now part of the state.
@@ -526,7 +534,7 @@ impl Node {
         let here = waiting.iter().filter(|(_, waiting)| waiting.origins.contains(&Origin::Here));
         let ops = here.filter_map(|(idx, _)| room.log().entry(*idx)).map(|entry| entry.op.clone());
         let ops = ops.collect::<Vec<_>>();
-        self.hold(ops, Came::Waiting);
+        self.keep(ops, Came::Waiting);
     }
 
     pub(super) fn propose_received(&mut self, now: LocalTime, from: NodeId, op: Op) {

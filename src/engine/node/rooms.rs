@@ -7,6 +7,7 @@ use super::{
 use crate::base::rng::Rng;
 use crate::engine::election::{Election, ElectionConfig};
 use crate::engine::membership::Intent;
+use crate::wire::codec;
 use crate::wire::op::{Genesis, MemberKind, Op, OpBody};
 use crate::wire::{Refusal, RefusalCode};
 
@@ -54,6 +55,7 @@ impl Node {
         self.replication.compacted = restored.snapshot.idx;
         self.replication.disk_has(last);
         self.restore_outbox(&restored.outbox);
+        self.hold(now, restored.position);
         if let Some(election) = &mut self.election {
             election.join(now, term);
         }
@@ -271,6 +273,11 @@ impl Node {
             }
             return;
         }
+        // Joins come from whoever hands them on; anything else only its author may propose.
+        if !matches!(codec::decode_body(&op), Ok(OpBody::Join { .. })) {
+            tracing::debug!(peer = %from.short(), "a join that is something else");
+            return;
+        }
         let joiner = op.id.author;
         let id = op.id;
         match self.order(now, op, super::replication::Origin::Peer(joiner)) {
@@ -307,7 +314,10 @@ impl Node {
             }
         };
         let here = room.state().member(&self.me).is_some();
-        let joining = self.joining.as_ref().is_some_and(|joining| joining.room == room.id());
+        // Only a coordinator hands its room out, and its term names it.
+        let leads = snapshot.term.node == from && room.state().member(&from).is_some();
+        let joining =
+            leads && self.joining.as_ref().is_some_and(|joining| joining.room == room.id());
         if joining && here {
             self.arrive(now, room, snapshot.term);
         } else if self.room_id() == Some(room.id()) && self.coordinator() == Some(from) {
@@ -347,7 +357,9 @@ impl Node {
         if let Some(election) = &mut self.election {
             election.resign(now);
         }
+        self.leaving = true;
         self.settle_machines(now);
+        self.leaving = false;
         self.drop_room(now);
     }
 

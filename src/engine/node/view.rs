@@ -28,14 +28,12 @@ impl Node {
     #[must_use]
     pub fn status(&self, now: LocalTime) -> Status {
         let settled = self.settled(now);
-        let (playback, queue) = settled
-            .map(|(state, at)| (state.playback_status(at), state.queue_status()))
-            .unwrap_or_default();
+        let queue = settled.map(|(state, _)| state.queue_status()).unwrap_or_default();
         Status {
             node: self.node_status(now),
             room: self.room_status(),
             members: self.member_statuses(now),
-            playback,
+            playback: self.playback_status(now),
             queue,
             votes: Vec::new(),
             rooms: self.rooms_in_reach(),
@@ -51,6 +49,9 @@ impl Node {
             uptime_s: u64::try_from((now - self.started).0 / 1_000_000_000).unwrap_or(0),
             // The driver knows it, and fills it in.
             port: 0,
+            disk_notice: self.disk_notice.clone(),
+            twin: self.twin(now).map(|address| address.to_string()),
+            wifi_power_save: self.wifi_power_save(),
         }
     }
 

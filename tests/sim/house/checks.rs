@@ -194,6 +194,9 @@ impl House {
         let local = self.local(d);
         let speaker = &mut self.devices[d].speaker;
         let before = std::mem::replace(&mut speaker.model, model);
+        if before.is_none() {
+            speaker.knows_since = self.now;
+        }
         let (Some(before), Some(model)) = (before, model) else { return };
         let step = model.room(local) - before.room(local);
         // A few answers show little of it.
@@ -238,6 +241,9 @@ impl House {
     pub fn look(&mut self) {
         self.add(LOOK_EVERY, Event::Look);
         self.check_answers();
+        if self.devices.iter().all(|device| device.speaker.model.is_none()) {
+            self.dark_at = self.now;
+        }
         for d in 0..self.devices.len() {
             if self.devices[d].is_at_work() {
                 self.listen(d);
@@ -259,6 +265,11 @@ impl House {
         let device = &self.devices[d];
         // Just started or woken: it is not this device's turn to be exact.
         if self.now - device.at_work_since < 2 * SEC {
+            return;
+        }
+        // Nobody carried the time on: the music waits where it stood until that is settled.
+        let dark_at = self.dark_at.max(device.speaker.knows_since);
+        if self.now - dark_at < 15 * SEC {
             return;
         }
         let Some(node) = &device.node else { return };

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use groovebox::base::rng::Rng;
-use groovebox::base::{NodeId, OpId, RoomId};
+use groovebox::base::{NodeId, OpId, RoomId, Span};
 use groovebox::engine::membership::Intent;
-use groovebox::engine::node::RestoredRoom;
+use groovebox::engine::node::{Position, RestoredPosition, RestoredRoom};
 use groovebox::wire::codec;
 use groovebox::wire::message::Snapshot;
 use groovebox::wire::op::{Entry, Op};
@@ -26,6 +26,7 @@ pub enum Job {
     Rewind(RoomId, u64),
     Hold(RoomId, Vec<Op>),
     LetGo(RoomId, Vec<OpId>),
+    Position(RoomId, Position, i64),
     Intent(Intent),
     Peer(NodeId, String, SocketAddr),
 }
@@ -37,6 +38,8 @@ pub struct RoomFile {
     pub entries: Vec<Rc<Entry>>,
     /// What waits for a coordinator's answer.
     pub outbox: Vec<Rc<Op>>,
+    /// Where the music stood, and when that was.
+    position: Option<(Position, i64)>,
 }
 
 #[derive(Clone, Default)]
@@ -82,10 +85,14 @@ impl RoomFile {
         self.entries.last().map_or(of_snapshot, |entry| (entry.idx, entry.chain))
     }
 
-    pub fn restored(&self) -> RestoredRoom {
+    pub fn restored(&self, now: i64) -> RestoredRoom {
         let entries = self.entries.iter().map(|entry| (**entry).clone()).collect();
         let outbox = self.outbox.iter().map(|op| (**op).clone()).collect();
-        RestoredRoom { snapshot: (*self.snapshot).clone(), entries, outbox }
+        let position = self.position.map(|(position, written_at)| RestoredPosition {
+            position,
+            outage: Some(Span(now - written_at)),
+        });
+        RestoredRoom { snapshot: (*self.snapshot).clone(), entries, outbox, position }
     }
 
     fn append(&mut self, entry: &Rc<Entry>) -> bool {
@@ -282,8 +289,11 @@ impl Files {
         match job {
             Job::Replace(snapshot) => {
                 let room = codec::room_id(&snapshot.genesis);
-                let outbox = self.rooms.remove(&room).map(|file| file.outbox).unwrap_or_default();
-                self.rooms.insert(room, RoomFile { snapshot, entries: Vec::new(), outbox });
+                let before = self.rooms.remove(&room);
+                let (outbox, position) =
+                    before.map(|file| (file.outbox, file.position)).unwrap_or_default();
+                let entries = Vec::new();
+                self.rooms.insert(room, RoomFile { snapshot, entries, outbox, position });
                 Some((room, Some(true)))
             }
             Job::Rewind(room, to_idx) => {
@@ -302,13 +312,20 @@ impl Files {
                 }
                 None
             }
+            Job::Position(room, position, at) => {
+                if let Some(file) = self.rooms.get_mut(&room) {
+                    file.position = Some((position, at));
+                }
+                None
+            }
             Job::Compact(snapshot) => {
                 let room = codec::room_id(&snapshot.genesis);
                 match self.rooms.get_mut(&room) {
                     Some(file) => file.compact(&snapshot),
                     None => {
                         let (entries, outbox) = (Vec::new(), Vec::new());
-                        self.rooms.insert(room, RoomFile { snapshot, entries, outbox });
+                        let file = RoomFile { snapshot, entries, outbox, position: None };
+                        self.rooms.insert(room, file);
                     }
                 }
                 Some((room, Some(true)))

@@ -112,10 +112,7 @@ impl House {
             Fault::KillAny => self.each(someone, House::kill),
             Fault::Terminate => {
                 let d = if self.rng.happens(0.5) { leader } else { someone };
-                self.each(d, |house, d| {
-                    house.stop(d);
-                    house.back_soon(d);
-                });
+                self.each(d, House::stop);
             }
             Fault::PowerStrip => self.cut_power(0.5),
             Fault::WholeHouse => self.cut_power(1.0),

@@ -22,8 +22,6 @@ pub struct Page {
     pub kind: u16,
     /// The state after it, by the rules.
     pub state: Rc<RoomState>,
-    /// A hostile coordinator made it.
-    pub is_rogue: bool,
     /// When the first device took it in.
     pub made_at: i64,
 }
@@ -69,7 +67,6 @@ impl Ledger {
             op: None,
             kind: 0,
             state: Rc::new(room.state().clone()),
-            is_rogue: false,
             made_at: 0,
         });
         id
@@ -110,7 +107,6 @@ impl Ledger {
             op: Some(entry.op.id),
             kind: entry.op.kind,
             state: Rc::new(state),
-            is_rogue,
             made_at: now,
         };
         if self.contains(room, parent, entry.op.id) {
@@ -173,10 +169,6 @@ impl Ledger {
             None => Ok(()),
             Some(_) => Err(format!("{term:?} begins a second time")),
         }
-    }
-
-    pub fn terms(&self) -> usize {
-        self.terms.len()
     }
 }
 

@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 use groovebox::base::rng::Rng;
 use groovebox::base::{BlobHash, LocalTime, NodeId, SegmentId, Span};
-use groovebox::engine::election::Role;
+use groovebox::engine::election::{DeviceFacts, Role};
 use groovebox::engine::membership::Intent;
 use groovebox::engine::node::{Input, Node, NodeConfig, Notice, Output, PlayoutFacts};
 use groovebox::engine::transfer::{Failure, Fetch, Have};
@@ -60,6 +60,9 @@ use watch::Watch;
 /// Lines of the story that a failure shows.
 const TAIL: usize = 60;
 
+/// The daemon ends by then, whatever the node still waits for.
+const SHUTDOWN_DEADLINE: i64 = 1500 * MS;
+
 /// Between two looks at everybody at once.
 const LOOK_EVERY: i64 = 100 * MS;
 
@@ -79,6 +82,8 @@ pub struct Plan {
     pub air: Air,
     pub wired: usize,
     pub clocks: Clocks,
+    /// After a short outage of the whole house the music goes on.
+    pub resumes: bool,
     /// No device lacks data, is slow or full.
     pub is_ideal: bool,
 }
@@ -92,6 +97,7 @@ pub enum Event {
     Decode { d: usize, life: u32, segment: SegmentId },
     Fetched { d: usize, life: u32, fetch: Fetch },
     Reports { d: usize, life: u32 },
+    Ended { d: usize, life: u32 },
     Dialled { d: usize, life: u32, to: usize },
     Arrive { conn: u64, side: usize },
     Datagram { conn: u64, from: usize, to: usize, datagram: Box<Datagram> },
@@ -123,6 +129,8 @@ pub struct Device {
     pub asleep_since: Option<i64>,
     /// The process stands still while its clock runs on.
     pub is_paused: bool,
+    /// It was told to end, and has not yet.
+    is_stopping: bool,
     pub at_work_since: i64,
     /// What came while it slept or stood still.
     pub frozen: Vec<Event>,
@@ -178,6 +186,8 @@ pub struct House {
     pub counts: Counts,
     /// When a disk last lost something that it had.
     pub disks_lost_at: i64,
+    /// When nobody in the house knew the room's time.
+    pub dark_at: i64,
     pub trace: Trace,
     pub tail: VecDeque<String>,
     pub broken: Option<Broken>,
@@ -205,6 +215,7 @@ impl Device {
             is_off: false,
             asleep_since: None,
             is_paused: false,
+            is_stopping: false,
             at_work_since: 0,
             frozen: Vec::new(),
             watch: Watch::new(0, rng),
@@ -263,6 +274,7 @@ impl House {
             leads: Vec::new(),
             counts: Counts::default(),
             disks_lost_at: -1,
+            dark_at: 0,
             trace: Trace(seed),
             tail: VecDeque::new(),
             broken: None,
@@ -322,6 +334,7 @@ impl House {
             Event::Decode { d, segment, .. } => self.decode(d, segment),
             Event::Fetched { d, fetch, .. } => self.fetched(d, fetch),
             Event::Reports { d, .. } => self.playout_reports(d),
+            Event::Ended { d, .. } => self.ended(d),
             Event::Dialled { d, to, .. } => self.dialled(d, to),
             Event::Arrive { conn, side } => self.arrive(conn, side),
             Event::Datagram { conn, from, to, datagram } => {
@@ -376,7 +389,8 @@ impl House {
                 .map(|(node, (name, address))| (*node, name.clone(), vec![*address]))
                 .collect(),
             alone: files.intent == Intent::Alone,
-            room: restored.map(disk::RoomFile::restored),
+            resume: self.plan.resumes,
+            room: restored.map(|file| file.restored(now)),
         };
         let node = Node::new(config, device.watch.local(now));
         let life = device.life;
@@ -386,6 +400,8 @@ impl House {
         self.with(d, |_, _| {});
         let first = self.rng.between(200 * MS, SEC);
         self.add(first, Event::Reports { d, life });
+        let wired = Some(self.devices[d].is_wired());
+        self.give(d, Input::FitnessKnown(DeviceFacts { wired, ..DeviceFacts::default() }));
         self.announce(d);
         for other in 0..self.devices.len() {
             self.announce_to(other, d);
@@ -400,6 +416,7 @@ impl House {
         device.node = None;
         device.asleep_since = None;
         device.is_paused = false;
+        device.is_stopping = false;
         device.frozen.clear();
         device.card = None;
         device.speaker.process_died();
@@ -415,23 +432,33 @@ impl House {
         self.disk_changed(d);
     }
 
-    /// SIGTERM: it says goodbye, writes what is queued, and ends.
+    /// SIGTERM: it hands over, says goodbye, writes what is queued, and ends.
     pub fn stop(&mut self, d: usize) {
-        if !self.devices[d].is_at_work() {
+        if !self.devices[d].is_at_work() || self.devices[d].is_stopping {
             return;
         }
         self.tell(|_| format!("{d} is stopped"));
+        self.devices[d].is_stopping = true;
+        let life = self.devices[d].life;
+        self.add(SHUTDOWN_DEADLINE, Event::Ended { d, life });
         self.give(d, Input::ShutdownRequested);
+    }
+
+    fn ended(&mut self, d: usize) {
+        self.tell(|_| format!("{d} has ended"));
         self.close_all(d);
         self.devices[d].disk.process_ended();
-        self.disk_changed(d);
         let device = &mut self.devices[d];
         device.life += 1;
         device.node = None;
+        device.is_stopping = false;
         device.card = None;
         device.speaker.process_died();
         self.hang_up(d);
         self.people.process_died(d);
+        self.disk_changed(d);
+        let back = self.rng.between(SEC / 2, 15 * SEC);
+        self.add(back, Event::Restart { d });
     }
 
     pub fn sleep(&mut self, d: usize, length: i64) {
@@ -514,6 +541,9 @@ impl House {
         // Whatever an operation changes in the plan, it changes at once.
         self.devices[d].speaker.is_told = false;
         self.check(d);
+        if self.devices[d].node.as_ref().is_some_and(Node::is_finished) {
+            return self.ended(d);
+        }
         self.set_timer(d);
     }
 
@@ -587,6 +617,9 @@ impl House {
             Output::RewindRoom { room, to_idx } => {
                 self.devices[d].speaker.is_told = true;
                 self.save(d, Job::Rewind(room, to_idx));
+            }
+            Output::SavePosition { room, position } => {
+                self.save(d, Job::Position(room, position, self.now));
             }
             Output::SaveOutbox { room, ops } => self.save(d, Job::Hold(room, ops)),
             Output::DropOutbox { room, ids } => {
@@ -793,6 +826,7 @@ impl Event {
             | Event::Decode { d, life, .. }
             | Event::Fetched { d, life, .. }
             | Event::Reports { d, life }
+            | Event::Ended { d, life }
             | Event::Dialled { d, life, .. } => Some((*d, *life)),
             _ => None,
         }

@@ -316,13 +316,22 @@ impl House {
         if theirs != End::Closed && self.devices[peer].is_at_work() && self.is_open(peer, me) {
             self.net.conns.get_mut(&id).expect("just seen").heard[side] = self.now;
         } else if theirs == End::Closed && self.is_open_both_ways(me, peer) {
-            // A stateless reset, or "port unreachable" where nobody listens.
-            let often = if self.devices[peer].is_at_work() { 0.5 } else { 0.15 };
-            if !self.devices[peer].is_off && self.rng.happens(often) {
-                self.lose(me, peer);
-            }
+            self.told_that_nobody_is_there(me, peer);
         } else if waited > IDLE {
             self.lose(me, peer);
+        }
+    }
+
+    /// A stateless reset where another process listens, "port unreachable" where none does.
+    fn told_that_nobody_is_there(&mut self, me: usize, peer: usize) {
+        if self.devices[peer].is_off || !self.rng.happens(0.5) {
+            return;
+        }
+        if self.devices[peer].is_at_work() {
+            self.lose(me, peer);
+        } else if self.devices[peer].node.is_none() {
+            let peer = self.devices[peer].id();
+            self.give(me, Input::PeerDoubted { peer });
         }
     }
 

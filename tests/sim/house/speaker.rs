@@ -2,7 +2,7 @@
 //! segment sounds at any instant. It also knows which segments are decoded and waiting, and
 //! what of a track's file is here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use groovebox::base::{BlobHash, LocalTime, RoomTime, SegmentId, Span};
 use groovebox::engine::clock::ClockModel;
@@ -29,6 +29,8 @@ pub struct Blob {
 pub struct Speaker {
     pub plan: PlayoutPlan,
     pub model: Option<ClockModel>,
+    /// Since when it knows the room's time.
+    pub knows_since: i64,
     pub streams: BTreeMap<SegmentId, Stream>,
     /// Survives the process.
     pub cache: BTreeMap<BlobHash, Blob>,
@@ -37,8 +39,6 @@ pub struct Speaker {
     /// Operations since the last plan that may change what sounds.
     pub is_told: bool,
     pub depth: Span,
-    /// Segments begun by other means than waiting, once heard: for the count of gaps.
-    pub heard: BTreeSet<SegmentId>,
 }
 
 /// What sounds at an instant.
@@ -72,12 +72,12 @@ impl Speaker {
         Speaker {
             plan: PlayoutPlan::silent(),
             model: None,
+            knows_since: 0,
             streams: BTreeMap::new(),
             cache: BTreeMap::new(),
             is_deaf,
             is_told: false,
             depth,
-            heard: BTreeSet::new(),
         }
     }
 

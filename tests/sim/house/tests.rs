@@ -30,7 +30,7 @@ const FRESH_FROM: u64 = 1_000;
 fn chaos(seed: u64, clocks: Clocks) -> House {
     let size = [3, 4, 5, 6, 8, 12, 3, 5][(seed % 8) as usize];
     let air = [Air::HomeWifi, Air::HomeWifi, Air::BadWifi][(seed / 8 % 3) as usize];
-    let plan = Plan { size, air, wired: size / 4, clocks, is_ideal: false };
+    let plan = Plan { size, air, wired: size / 4, clocks, resumes: seed % 2 == 0, is_ideal: false };
     let mut house = House::new(seed, plan);
     let outcome = catch_unwind(AssertUnwindSafe(|| live(&mut house)));
     if let Err(panic) = outcome {
@@ -177,7 +177,7 @@ fn one_seed_is_one_story_of_whole_nodes() {
 
 /// A house in which music plays and nothing has gone wrong yet.
 fn playing(seed: u64, size: usize, air: Air) -> House {
-    let plan = Plan { size, air, wired: 0, clocks: Clocks::Exact, is_ideal: true };
+    let plan = Plan { size, air, wired: 0, clocks: Clocks::Exact, resumes: false, is_ideal: true };
     let mut house = House::new(seed, plan);
     house.run(8 * SEC);
     for number in 0..3 {

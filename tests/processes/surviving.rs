@@ -1,0 +1,188 @@
+//! Pulled plugs: whatever goes, the music plays on where it can, nothing acknowledged is lost,
+//! and the room is one again when it can be.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use groovebox::daemon::clock;
+use groovebox::engine::status::PlaybackState;
+
+use super::daemon::Daemon;
+use super::house::{House, LONG};
+use super::sound::{assert_in_sync, assert_no_gap, text, write_song};
+use super::street::{Street, address};
+
+/// Coordinators killed one after the other.
+const KILLS: usize = 20;
+
+#[test]
+fn twenty_coordinators_die_and_nobody_hears_it() {
+    if !Street::is_possible() {
+        return;
+    }
+    let mut house = House::on_street(4);
+    play_long(&house, 0);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..KILLS {
+        let dead = house.coordinator();
+        house.daemons[dead].kill();
+        let since = Instant::now();
+        let other = house.follower_of(dead);
+        house.until("a command is accepted", LONG, |house| {
+            (house.daemons[other].ask(&["volume", "90"]).code == 0).then_some(())
+        });
+        slowest = slowest.max(since.elapsed());
+        let survivors: Vec<usize> = (0..4).filter(|&i| i != dead).collect();
+        for &i in &survivors {
+            let status = house.daemons[i].status().expect("it answers");
+            assert_eq!(status.playback.state, PlaybackState::Playing, "{}", house.daemons[i].name);
+        }
+        house.daemons[dead].start();
+        house.wait_together();
+    }
+    println!("the slowest command after a death took {slowest:?}");
+    assert!(slowest < Duration::from_millis(2_500), "{slowest:?}");
+    house.stop_all();
+    // Each start has a recording of its own; the last ones are of daemons that heard others die.
+    for daemon in &house.daemons {
+        assert_no_gap(&daemon.name, &daemon.recording());
+    }
+}
+
+#[test]
+fn half_of_the_devices_go_at_once() {
+    if !Street::is_possible() {
+        return;
+    }
+    let mut house = House::on_street(6);
+    play_long(&house, 0);
+    let coordinator = house.coordinator();
+    let mut dead: Vec<usize> = vec![coordinator];
+    dead.extend((0..6).filter(|&i| i != coordinator).take(2));
+    let killed_at = clock::now();
+    for &i in &dead {
+        house.daemons[i].kill();
+    }
+    let one = (0..6).find(|i| !dead.contains(i)).expect("half of them live");
+    let ((), took) = house.until("a command is accepted", LONG, |house| {
+        (house.daemons[one].ask(&["volume", "80"]).code == 0).then_some(())
+    });
+    println!("half of the house takes commands again after {took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    house.wait_together();
+    let reply = house.daemons[one].order(&["volume", "85"]);
+    assert_eq!(reply["level"], "replicated");
+    house.wait_further(one, 4_000);
+    house.stop_all();
+    let alive: Vec<&Daemon> =
+        (0..6).filter(|i| !dead.contains(i)).map(|i| &house.daemons[i]).collect();
+    let recordings: Vec<_> = alive.iter().map(|daemon| daemon.recording()).collect();
+    for recording in &recordings {
+        assert_no_gap("survivor", recording);
+    }
+    assert_in_sync("survivors", &recordings[0], &recordings[1], killed_at, 8);
+}
+
+#[test]
+fn a_coordinator_that_slept_for_a_minute_follows_and_is_in_step() {
+    if !Street::is_possible() {
+        return;
+    }
+    let mut house = House::on_street(3);
+    play_long(&house, 0);
+    house.wait_all("all have the song", |status| status.playback.position_ms > 2_000);
+    let sleeper = house.coordinator();
+    let old = house.daemons[sleeper].status().expect("it answers").node.id;
+    house.daemons[sleeper].freeze();
+    let other = house.follower_of(sleeper);
+    house.until("another coordinator", LONG, |house| {
+        coordinator_of(&house.daemons[other]).filter(|id| *id != old)
+    });
+    let song = write_song(house.path(), "meanwhile", 20);
+    house.daemons[other].order(&["queue", "add", text(&song)]);
+    let asleep = Instant::now();
+    house.until("a minute of sleep", Duration::from_secs(90), |_| {
+        (asleep.elapsed() > Duration::from_mins(1)).then_some(())
+    });
+    house.daemons[sleeper].thaw();
+    let woken = Instant::now();
+    house.wait_together();
+    println!("awake and in the room again after {:?}", woken.elapsed());
+    house.wait_queue(&["meanwhile"]);
+    house.wait_further(other, 4_000);
+    let since = clock::now();
+    house.wait_further(other, 4_000);
+    house.stop_all();
+    let (a, b) = (house.daemons[other].recording(), house.daemons[sleeper].recording());
+    assert_no_gap("the one awake", &a);
+    assert_in_sync("awake again", &a, &b, since, 8);
+}
+
+#[test]
+fn a_device_that_changes_its_address_plays_on_and_is_reached_again() {
+    if !Street::is_possible() {
+        return;
+    }
+    let mut house = House::on_street(3);
+    play_long(&house, 0);
+    house.wait_all("all have the song", |status| status.playback.position_ms > 2_000);
+    let moving = house.follower();
+    let station = moving + 1;
+    let moved_at = Instant::now();
+    house.street().take_address(station, address(station));
+    house.street().give_address(station, Ipv4Addr::new(10, 78, 0, 200));
+    let name = house.daemons[moving].name.clone();
+    let coordinator = house.coordinator();
+    house.until("it is reached at its new address", LONG, |house| {
+        let peer = house.daemons[coordinator].peer(&name)?;
+        peer.address.is_some_and(|address| address.contains("10.78.0.200")).then_some(())
+    });
+    let took = moved_at.elapsed();
+    println!("reached at its new address after {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    house.daemons[moving].order(&["volume", "70"]);
+    house.wait_together();
+    house.wait_further(moving, 4_000);
+    let since = clock::now();
+    house.wait_further(moving, 3_000);
+    house.stop_all();
+    let (a, b) = (house.daemons[coordinator].recording(), house.daemons[moving].recording());
+    assert_no_gap("the one that moved", &b);
+    assert_in_sync("moved", &a, &b, since, 6);
+}
+
+#[test]
+fn a_copy_of_a_device_is_noticed_and_said() {
+    if !Street::is_possible() {
+        return;
+    }
+    let mut house = House::on_street(3);
+    house.may_call_for_help = true;
+    let original = house.follower();
+    let (from, to) = (house.daemons[original].path("state"), house.path().join("attic/state"));
+    std::fs::create_dir_all(&to).expect("a folder");
+    // What a copied memory card is: the same files under another address.
+    for name in ["node.db", "node.db-wal", "identity.txt"] {
+        let _not_all_are_there = std::fs::copy(from.join(name), to.join(name));
+    }
+    let copy = house.add(&[]);
+    let said = house.until("both say so", LONG, |house| {
+        let twin = |i: usize| house.daemons[i].status()?.node.twin;
+        twin(original).zip(twin(copy))
+    });
+    println!("noticed after {:?}", said.1);
+    assert!(said.0.0.contains("10.78.0.4"), "{said:?}");
+    let shown = house.daemons[original].say(&["status"]);
+    assert!(shown.contains("uses this device's identity"), "{shown}");
+}
+
+/// A minute and a half of sound, and longer.
+fn play_long(house: &House, i: usize) {
+    let song = write_song(house.path(), "long", 400);
+    house.daemons[i].order(&["play", text(&song)]);
+    house.wait_playing(500);
+}
+
+fn coordinator_of(daemon: &Daemon) -> Option<String> {
+    daemon.status()?.room?.coordinator
+}
