@@ -45,6 +45,12 @@ mod switch {
         PLANTED.set(bug);
     }
 
+    /// What is planted for this thread.
+    #[must_use]
+    pub fn planted() -> Option<Bug> {
+        PLANTED.get()
+    }
+
     /// Whether this fault is planted.
     pub(crate) fn is(bug: Bug) -> bool {
         PLANTED.get() == Some(bug)
@@ -54,7 +60,7 @@ mod switch {
 #[cfg(debug_assertions)]
 pub(crate) use switch::is;
 #[cfg(debug_assertions)]
-pub use switch::plant;
+pub use switch::{plant, planted};
 
 /// Whether this fault is planted: never.
 #[cfg(not(debug_assertions))]

@@ -6,6 +6,7 @@ mod clock;
 mod crystal;
 mod draw;
 mod election;
+mod house;
 mod membership;
 mod path;
 mod reigns;

@@ -438,19 +438,23 @@ impl Estimator {
         self.split = Some(mean);
         if fit.span >= STRETCHES_FROM_S {
             let offsets = [0, 1].map(|half| self.fit_stretches(half, fit.frequency));
-            let split = (offsets[0] - offsets[1]).powi(2);
-            let mean = self.stretched.unwrap_or(split);
-            self.stretched = Some(mean + gain * (split - mean));
+            if let [Some(even), Some(odd)] = offsets {
+                let split = (even - odd).powi(2);
+                let mean = self.stretched.unwrap_or(split);
+                self.stretched = Some(mean + gain * (split - mean));
+            }
         }
         let weight = if self.skew == 0.0 { 1.0 } else { 0.1 };
         self.skew += weight * (skew - self.skew);
         self.window = if 0.5 * mean.sqrt() < QUIET_S { QUIET_WINDOW } else { NOISY_WINDOW };
     }
 
-    /// The offset by every other stretch of the window.
-    fn fit_stretches(&mut self, half: usize, frequency: f64) -> f64 {
+    /// The offset by every other stretch of the window; none where nothing was heard in any of
+    /// them.
+    fn fit_stretches(&mut self, half: usize, frequency: f64) -> Option<f64> {
         self.part.copy_stretches(&self.columns, half);
-        self.part.legs().fit(self.prior, frequency, HALF_STEPS).offset
+        let is_empty = self.part.len() == 0;
+        (!is_empty).then(|| self.part.legs().fit(self.prior, frequency, HALF_STEPS).offset)
     }
 
     fn forget_old(&mut self, now: LocalTime) {
@@ -567,4 +571,26 @@ fn stretch_of(at: f64) -> usize {
 /// One clock's stamp minus the other's: not a time that passed.
 fn stamp_difference(one: LocalTime, other: LocalTime) -> Span {
     one - other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_with_a_gap_where_every_other_stretch_was_is_judged_all_the_same() {
+        let mut estimator = Estimator::new(FrequencyPrior::UNKNOWN);
+        let ms = |n: i64| LocalTime(0) + Span::from_millis(n);
+        // Twenty answers, silence, and ten more: whole stretches of the window are empty.
+        let asked = (0..20).map(|i| 20 * i).chain((0..10).map(|i| 16_600 + 20 * i));
+        for (at, i) in asked.zip(0..) {
+            let late = Span::from_micros(37 * (i % 5));
+            let (t1, t2) = (ms(at), ms(at + 61_001) + late);
+            let t3 = t2 + Span::from_micros(50);
+            let t4 = ms(at + 2) + late + Span::from_micros(50);
+            let _ = estimator.add(Exchange { t1, t2, t3, t4 });
+        }
+        let offset = estimator.offset(ms(17_000)).expect("answers came");
+        assert!((offset - Span::from_secs(61)).abs() < Span::from_millis(1), "{offset:?}");
+    }
 }

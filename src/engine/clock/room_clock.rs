@@ -37,6 +37,10 @@ pub(super) const MAX_RTT: Span = Span::from_secs(2);
 /// The steepest line that is believed, a ratio minus one: ten times two bad crystals.
 const MAX_LINE_RATE: f64 = 1e-3;
 
+/// The steepest line that a successor makes the room's: two crystals of ±100 ppm. One that
+/// takes over after a handful of answers may believe in more, and the room would keep it.
+const MAX_TAKEN_RATE: f64 = 200e-6;
+
 /// Questions remembered as asked: [`MAX_RTT`] of the fastest schedule.
 const MAX_ASKED: usize = 256;
 
@@ -235,7 +239,8 @@ impl RoomClock {
         self.leave_peer();
         self.standby.stop();
         self.coast = None;
-        let line = RoomLine { epoch, local0: now, room0: model.room(now), rate: model.rate };
+        let rate = model.rate.clamp(-MAX_TAKEN_RATE, MAX_TAKEN_RATE);
+        let line = RoomLine { epoch, local0: now, room0: model.room(now), rate };
         self.role = Role::Leading { source, line };
         self.redraw(now);
         true

@@ -213,7 +213,15 @@ impl Node {
         term: Term,
         places: &[LogPlace],
     ) {
-        if !self.leads(room_id, term) || !self.is_member(from) {
+        if !self.leads(room_id, term) {
+            return;
+        }
+        if !self.is_member(from) {
+            // Whoever was let in by a half that gave way is no member here, but must see this
+            // state to ask again.
+            if self.is_present(from) {
+                self.send_snapshot(from);
+            }
             return;
         }
         let Some(room) = &self.room else { return };

@@ -756,6 +756,7 @@ impl Node {
 
     fn tick(&mut self, now: LocalTime) {
         self.retry_join(now);
+        self.rejoin(now);
         self.offer(now);
         self.refresh_election(now);
         self.refresh_reign(now);
@@ -923,7 +924,10 @@ impl Node {
     }
 
     fn heartbeat_received(&mut self, now: LocalTime, from: NodeId, hb: &Heartbeat, at: LocalTime) {
-        let sent = self.sent_at(hb.sent, at).min(now);
+        // Only the coordinator last followed is known to count the time as this node does;
+        // the stamps of a half that comes back may be of another timeline.
+        let is_known = self.election.as_ref().is_some_and(|e| e.term() == hb.term);
+        let sent = if is_known { self.sent_at(hb.sent, at).min(now) } else { at.min(now) };
         if let Some(election) = self.election_of(hb.room) {
             election.heartbeat_received(now, from, hb, sent);
         }
@@ -1120,8 +1124,9 @@ impl Node {
     /// Tells the election who is in the room and who of them can be reached.
     fn refresh_election(&mut self, now: LocalTime) {
         let score = self.fitness(now).score();
+        let vouched = self.vouched_coordinators();
         let (Some(room), Some(election)) = (&self.room, &mut self.election) else { return };
-        let others = room
+        let mut others = room
             .state()
             .members()
             .keys()
@@ -1131,10 +1136,28 @@ impl Node {
                 (*node, MemberFacts { connected, score: 0 })
             })
             .collect::<BTreeMap<_, _>>();
+        let strangers =
+            vouched.into_iter().map(|node| (node, MemberFacts { connected: true, score: 0 }));
+        for (node, facts) in strangers {
+            others.entry(node).or_insert(facts);
+        }
         election.members_changed(now, &others);
         election.set_score(score);
         let log = room.log();
         election.log_changed(log.last_idx(), log.last_term(), log.chain());
+    }
+
+    /// Connected nodes that members say lead this room. One of them may have joined while this
+    /// node was away: it is not in the log here, and without following it the log would never
+    /// come to have it.
+    fn vouched_coordinators(&self) -> Vec<NodeId> {
+        let members = self.peers.iter().filter(|(node, _)| self.is_member(**node));
+        let cards = members.filter_map(|(_, peer)| peer.room.as_ref());
+        cards
+            .filter(|card| Some(card.id) == self.room_id())
+            .filter_map(|card| card.coordinator)
+            .filter(|node| *node != self.me && self.peers.contains_key(node))
+            .collect()
     }
 
     /// Two devices of one identity take each other's connections and places. Neither should
@@ -1156,6 +1179,10 @@ impl Node {
 
     fn suspended(&mut self, now: LocalTime, gap: Span) {
         self.clock.resumed(now, gap);
+        if self.clock.model().is_none() && std::mem::take(&mut self.knew_time) {
+            // Better silent than out of step, until the others' time is known again.
+            self.outputs.push_back(Output::SetClock(None));
+        }
         if let Some(election) = &mut self.election {
             election.resumed(now);
         }

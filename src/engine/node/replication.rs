@@ -98,6 +98,10 @@ pub(super) struct Replication {
     /// What merges left out, most recent last.
     pub(super) dropped: VecDeque<DroppedOp>,
     pub(super) agreed: Option<LocalTime>,
+    /// When this node last asked to be let into the room that it is in.
+    pub(super) rejoined: Option<LocalTime>,
+    /// Since when another coordinator of this room is connected that is not followed.
+    pub(super) passed_over_since: Option<LocalTime>,
     /// The timeline was founded anew: what played must be stopped before anything else.
     pub(super) clock_was_lost: bool,
 }
@@ -296,7 +300,10 @@ impl Node {
     }
 
     pub(super) fn snapshot_wanted(&mut self, from: NodeId, room: RoomId) {
-        if self.room_id() == Some(room) && self.is_coordinator() && self.is_member(from) {
+        // Whoever was let in by a half that gave way is no member here, but must see this
+        // state to ask again.
+        let is_here = self.is_member(from) || self.is_present(from);
+        if self.room_id() == Some(room) && self.is_coordinator() && is_here {
             self.send_snapshot(from);
         }
     }

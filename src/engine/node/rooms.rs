@@ -17,6 +17,10 @@ const JOIN_RETRY: Span = Span::from_millis(500);
 /// How long one room is tried before the node looks around again.
 const JOIN_TIMEOUT: Span = Span::from_secs(6);
 
+/// A coordinator that is connected speaks to every member within this time: several times what
+/// two halves need to find out which of them goes on.
+const PASSED_OVER: Span = Span::from_secs(4);
+
 /// The 32 letters and digits that nobody confuses when reading them out loud: without I, L, O
 /// and U (Crockford's base 32).
 const CODE_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -197,6 +201,38 @@ impl Node {
             // The coordinator itself, once we are connected to it, else whoever told us.
             let via = self.coordinator_of(room).unwrap_or(via);
             self.send(via, Message::Join(op));
+        }
+    }
+
+    /// Asks again to be let in, where the log of those who go on does not have this node: the
+    /// half that once let it in gave way. Its own log shows that, or that a coordinator of
+    /// this room is here for seconds and does not speak to it.
+    pub(super) fn rejoin(&mut self, now: LocalTime) {
+        let Some(room) = self.room_id() else { return };
+        let other = self.coordinator_of(room).filter(|node| *node != self.me);
+        let Some(coordinator) = other.filter(|node| self.coordinator() != Some(*node)) else {
+            self.replication.passed_over_since = None;
+            if let Some(coordinator) = other.filter(|_| !self.is_member(self.me)) {
+                self.say_join_again(now, room, coordinator);
+            }
+            return;
+        };
+        let since = *self.replication.passed_over_since.get_or_insert(now);
+        if now - since >= PASSED_OVER {
+            self.say_join_again(now, room, coordinator);
+        }
+    }
+
+    fn say_join_again(&mut self, now: LocalTime, room: RoomId, coordinator: NodeId) {
+        let waited = self.replication.rejoined.is_none_or(|at| now - at >= JOIN_TIMEOUT);
+        if !waited || self.joining.is_some() {
+            return;
+        }
+        self.replication.rejoined = Some(now);
+        let (id, created, body) = (self.next_op_id(), self.room_now(now), self.join_body());
+        match Op::signed(&self.key, room, id, created, &body) {
+            Ok(op) => self.send(coordinator, Message::Join(op)),
+            Err(error) => tracing::error!(%error, "a join that cannot be said"),
         }
     }
 

@@ -1,0 +1,441 @@
+//! What must hold after every event, and at the end.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use groovebox::base::{OpId, RoomId, RoomTime, SegmentId, Span, Term};
+use groovebox::engine::clock::ClockModel;
+use groovebox::engine::election::Role;
+use groovebox::engine::playout::PlayoutPlan;
+use groovebox::wire::message::{Level, Snapshot};
+use groovebox::wire::op::Entry;
+
+use super::ledger::{Acknowledged, Chain};
+use super::{Clocks, Event, House, LOOK_EVERY};
+use crate::world::{SEC, is_replay};
+
+/// A larger step of room time is a discontinuity: the playout jumps.
+const STEP: Span = Span::from_millis(5);
+
+/// Messages and datagrams from one device to another in a second.
+const BUSIEST: u32 = 600;
+
+/// What a person asks of the moment: pause to settle. It may be left out when halves meet.
+const OF_THE_MOMENT: std::ops::RangeInclusive<u16> = 20..=28;
+
+/// What was seen of a node at the last look.
+#[derive(Default)]
+pub struct Looked {
+    room: Option<RoomId>,
+    term: Option<Term>,
+    tip: Option<Chain>,
+    led: Option<Term>,
+    /// Since when it follows whom it follows.
+    follows: Option<(Term, i64)>,
+}
+
+impl Looked {
+    /// How long it has followed whom it follows.
+    pub fn followed_for(&self, now: i64) -> i64 {
+        self.follows.map_or(0, |(_, since)| now - since)
+    }
+}
+
+impl House {
+    /// After everything that a node does.
+    pub fn check(&mut self, d: usize) {
+        let Some(node) = &self.devices[d].node else { return };
+        let (Some(room), Some(election)) = (node.room(), node.election()) else {
+            self.devices[d].looked = Looked::default();
+            return;
+        };
+        let (id, tip) = (room.id(), room.log().chain());
+        let (term, role) = (election.term(), election.role());
+        let looked = &self.devices[d].looked;
+        let (same_room, same_tip) = (looked.room == Some(id), looked.tip == Some(tip));
+        let (before, led) = (looked.term, looked.led);
+        if same_room && before.is_some_and(|before| term < before) {
+            return self.broke("a term never falls", |_| format!("{d}: {before:?} to {term:?}"));
+        }
+        let leads = role == Role::Coordinator;
+        if leads != (election.coordinator() == Some(self.devices[d].id())) {
+            return self.broke("one term at a time", |_| format!("{d} is {role:?} of {term:?}"));
+        }
+        if !same_room || !same_tip {
+            let state = self.ledger.page(id, tip).map(|page| page.state.clone());
+            if state.as_deref() != Some(room.state()) {
+                let known = state.is_some();
+                return self.broke("equal logs have equal states", |_| {
+                    format!("{d} at {tip:02x?}, which is {}", if known { "known" } else { "new" })
+                });
+            }
+        }
+        let looked = &mut self.devices[d].looked;
+        looked.room = Some(id);
+        looked.term = Some(term);
+        looked.tip = Some(tip);
+        looked.led = leads.then_some(term);
+        let since = looked.follows.filter(|(followed, _)| *followed == term);
+        looked.follows = (role == Role::Follower).then(|| since.unwrap_or((term, self.now)));
+        if leads && led != Some(term) {
+            self.trace.add(term.n);
+            let (me, boot) = (self.devices[d].id(), self.devices[d].boot);
+            if let Err(what) = self.ledger.begin(id, term, me, boot) {
+                self.broke("a term is begun once, by its owner", |_| format!("{d}: {what}"));
+            }
+        }
+    }
+
+    /// A restarted node is where its disk is.
+    pub fn check_restart(&mut self, d: usize, tip: Option<Chain>) {
+        let node = self.devices[d].node.as_ref();
+        let now = node.and_then(|node| node.room()).map(|room| room.log().chain());
+        if now != tip {
+            self.broke("a restart gives what the disk has", |_| {
+                format!("{d}: {now:?}, not {tip:?}")
+            });
+        }
+    }
+
+    // Logs.
+
+    pub fn entries_taken(&mut self, d: usize, room: RoomId, entries: &[Rc<Entry>]) {
+        self.devices[d].speaker.is_told = true;
+        let Some(first) = entries.first() else { return };
+        let log = self.devices[d].node.as_ref().and_then(|node| node.room()).map(|r| r.log());
+        let Some(mut parent) = log.and_then(|log| log.chain_at(first.idx - 1)) else { return };
+        for entry in entries {
+            self.trace.add(u64::from_le_bytes(entry.chain[..8].try_into().expect("eight")));
+            if let Err(what) = self.ledger.take(self.now, room, entry, parent) {
+                return self.broke("a log obeys the rules", |_| format!("{d}: {what}"));
+            }
+            parent = entry.chain;
+        }
+    }
+
+    pub fn room_replaced(&mut self, d: usize, snapshot: &Snapshot) {
+        let id = self.ledger.open(&snapshot.genesis);
+        if let Err(what) = self.ledger.compare(id, snapshot) {
+            self.broke("a state has a history", |_| format!("{d}: {what}"));
+        }
+        // Another history may say something else of what sounds.
+        if self.devices[d].looked.tip != Some(snapshot.chain) {
+            self.devices[d].speaker.is_told = true;
+        }
+    }
+
+    /// Whether a device's disk has an operation: in the log, or waiting to be offered.
+    fn is_on_disk(&self, d: usize, room: RoomId, op: OpId) -> bool {
+        self.devices[d].disk.written.rooms.get(&room).is_some_and(|file| {
+            file.outbox.iter().any(|held| held.id == op)
+                || self.ledger.contains(room, file.tip().1, op)
+        })
+    }
+
+    /// A device keeps operations no longer: they have their places, or were left out.
+    pub fn let_go(&mut self, d: usize, ids: &[OpId]) {
+        let room = self.devices[d].node.as_ref().and_then(|node| node.room());
+        let Some(room) = room else { return };
+        let (id, state) = (room.id(), room.state());
+        let ledger = &mut self.ledger;
+        for op in ids.iter().filter(|op| !state.has_seen(op)) {
+            let kind = ledger.made(id, *op).map_or(0, |(_, kind)| kind);
+            if OF_THE_MOMENT.contains(&kind) {
+                ledger.dropped.insert(*op);
+            }
+        }
+    }
+
+    pub fn acknowledged(&mut self, d: usize, op: OpId, level: Level) {
+        let room = self.devices[d].node.as_ref().and_then(|node| node.room());
+        let Some(room) = room.map(groovebox::engine::room::Room::id) else { return };
+        let holders: std::collections::BTreeSet<usize> =
+            (0..self.devices.len()).filter(|&h| self.is_on_disk(h, room, op)).collect();
+        self.counts.acknowledged += 1;
+        self.counts.replicated += u64::from(level > Level::Local);
+        let at = self.now;
+        // Two at least, unless it was told that it is one.
+        let promised = if level > Level::Local { 2 } else { 1 };
+        let made_at = self.ledger.made(room, op).map_or(0, |(at, _)| at);
+        if holders.len() < promised && self.disks_lost_at < made_at {
+            return self.broke("what is acknowledged is written", |_| {
+                format!("{d} tells that {op:?} is {level:?}; on disk at {holders:?}")
+            });
+        }
+        let acknowledged = Acknowledged { room, op, level, at, by: d, holders };
+        self.ledger.acknowledged.push(acknowledged);
+    }
+
+    /// Whatever a disk had that it has no more is not held there any more, unless the node
+    /// itself took it away: then it answers for it.
+    pub fn disk_changed(&mut self, d: usize) {
+        let runs = self.devices[d].node.is_some();
+        let mut acknowledged = std::mem::take(&mut self.ledger.acknowledged);
+        for held in acknowledged.iter_mut().filter(|held| held.holders.contains(&d)) {
+            if !self.is_on_disk(d, held.room, held.op) {
+                self.disks_lost_at = self.now;
+                if !runs {
+                    held.holders.remove(&d);
+                }
+            }
+        }
+        self.ledger.acknowledged = acknowledged;
+    }
+
+    // Time and sound.
+
+    /// Whoever moves into another room hears something else.
+    fn is_moving(&self, d: usize) -> bool {
+        let room = self.devices[d].node.as_ref().and_then(|node| node.room());
+        room.map(groovebox::engine::room::Room::id) != self.devices[d].looked.room
+    }
+
+    pub fn clock_set(&mut self, d: usize, model: Option<ClockModel>) {
+        let local = self.local(d);
+        let speaker = &mut self.devices[d].speaker;
+        let before = std::mem::replace(&mut speaker.model, model);
+        if before.is_none() {
+            speaker.knows_since = self.now;
+        }
+        let (Some(before), Some(model)) = (before, model) else { return };
+        let step = model.room(local) - before.room(local);
+        // A few answers show little of it.
+        let is_new = self.devices[d].looked.followed_for(self.now) < 5 * SEC;
+        if model.rate.abs() > if is_new { 1e-3 } else { 450e-6 } {
+            self.broke("a clock's rate is a crystal's", |_| format!("{d}: {}", model.rate));
+        } else if step.abs() > STEP && model.generation == before.generation {
+            self.broke("a clock does not step unsaid", |_| format!("{d}: {step:?}"));
+        }
+    }
+
+    pub fn plan_set(&mut self, d: usize, plan: PlayoutPlan) {
+        let local = self.local(d);
+        let moves = self.is_moving(d);
+        let speaker = &mut self.devices[d].speaker;
+        let sounded = speaker.sound(local);
+        let told = speaker.is_told || moves;
+        let agrees = sounded.is_none_or(|sound| speaker.agrees(&sound, &plan));
+        speaker.plan = plan;
+        if !agrees && told {
+            self.counts.changes_heard += 1;
+        } else if !agrees {
+            self.broke("nobody hears a gap", |_| {
+                format!("{d} changes its plan of itself, from {:?} to {:?}", sounded, plan.spans)
+            });
+        }
+    }
+
+    pub fn released(&mut self, d: usize, segment: SegmentId) {
+        let local = self.local(d);
+        let moves = self.is_moving(d);
+        let speaker = &mut self.devices[d].speaker;
+        let sounds = speaker.sound(local).is_some_and(|sound| sound.span.segment == segment);
+        let told = speaker.is_told || moves;
+        speaker.streams.remove(&segment);
+        if sounds && !told {
+            self.broke("nobody hears a gap", |_| format!("{d} lets go of what sounds"));
+        }
+    }
+
+    /// Everybody at once, several times a second.
+    pub fn look(&mut self) {
+        self.add(LOOK_EVERY, Event::Look);
+        self.check_answers();
+        if self.devices.iter().all(|device| device.speaker.model.is_none()) {
+            self.dark_at = self.now;
+        }
+        for d in 0..self.devices.len() {
+            if self.devices[d].is_at_work() {
+                self.listen(d);
+            }
+        }
+        self.compare_clocks();
+        if self.now % SEC < LOOK_EVERY {
+            let busiest = self.net.take_busiest();
+            self.counts.busiest = self.counts.busiest.max(busiest);
+            if busiest > BUSIEST {
+                self.broke("nobody floods", |_| format!("{busiest} messages in a second"));
+            }
+        }
+    }
+
+    /// What the state says should sound does sound, once it is decoded.
+    fn listen(&mut self, d: usize) {
+        let local = self.local(d);
+        let device = &self.devices[d];
+        // Just started or woken: it is not this device's turn to be exact.
+        if self.now - device.at_work_since < 2 * SEC {
+            return;
+        }
+        // Nobody carried the time on: the music waits where it stood until that is settled.
+        let dark_at = self.dark_at.max(device.speaker.knows_since);
+        if self.now - dark_at < 15 * SEC {
+            return;
+        }
+        let Some(node) = &device.node else { return };
+        let (Some(room), Some(at)) = (node.room(), device.speaker.room(local)) else { return };
+        let state = room.state().settled(at);
+        let due = state.spans(at).into_iter().flatten().find(|span| span.covers(at));
+        let Some(due) = due.filter(|due| device.speaker.is_ready(due.segment)) else { return };
+        self.counts.sounds += 1;
+        let planned = device.speaker.planned(local).map(|sound| sound.span);
+        let key = |span: &groovebox::engine::playout::PlannedSpan| (span.segment, span.start);
+        if planned.as_ref().map(key) != Some(key(&due)) {
+            self.broke("nobody hears a gap", |_| {
+                format!("{d} should sound {due:?} and has planned {planned:?}")
+            });
+        }
+    }
+
+    /// Those who follow one coordinator agree with it on the time, within what they claim.
+    fn compare_clocks(&mut self) {
+        for leader in self.coordinators() {
+            let device = &self.devices[leader];
+            // Just woken, it may not know yet that time has passed.
+            if self.now - device.at_work_since < 2 * SEC {
+                continue;
+            }
+            let term = device.node.as_ref().and_then(|n| n.election()).map(|e| e.term());
+            let Some(room) = device.speaker.room(self.local(leader)) else { continue };
+            for d in 0..self.devices.len() {
+                let follower = &self.devices[d];
+                let election = follower.node.as_ref().and_then(|node| node.election());
+                let follows =
+                    election.is_some_and(|e| e.role() == Role::Follower && Some(e.term()) == term);
+                if d == leader || !follower.is_at_work() || !follows {
+                    continue;
+                }
+                self.compare_clock(d, room);
+            }
+        }
+    }
+
+    fn compare_clock(&mut self, d: usize, room: RoomTime) {
+        let local = self.local(d);
+        let Some(model) = self.devices[d].speaker.model else { return };
+        let apart = (model.room(local) - room).as_secs_f64().abs();
+        let age = (local - model.local0).as_secs_f64().abs();
+        let claimed = 3.0 * model.sigma + model.asymmetry + 200e-6 + age * 2e-6;
+        let device = &self.devices[d];
+        // A half that has just come back still has a time of its own.
+        let for_so_long = device.looked.followed_for(self.now);
+        if for_so_long.min(self.now - device.at_work_since) < 3 * SEC {
+            return;
+        }
+        // Few probes make bold claims.
+        let allowed = match self.plan.clocks {
+            Clocks::Rough => (3.0 * claimed).max(20e-3),
+            Clocks::Exact => claimed.max(1e-3),
+        };
+        if apart > allowed {
+            self.broke("clocks agree as far as they claim", |_| {
+                format!("{d} is {apart:.6} s off and claims {claimed:.6} s")
+            });
+        }
+    }
+
+    // For measurements.
+
+    /// The coordinator that everybody at work follows, if there is one.
+    pub fn agreed(&self) -> Option<usize> {
+        let at_work = || self.devices.iter().filter(|device| device.is_at_work());
+        let view = |device: &super::Device| {
+            let election = device.node.as_ref()?.election()?;
+            Some((election.coordinator()?, election.term()))
+        };
+        let first = view(at_work().next()?)?;
+        let all = at_work().all(|device| view(device) == Some(first));
+        self.device_of(first.0).filter(|_| all)
+    }
+
+    /// Whether all logs end alike.
+    pub fn is_one_history(&self) -> bool {
+        let nodes = self.devices.iter().filter_map(|device| device.node.as_ref());
+        let mut tips = nodes.map(|node| node.room().map(|room| room.log().chain()));
+        let first = tips.next();
+        tips.all(|tip| Some(tip) == first)
+    }
+
+    /// The largest difference of what two devices take for the room's time, seconds.
+    pub fn apart(&self) -> f64 {
+        let at_work = self.devices.iter().filter(|device| device.is_at_work());
+        let times = at_work.filter_map(|d| d.speaker.room(d.watch.local(self.now)));
+        let times: Vec<RoomTime> = times.collect();
+        let (first, last) = (times.iter().min(), times.iter().max());
+        first.zip(last).map_or(0.0, |(first, last)| (*last - *first).as_secs_f64())
+    }
+
+    // The end.
+
+    /// Long after the last fault: who shares a room agrees on everything.
+    pub fn check_end(&mut self) {
+        let mut rooms: BTreeMap<RoomId, Vec<usize>> = BTreeMap::new();
+        for device in &self.devices {
+            let room = device.node.as_ref().and_then(|node| node.room());
+            if let Some(room) = room {
+                rooms.entry(room.id()).or_default().push(device.number);
+            }
+        }
+        for (room, members) in &rooms {
+            let view = |d: &usize| {
+                let node = self.devices[*d].node.as_ref()?;
+                let (room, election) = (node.room()?, node.election()?);
+                Some((election.coordinator()?, election.term(), room.log().chain()))
+            };
+            let first = members.first().and_then(view);
+            if first.is_none() || members.iter().any(|d| view(d) != first) {
+                let links = |d: &usize| match is_replay() {
+                    true => format!(" ({})", self.net.describe(*d)),
+                    false => String::new(),
+                };
+                let views = members.iter().map(|d| format!("{d}: {}{}", self.view(*d), links(d)));
+                let views = views.collect::<Vec<_>>().join(", ");
+                return self.broke("in the end everybody agrees", |_| views);
+            }
+            let (_, _, tip) = first.expect("just seen");
+            self.check_kept(*room, tip);
+        }
+        let homeless = self
+            .devices
+            .iter()
+            .find(|device| device.node.as_ref().is_some_and(|node| node.room().is_none()));
+        if let Some(d) = homeless.map(|device| device.number) {
+            self.broke("in the end everybody is somewhere", |_| format!("{d} is in no room"));
+        }
+    }
+
+    fn view(&self, d: usize) -> String {
+        let node = self.devices[d].node.as_ref();
+        let election = node.and_then(|node| node.election());
+        let idx = node.and_then(|node| node.room()).map(|room| room.log().last_idx());
+        let of = |e: &groovebox::engine::election::Election| {
+            let owner = self.device_of(e.term().node);
+            format!("{:?} of {}/{owner:?}", e.role(), e.term().n)
+        };
+        format!("{} at {idx:?}", election.map_or_else(String::new, of))
+    }
+
+    /// What was acknowledged is in the log while somebody who had it kept its disk.
+    fn check_kept(&mut self, room: RoomId, tip: Chain) {
+        let held: std::collections::BTreeSet<OpId> =
+            self.ledger.history(room, tip).filter_map(|page| page.op).collect();
+        let mut lost = None;
+        for done in self.ledger.acknowledged.iter().filter(|done| done.room == room) {
+            if held.contains(&done.op) {
+                continue;
+            }
+            if self.ledger.dropped.contains(&done.op) {
+                self.counts.forgotten_by_policy += 1;
+            } else if done.holders.is_empty() {
+                self.counts.lost_with_all_disks += 1;
+            } else {
+                lost = Some((done.by, done.op, done.level, done.at, done.holders.clone()));
+            }
+        }
+        if let Some((by, op, level, at, holders)) = lost {
+            self.broke("what was acknowledged is kept", |_| {
+                format!("{by} told at {at} that {op:?} is {level:?}; {holders:?} have it on disk")
+            });
+        }
+    }
+}

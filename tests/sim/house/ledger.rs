@@ -1,0 +1,181 @@
+//! Every log there ever was, as a tree of entries. A chain value stands for a whole history,
+//! so each history is replayed by the rules once, and every node is held against it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use groovebox::base::{NodeId, OpId, RoomId, RoomTime, Term};
+use groovebox::engine::planted::plant;
+use groovebox::engine::room::{Room, RoomState};
+use groovebox::wire::message::{Level, Snapshot};
+use groovebox::wire::op::{Entry, Genesis};
+
+pub type Chain = [u8; 16];
+
+/// One entry in one history.
+pub struct Page {
+    pub parent: Chain,
+    pub idx: u64,
+    pub term: Term,
+    pub at: RoomTime,
+    pub op: Option<OpId>,
+    pub kind: u16,
+    /// The state after it, by the rules.
+    pub state: Rc<RoomState>,
+    /// When the first device took it in.
+    pub made_at: i64,
+}
+
+/// An operation that a person was told is done.
+pub struct Acknowledged {
+    pub room: RoomId,
+    pub op: OpId,
+    pub level: Level,
+    pub at: i64,
+    pub by: usize,
+    /// The devices whose disk has it.
+    pub holders: BTreeSet<usize>,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    pages: BTreeMap<(RoomId, Chain), Page>,
+    places: BTreeMap<(RoomId, Term, u64), Chain>,
+    /// Who began which term, in which start.
+    terms: BTreeMap<(RoomId, Term), (NodeId, u32)>,
+    pub acknowledged: Vec<Acknowledged>,
+    /// Operations that were left out by the rules for halves that meet, with a word about it.
+    pub dropped: BTreeSet<OpId>,
+    /// Histories that a hostile coordinator is about to send.
+    pub rogue: BTreeSet<Chain>,
+}
+
+impl Ledger {
+    pub fn page(&self, room: RoomId, chain: Chain) -> Option<&Page> {
+        self.pages.get(&(room, chain))
+    }
+
+    /// The beginning of a room.
+    pub fn open(&mut self, genesis: &Genesis) -> RoomId {
+        let room = Room::new(genesis.clone()).expect("a node founded it");
+        let id = room.id();
+        self.pages.entry((id, [0; 16])).or_insert_with(|| Page {
+            parent: [0; 16],
+            idx: 0,
+            term: Term::ZERO,
+            at: RoomTime(i64::MIN),
+            op: None,
+            kind: 0,
+            state: Rc::new(room.state().clone()),
+            made_at: 0,
+        });
+        id
+    }
+
+    /// Takes an entry in that follows `parent`; says what is wrong with it.
+    pub fn take(
+        &mut self,
+        now: i64,
+        room: RoomId,
+        entry: &Entry,
+        parent: Chain,
+    ) -> Result<(), String> {
+        if let Some(known) = self.page(room, entry.chain) {
+            return same(known, entry, parent);
+        }
+        let Some(before) = self.page(room, parent) else {
+            return Err(format!("entry {} continues a history that nobody has made", entry.idx));
+        };
+        if before.idx + 1 != entry.idx || entry.at < before.at || entry.term < before.term {
+            return Err(format!("entry {} does not follow {}", entry.idx, before.idx));
+        }
+        let is_rogue = self.rogue.contains(&entry.chain);
+        let mut state = (*before.state).clone();
+        let was_planted = groovebox::engine::planted::planted();
+        plant(None);
+        let outcome = state.apply(entry);
+        plant(was_planted);
+        if let (Err(refusal), false) = (outcome, is_rogue) {
+            return Err(format!("entry {} was ordered against the rules: {refusal}", entry.idx));
+        }
+        entry.op.verify().map_err(|error| format!("entry {}: {error}", entry.idx))?;
+        let page = Page {
+            parent,
+            idx: entry.idx,
+            term: entry.term,
+            at: entry.at,
+            op: Some(entry.op.id),
+            kind: entry.op.kind,
+            state: Rc::new(state),
+            made_at: now,
+        };
+        if self.contains(room, parent, entry.op.id) {
+            return Err(format!("{:?} has a second place at {}", entry.op.id, entry.idx));
+        }
+        let rival = self.places.insert((room, entry.term, entry.idx), entry.chain);
+        let tolerated = is_rogue || rival.is_some_and(|chain| self.rogue.contains(&chain));
+        self.pages.insert((room, entry.chain), page);
+        match rival {
+            Some(_) if !tolerated => {
+                Err(format!("two entries of {:?} have the index {}", entry.term, entry.idx))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A whole state: it must be one that the entries lead to.
+    pub fn compare(&self, room: RoomId, snapshot: &Snapshot) -> Result<(), String> {
+        match self.page(room, snapshot.chain) {
+            None => Err(format!("a state at {} of a history that nobody made", snapshot.idx)),
+            Some(page) if page.idx != snapshot.idx => {
+                Err(format!("a state says {} where it is {}", snapshot.idx, page.idx))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether the history that ends here has an operation.
+    pub fn contains(&self, room: RoomId, end: Chain, op: OpId) -> bool {
+        self.history(room, end).any(|page| page.op == Some(op))
+    }
+
+    /// When an operation first got a place in any history, and its kind.
+    pub fn made(&self, room: RoomId, op: OpId) -> Option<(i64, u16)> {
+        let pages = self.pages.range((room, [0; 16])..=(room, [0xff; 16]));
+        let made = pages.filter(|(_, page)| page.op == Some(op));
+        made.map(|(_, page)| (page.made_at, page.kind)).min()
+    }
+
+    /// From the last entry back to the first.
+    pub fn history(&self, room: RoomId, end: Chain) -> impl Iterator<Item = &Page> {
+        let first = self.page(room, end);
+        std::iter::successors(first, move |page| {
+            (page.idx > 0).then(|| self.page(room, page.parent)).flatten()
+        })
+    }
+
+    /// A term begins; says whether it had begun before.
+    pub fn begin(
+        &mut self,
+        room: RoomId,
+        term: Term,
+        node: NodeId,
+        boot: u32,
+    ) -> Result<(), String> {
+        if (term.node, term.boot) != (node, boot) {
+            return Err(format!("{term:?} is led by another than its owner"));
+        }
+        match self.terms.insert((room, term), (node, boot)) {
+            None => Ok(()),
+            Some(_) => Err(format!("{term:?} begins a second time")),
+        }
+    }
+}
+
+fn same(known: &Page, entry: &Entry, parent: Chain) -> Result<(), String> {
+    let (idx, op) = (known.idx, known.op);
+    if (idx, known.parent, op) == (entry.idx, parent, Some(entry.op.id)) {
+        return Ok(());
+    }
+    Err(format!("one chain value stands for two histories at {idx}"))
+}
