@@ -303,8 +303,10 @@ mod tests {
                     }
                     Output::ShowRoom(card) => self.cards[node] = card,
                     Output::SaveEntries { room, entries } => {
-                        let idx = entries.last().map_or(0, |entry| entry.idx);
-                        self.nodes[node].handle_input(self.now, Input::Written { room, idx });
+                        let last = entries.last().expect("never none");
+                        let (idx, chain) = (last.idx, last.chain);
+                        let written = Input::Written { room, idx, chain };
+                        self.nodes[node].handle_input(self.now, written);
                     }
                     Output::Tell(notice) => self.notices.push((node, notice)),
                     _ => {}

@@ -500,8 +500,10 @@ mod tests {
         house.order(Command::Resume);
         house.run(Span::from_secs(1));
         assert_eq!(house.reply, None);
-        let (room, idx) = (house.node.room_id().expect("a room"), u64::MAX);
-        house.node.handle_input(house.now, Input::Written { room, idx });
+        let room = house.node.room_id().expect("a room");
+        let log = house.node.room.as_ref().expect("a room").log();
+        let (idx, chain) = (log.last_idx(), log.chain());
+        house.node.handle_input(house.now, Input::Written { room, idx, chain });
         house.drain();
         assert!(house.reply.take().expect("a reply").is_ok());
     }
