@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use groovebox::base::{OpId, RoomId, RoomTime, SegmentId, Span, Term};
 use groovebox::engine::clock::ClockModel;
-use groovebox::engine::election::Role;
+use groovebox::engine::election::{Election, Role};
 use groovebox::engine::playout::PlayoutPlan;
+use groovebox::engine::room::Room;
 use groovebox::wire::message::{Level, Snapshot};
 use groovebox::wire::op::Entry;
 
@@ -102,7 +103,7 @@ impl House {
     pub fn entries_taken(&mut self, d: usize, room: RoomId, entries: &[Rc<Entry>]) {
         self.devices[d].speaker.is_told = true;
         let Some(first) = entries.first() else { return };
-        let log = self.devices[d].node.as_ref().and_then(|node| node.room()).map(|r| r.log());
+        let log = self.devices[d].node.as_ref().and_then(|node| node.room()).map(Room::log);
         let Some(mut parent) = log.and_then(|log| log.chain_at(first.idx - 1)) else { return };
         for entry in entries {
             self.trace.add(u64::from_le_bytes(entry.chain[..8].try_into().expect("eight")));
@@ -148,7 +149,7 @@ impl House {
 
     pub fn acknowledged(&mut self, d: usize, op: OpId, level: Level) {
         let room = self.devices[d].node.as_ref().and_then(|node| node.room());
-        let Some(room) = room.map(groovebox::engine::room::Room::id) else { return };
+        let Some(room) = room.map(Room::id) else { return };
         let holders: std::collections::BTreeSet<usize> =
             (0..self.devices.len()).filter(|&h| self.is_on_disk(h, room, op)).collect();
         self.counts.acknowledged += 1;
@@ -187,7 +188,7 @@ impl House {
     /// Whoever moves into another room hears something else.
     fn is_moving(&self, d: usize) -> bool {
         let room = self.devices[d].node.as_ref().and_then(|node| node.room());
-        room.map(groovebox::engine::room::Room::id) != self.devices[d].looked.room
+        room.map(Room::id) != self.devices[d].looked.room
     }
 
     pub fn clock_set(&mut self, d: usize, model: Option<ClockModel>) {
@@ -214,7 +215,7 @@ impl House {
         let speaker = &mut self.devices[d].speaker;
         let sounded = speaker.sound(local);
         let told = speaker.is_told || moves;
-        let agrees = sounded.is_none_or(|sound| speaker.agrees(&sound, &plan));
+        let agrees = sounded.is_none_or(|sound| sound.is_in(&plan));
         speaker.plan = plan;
         if !agrees && told {
             self.counts.changes_heard += 1;
@@ -295,7 +296,7 @@ impl House {
             if self.now - device.at_work_since < 2 * SEC {
                 continue;
             }
-            let term = device.node.as_ref().and_then(|n| n.election()).map(|e| e.term());
+            let term = device.node.as_ref().and_then(|n| n.election()).map(Election::term);
             let Some(room) = device.speaker.room(self.local(leader)) else { continue };
             for d in 0..self.devices.len() {
                 let follower = &self.devices[d];
@@ -384,9 +385,9 @@ impl House {
             };
             let first = members.first().and_then(view);
             if first.is_none() || members.iter().any(|d| view(d) != first) {
-                let links = |d: &usize| match is_replay() {
-                    true => format!(" ({})", self.net.describe(*d)),
-                    false => String::new(),
+                let links = |d: &usize| {
+                    let shown = is_replay().then(|| format!(" ({})", self.net.describe(*d)));
+                    shown.unwrap_or_default()
                 };
                 let views = members.iter().map(|d| format!("{d}: {}{}", self.view(*d), links(d)));
                 let views = views.collect::<Vec<_>>().join(", ");
@@ -408,7 +409,7 @@ impl House {
         let node = self.devices[d].node.as_ref();
         let election = node.and_then(|node| node.election());
         let idx = node.and_then(|node| node.room()).map(|room| room.log().last_idx());
-        let of = |e: &groovebox::engine::election::Election| {
+        let of = |e: &Election| {
             let owner = self.device_of(e.term().node);
             format!("{:?} of {}/{owner:?}", e.role(), e.term().n)
         };

@@ -320,13 +320,12 @@ impl Files {
             }
             Job::Compact(snapshot) => {
                 let room = codec::room_id(&snapshot.genesis);
-                match self.rooms.get_mut(&room) {
-                    Some(file) => file.compact(&snapshot),
-                    None => {
-                        let (entries, outbox) = (Vec::new(), Vec::new());
-                        let file = RoomFile { snapshot, entries, outbox, position: None };
-                        self.rooms.insert(room, file);
-                    }
+                if let Some(file) = self.rooms.get_mut(&room) {
+                    file.compact(&snapshot);
+                } else {
+                    let (entries, outbox) = (Vec::new(), Vec::new());
+                    let file = RoomFile { snapshot, entries, outbox, position: None };
+                    self.rooms.insert(room, file);
                 }
                 Some((room, Some(true)))
             }

@@ -108,7 +108,7 @@ impl House {
         let leader = self.coordinators().first().copied();
         let someone = self.someone();
         match fault {
-            Fault::KillCoordinator => self.each(leader, |house, d| house.kill(d)),
+            Fault::KillCoordinator => self.each(leader, House::kill),
             Fault::KillAny => self.each(someone, House::kill),
             Fault::Terminate => {
                 let d = if self.rng.happens(0.5) { leader } else { someone };
@@ -218,10 +218,10 @@ impl House {
             self.heal();
             return;
         }
-        if left % 2 == 0 {
-            self.divide(2)
+        if left.is_multiple_of(2) {
+            self.divide(2);
         } else {
-            self.heal()
+            self.heal();
         }
         self.add(SEC, Event::Flap { left: left - 1 });
     }

@@ -583,7 +583,7 @@ impl House {
                 self.trace.add(2);
                 self.send(d, to, message);
             }
-            Output::SendDatagram { to, datagram } => self.send_datagram(d, to, datagram),
+            Output::SendDatagram { to, datagram } => self.send_datagram(d, to, &datagram),
             Output::Dial { address, node } => self.dial(d, address, node),
             Output::ShowRoom(card) => {
                 self.devices[d].card = card;

@@ -402,14 +402,14 @@ impl House {
         }
     }
 
-    pub fn send_datagram(&mut self, from: usize, to: NodeId, datagram: Datagram) {
+    pub fn send_datagram(&mut self, from: usize, to: NodeId, datagram: &Datagram) {
         let Some(to) = self.device_of(to) else { return };
         let Some(&conn) = self.net.views[from].get(&to) else { return };
         if !self.is_open(from, to) {
             return;
         }
         *self.net.counted.entry((from, to)).or_default() += 1;
-        if self.is_thinned_out(from, &datagram) {
+        if self.is_thinned_out(from, datagram) {
             return;
         }
         let [first, copy] = self.fly(from, to, Carriage::Datagram);

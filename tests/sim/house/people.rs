@@ -50,7 +50,7 @@ impl People {
 
     pub fn track(&self, number: u8) -> Track {
         let seconds = self.lengths[usize::from(number)];
-        let rate = if number % 2 == 0 { 44_100 } else { 48_000 };
+        let rate = if number.is_multiple_of(2) { 44_100 } else { 48_000 };
         Track {
             hash: BlobHash([number + 1; 32]),
             size: 3 * PIECE + u64::from(number) * 1000,

@@ -108,12 +108,12 @@ impl Speaker {
             stream.primed && self.cache.get(&stream.hash).is_some_and(Blob::is_complete)
         })
     }
+}
 
-    /// Whether two plans say the same of an instant: the same frames at the same time.
-    pub fn agrees(&self, before: &Sound, other: &PlayoutPlan) -> bool {
-        other.at(before.room).is_some_and(|span| {
-            (span.segment, span.start, span.from)
-                == (before.span.segment, before.span.start, before.span.from)
-        })
+impl Sound {
+    /// Whether a plan says the same of this instant: the same frames at the same time.
+    pub fn is_in(&self, plan: &PlayoutPlan) -> bool {
+        let key = |span: &PlannedSpan| (span.segment, span.start, span.from);
+        plan.at(self.room).map(key) == Some(key(&self.span))
     }
 }

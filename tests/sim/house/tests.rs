@@ -30,7 +30,14 @@ const FRESH_FROM: u64 = 1_000;
 fn chaos(seed: u64, clocks: Clocks) -> House {
     let size = [3, 4, 5, 6, 8, 12, 3, 5][(seed % 8) as usize];
     let air = [Air::HomeWifi, Air::HomeWifi, Air::BadWifi][(seed / 8 % 3) as usize];
-    let plan = Plan { size, air, wired: size / 4, clocks, resumes: seed % 2 == 0, is_ideal: false };
+    let plan = Plan {
+        size,
+        air,
+        wired: size / 4,
+        clocks,
+        resumes: seed.is_multiple_of(2),
+        is_ideal: false,
+    };
     let mut house = House::new(seed, plan);
     let outcome = catch_unwind(AssertUnwindSafe(|| live(&mut house)));
     if let Err(panic) = outcome {
@@ -281,7 +288,7 @@ fn spread(what: &str, mut values: Vec<f64>) -> f64 {
 const APART_US: f64 = 700.0;
 
 fn failovers(bug: Option<Bug>, size: usize, air: Air, runs: u64) -> [f64; 3] {
-    let all = gather(bug, runs, |seed| failover(seed, size, air, seed % 2 == 0));
+    let all = gather(bug, runs, |seed| failover(seed, size, air, seed.is_multiple_of(2)));
     let name = format!("{size} devices, {air:?}, coordinator gone");
     let column = |value: fn(&Failover) -> f64| all.iter().map(value).collect::<Vec<f64>>();
     [
