@@ -72,7 +72,8 @@ fn leave_out_beginnings(found: &mut Comparison) {
     let mut was_silent = false;
     found.windows.retain(|(_, finding)| {
         let is_silent = *finding == Finding::Silent;
-        !(std::mem::replace(&mut was_silent, is_silent) && !is_silent)
+        let begins = std::mem::replace(&mut was_silent, is_silent) && !is_silent;
+        !begins
     });
 }
 

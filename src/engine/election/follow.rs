@@ -184,7 +184,12 @@ impl Election {
 
     /// The coordinator is gone, or silent for too long: this node stands when its turn comes.
     pub(super) fn suspect(&mut self, now: LocalTime) {
-        let stand_at = now + self.rank_delay();
+        let mut stand_at = now + self.rank_delay();
+        // Whoever has only just come does not know the room's time yet. As coordinator it would
+        // have to found the timeline anew, and the music would stop for it.
+        if matches!(self.state, State::Follower { .. }) && !self.knows_time {
+            stand_at += timing::TIMELESS;
+        }
         self.lose();
         self.state = State::Suspect { silence: Silence::new(now), stand_at };
     }

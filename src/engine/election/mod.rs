@@ -175,6 +175,7 @@ pub enum ElectionOutput {
 
 /// The election in one room, as one node sees it. See the [module](self).
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct Election {
     config: ElectionConfig,
     rng: Rng,
@@ -194,6 +195,7 @@ pub struct Election {
     /// Whether music sounds here.
     is_playing: bool,
     score: u16,
+    knows_time: bool,
     /// The hand-over that this node's latest reign came of.
     handoff: Option<Handoff>,
     /// As the coordinator last ordered them.
@@ -230,6 +232,7 @@ impl Election {
             is_playing: false,
             handoff: None,
             score: Fitness::default().score(),
+            knows_time: true,
             successors: Vec::new(),
             promise: None,
             sighted: None,
@@ -284,6 +287,11 @@ impl Election {
     /// that plays goes on.
     pub fn set_playing(&mut self, is_playing: bool) {
         self.is_playing = is_playing;
+    }
+
+    /// Whether this node knows the room's time. One that does not lets all others stand first.
+    pub fn set_knows_time(&mut self, knows_time: bool) {
+        self.knows_time = knows_time;
     }
 
     /// How fit this node is; sent with every answer to a heartbeat.

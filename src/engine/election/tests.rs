@@ -490,6 +490,19 @@ fn asked_to_lead(
 }
 
 #[test]
+fn whoever_does_not_know_the_room_s_time_lets_the_others_stand_first() {
+    let stands = |knows_time: bool| {
+        let mut election = follower(&[2, 3, 4], &[ME, 3, 4]);
+        election.set_knows_time(knows_time);
+        let outs = run(&mut election, at(6_000));
+        let asks = |(_, out): &&(LocalTime, Out)| matches!(out, Out::SendPreVote { .. });
+        outs.iter().find(asks).map(|(when, _)| *when).expect("it stands in the end")
+    };
+    assert!(stands(true) < at(1_700));
+    assert!(stands(false) >= at(3_100), "{:?}", stands(false));
+}
+
+#[test]
 fn the_lead_moves_to_a_fitter_device_only_after_long() {
     let mine = 0x2400;
     let asked = |score: u16| {

@@ -49,6 +49,10 @@ pub(super) const RANK_SPREAD: Span = Span::from_millis(300);
 /// then this node that is away.
 pub(super) const ISOLATION: Span = Span::from_secs(4);
 
+/// How much later a node stands that does not know the room's time. All others have had two turns
+/// by then.
+pub(super) const TIMELESS: Span = Span::from_millis(1500);
+
 /// As [`ISOLATION`], when the coordinator is the only other device here: waiting longer
 /// would not find out more.
 pub(super) const ISOLATION_OF_TWO: Span = Span::from_millis(1500);

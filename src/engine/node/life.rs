@@ -215,6 +215,7 @@ mod tests {
     const STEP: Span = Span::from_millis(1);
 
     #[derive(Debug)]
+    #[expect(clippy::large_enum_variant, reason = "a few of a test")]
     enum Mail {
         Message(Message),
         Datagram(Datagram),

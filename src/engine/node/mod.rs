@@ -529,6 +529,7 @@ struct Peer {
 type StatePlace = (RoomId, [u8; 16]);
 
 /// The node. See the module's front page.
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct Node {
     me: NodeId,
     key: Arc<NodeKey>,
@@ -747,6 +748,7 @@ impl Node {
             // Now that the room's time is known, so is what sounds.
             if !std::mem::replace(&mut self.knew_time, true) {
                 self.refresh_segments(now);
+                self.refresh_election(now);
             }
         }
         self.look_after_hold(now);
@@ -1143,6 +1145,7 @@ impl Node {
         }
         election.members_changed(now, &others);
         election.set_score(score);
+        election.set_knows_time(self.clock.model().is_some());
         let log = room.log();
         election.log_changed(log.last_idx(), log.last_term(), log.chain());
     }

@@ -25,8 +25,9 @@ const SAVE_EVERY: Span = Span::from_secs(5);
 const SHORT_OUTAGE: Span = Span::from_secs(60);
 
 /// How long a member waits for the pause on a timeline that was founded anew: the coordinator
-/// orders it first thing. One that has not by then has no reason to.
-const WAIT_FOR_PAUSE: Span = Span::from_secs(15);
+/// orders it first thing, and again after a restart of its own. One that has not by then has no
+/// reason to: the music plays, and this device is silent for nothing.
+const WAIT_FOR_PAUSE: Span = Span::from_secs(3);
 
 /// Where the music stands at some instant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -419,8 +419,7 @@ fn a_match_that_is_trusted_for_ever_is_found() {
 
 #[test]
 fn a_clock_carried_on_with_the_wrong_sign_is_found_by_the_recovery_of_clocks() {
-    let found =
-        std::panic::catch_unwind(|| failovers(Some(Bug::ClockBiasSign), 5, Air::HomeWifi, 8));
+    let found = catch_unwind(|| failovers(Some(Bug::ClockBiasSign), 5, Air::HomeWifi, 8));
     let is_found = found.map_or(true, |[_, _, apart]| apart > APART_US);
     assert!(is_found, "the clocks stay together all the same");
 }
