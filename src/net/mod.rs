@@ -17,6 +17,7 @@
 mod bulk;
 mod close;
 mod congestion;
+pub mod frame;
 mod links;
 mod mdns;
 mod pacer;
