@@ -53,6 +53,10 @@ pub const MAX_PLAYED: usize = 50;
 /// 60 people at 60 operations a minute fill it in 8 s.
 pub const MAX_RECENT_OPS: usize = 512;
 
+/// The index beyond which nobody is believed to have a log: a million entries a second for
+/// nine years. Keeps counting away from the end of its range.
+pub const MAX_LOG_IDX: u64 = 1 << 48;
+
 /// Log entries kept in memory for members that lag; who lags more gets a snapshot.
 pub const LOG_TAIL: usize = 4096;
 
