@@ -28,6 +28,9 @@ use groovebox::wire::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+#[path = "fuzz/targets/mod.rs"]
+mod targets;
+
 // ---- one of each ---------------------------------------------------------------------------
 
 const NODE: NodeId = NodeId([0x11; 32]);
@@ -505,6 +508,39 @@ fn a_piece_is_as_long_as_its_header_says() {
     let refused = BulkReply::Refused { reason: "not here".into() };
     let bytes = codec::encode_bulk_reply(&refused).expect("short");
     assert_eq!(codec::decode_bulk_reply(&bytes), Ok((refused, bytes.len())));
+}
+
+// ---- what fuzzing once found, or learnt -----------------------------------------------------
+
+/// The files of a target's corpus, in order.
+fn corpus(target: &str) -> Vec<std::path::PathBuf> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = std::fs::read_dir(root.join("tests/fuzz/corpus").join(target));
+    let files = files.expect("a corpus is committed for every target");
+    let mut files: Vec<_> = files.map(|file| file.expect("readable").path()).collect();
+    files.sort();
+    files
+}
+
+/// Runs every input of one corpus through its target; says which one fails.
+fn replay(target: &str) {
+    for (_, name, bytes) in targets::seeds().into_iter().filter(|(of, ..)| *of == target) {
+        println!("{target}: {name}");
+        targets::run(target, &bytes);
+    }
+    let files = corpus(target);
+    assert!(!files.is_empty(), "nothing is kept for {target}");
+    for file in files {
+        println!("{target}: {}", file.display());
+        targets::run(target, &std::fs::read(&file).expect("readable"));
+    }
+}
+
+#[test]
+fn every_fuzz_target_survives_its_corpus() {
+    for (target, _) in targets::TARGETS {
+        replay(target);
+    }
 }
 
 // ---- whatever a stranger sends -------------------------------------------------------------

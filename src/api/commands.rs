@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 
@@ -64,11 +65,16 @@ pub(super) async fn clear(State(app): State<App>, _: Input<Nothing>) -> Reply {
 }
 
 /// One number, or several separated by commas.
-pub(super) async fn remove(State(app): State<App>, Path(entries): Path<String>) -> Reply {
-    let entries: Result<Vec<EntryId>, _> =
-        entries.split(',').map(|entry| entry.parse().map(EntryId)).collect();
-    match entries {
-        Ok(entries) if entries.len() <= MAX_QUEUE => app.order(Command::Remove { entries }).await,
+pub(super) async fn remove(
+    State(app): State<App>,
+    path: Result<Path<String>, PathRejection>,
+) -> Reply {
+    // A path that is no text names no numbers either.
+    let numbers = path.ok().and_then(|Path(entries)| {
+        entries.split(',').map(|entry| entry.parse().ok().map(EntryId)).collect::<Option<Vec<_>>>()
+    });
+    match numbers {
+        Some(entries) if entries.len() <= MAX_QUEUE => app.order(Command::Remove { entries }).await,
         _ => Err(Answer::invalid(
             "the entries of the queue are named by their numbers",
             "write for example /queue/7 or /queue/7,9; GET /queue lists them",

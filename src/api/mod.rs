@@ -114,6 +114,13 @@ impl Connected<IncomingStream<'_, Listening>> for Caller {
     }
 }
 
+/// The interface without a socket. Must be called within a runtime, and lives as long as what
+/// it returns.
+pub fn service(backend: Arc<dyn Backend>) -> axum::Router {
+    let events = Events::follow(backend.status());
+    router::router(backend, events)
+}
+
 /// Answers requests until `shutdown` is ready; then lets running ones finish for a second and
 /// removes the socket.
 ///

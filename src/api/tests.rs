@@ -326,7 +326,7 @@ async fn requests_that_make_no_sense_are_refused_before_the_engine_sees_them() {
         let (status, reply) = served.refused(Method::POST, path, body).await;
         assert_eq!((status, &reply["code"]), (400, &json!("INVALID_REQUEST")), "{path} {body}");
     }
-    for entries in ["x", "1,", "-1", "99999999999999999999"] {
+    for entries in ["x", "1,", "-1", "99999999999999999999", "7,%FF"] {
         let path = format!("/queue/{entries}");
         assert_eq!(served.refused(Method::DELETE, &path, "").await.0, 400, "{entries}");
     }

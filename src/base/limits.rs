@@ -94,6 +94,10 @@ pub const CHECKPOINT_EVERY: u64 = 256;
 /// How many such states are kept: of at most 2 MiB each.
 pub const CHECKPOINTS: usize = 4;
 
+/// The index beyond which nobody is believed to have a log: a million entries a second for
+/// nine years. Keeps counting away from the end of its range.
+pub const MAX_LOG_IDX: u64 = 1 << 48;
+
 /// Log entries kept in memory for members that lag; who lags more gets a snapshot.
 pub const LOG_TAIL: usize = 4096;
 

@@ -20,6 +20,7 @@ mod addresses;
 mod bulk;
 mod close;
 mod congestion;
+pub mod frame;
 mod links;
 mod mdns;
 mod pacer;

@@ -19,20 +19,20 @@ use quinn::{
     AsyncUdpSocket, ClientConfig, Connecting, Connection, ConnectionError, Endpoint, Incoming,
     RecvStream, SendStream, Side, TransportConfig,
 };
-use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{timeout, timeout_at};
 
 use super::addresses::Addresses;
 use super::close::{CloseCode, RateLimit, describe};
+use super::frame::{FrameError, read_message};
 use super::links::{Claim, Duplicate, Link, LinkEnds, Links, Outgoing};
 use super::pacer::Pacer;
 use super::socket::{MarkedSocket, Stamped};
 use super::{BlobProvider, NetError, NetEvent, bulk, canonical, tls};
 use crate::base::limits::{HELLO_TIMEOUT, MAX_DIALS, MAX_FRAME, MAX_SNAPSHOT, MAX_UNGREETED};
 use crate::base::{Clock, LocalTime, NodeId, Term};
-use crate::wire::codec::{self, FRAME_HEADER};
-use crate::wire::{ALPN, BULK_ALPN, Datagram, Hello, Message, Probe, WireError};
+use crate::wire::codec;
+use crate::wire::{ALPN, BULK_ALPN, Datagram, Hello, Message, Probe};
 
 /// How long what is queued may take to reach a peer when its connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
@@ -438,30 +438,6 @@ impl Greeted {
         shared.tell(NetEvent::Lost { peer, reason }).await;
         // Now the ends of the link are dropped: whoever waits for that may go on.
     }
-}
-
-/// Why no message came out of a stream.
-enum FrameError {
-    /// The stream or the connection ended.
-    End,
-    Wire(WireError),
-}
-
-/// Reads a whole frame of at most `max` bytes. Memory is taken as bytes arrive, not as a
-/// header promises.
-async fn read_message(recv: &mut RecvStream, max: usize) -> Result<Message, FrameError> {
-    let mut header = [0; FRAME_HEADER];
-    recv.read_exact(&mut header).await.map_err(|_| FrameError::End)?;
-    let len = codec::frame_len(header).map_err(FrameError::Wire)?;
-    if len > max {
-        return Err(FrameError::Wire(WireError::TooLong { len, max }));
-    }
-    let mut body = Vec::with_capacity(len.min(MAX_FRAME));
-    recv.take(len as u64).read_to_end(&mut body).await.map_err(|_| FrameError::End)?;
-    if body.len() < len {
-        return Err(FrameError::End);
-    }
-    codec::decode_message(&body).map_err(FrameError::Wire)
 }
 
 /// Hands messages on until the stream ends, and says why it did.

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{MAX_PLAYED, MAX_QUEUE};
+use crate::base::limits::{MAX_PLAYED, MAX_QUEUE, MAX_REASON, MAX_TAG};
 use crate::base::{EntryId, EntryKey, NodeId, OpId, RoomTime, SegmentId, Span};
 use crate::engine::playout::PlannedSpan;
 use crate::engine::playout::plan::PLAN_SPANS;
@@ -43,6 +43,9 @@ const KEEP_ENDED: Span = Span::from_secs(5);
 
 /// Ended segments kept: more than a plan can show.
 const MAX_ENDED: usize = 4;
+
+/// Characters of a notice: a title, a reason, and the words between them.
+const MAX_NOTICE: usize = MAX_TAG + MAX_REASON + 100;
 
 /// A track in the queue.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -534,6 +537,10 @@ impl Playback {
         if in_phase.chain(&self.ended).any(|segment| segment.from >= segment.entry.track.frames) {
             return Err("a segment behind the end of its track");
         }
+        let long = |notice: &Notice| notice.message.chars().count() > MAX_NOTICE;
+        if self.notice.as_ref().is_some_and(long) {
+            return Err("a notice longer than any is");
+        }
         self.check_timeline()
     }
 
@@ -545,6 +552,22 @@ impl Playback {
                 return Err("segments that overlap");
             }
             last = span.end();
+            if last < span.start {
+                return Err("a segment that ends before it begins");
+            }
+        }
+        // Both are given when it begins and when it ends; a start of long ago would let the
+        // segment end before its turn.
+        let waiting = match &self.phase {
+            Phase::Buffering { pending: waiting, .. } | Phase::Paused { held: waiting } => {
+                Some(waiting)
+            }
+            Phase::Stopped | Phase::Playing { .. } => None,
+        };
+        if waiting.is_some_and(|segment| segment.start.is_some() || segment.cut.is_some())
+            || self.sounding().is_some_and(|segment| segment.cut.is_some())
+        {
+            return Err("a segment that has ended before its turn");
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::limits::{CHECKPOINT_EVERY, CHECKPOINTS};
+use crate::base::limits::{CHECKPOINT_EVERY, CHECKPOINTS, MAX_LOG_IDX};
 use crate::base::{OpId, RoomId, RoomTime, Term};
 use crate::wire::codec;
 use crate::wire::message::Snapshot;
@@ -81,6 +81,9 @@ impl Room {
     /// When the genesis is not signed, or the state is not one of that room.
     pub fn from_snapshot(snapshot: &Snapshot) -> Result<Room, RoomError> {
         snapshot.genesis.verify()?;
+        if snapshot.idx > MAX_LOG_IDX {
+            return Err(RoomError::BadSnapshot("an index that no log reaches"));
+        }
         let state: RoomState = codec::decode_state(&snapshot.state)?;
         state.check(&snapshot.genesis).map_err(RoomError::BadSnapshot)?;
         let log =
@@ -316,6 +319,7 @@ fn unreadable(error: &codec::WireError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Notice;
     use super::*;
     use crate::base::{NodeId, Span};
     use crate::identity::NodeKey;
@@ -522,6 +526,21 @@ mod tests {
         assert!(matches!(Room::from_snapshot(&swapped), Err(RoomError::BadSnapshot(_))));
         let cut = Snapshot { state: good.state[..good.state.len() - 1].to_vec(), ..good };
         assert!(matches!(Room::from_snapshot(&cut), Err(RoomError::Wire(_))));
+    }
+
+    #[test]
+    fn a_snapshot_that_leaves_no_room_for_what_comes_next_is_refused() {
+        let mut author = Author::new();
+        let (room, _) = room_of(&mut author, &[10]);
+        let good = room.snapshot(author.term()).expect("small");
+        let endless = Snapshot { idx: u64::MAX, ..good.clone() };
+        assert!(matches!(Room::from_snapshot(&endless), Err(RoomError::BadSnapshot(_))));
+        // With it the state still decodes, and with one member more no longer encodes.
+        let mut long = room.clone();
+        let message = "x".repeat(crate::base::limits::MAX_SNAPSHOT - good.state.len() - 100);
+        long.state.playback.notice = Some(Notice { at: RoomTime(0), message });
+        let long = long.snapshot(author.term()).expect("just fits");
+        assert!(matches!(Room::from_snapshot(&long), Err(RoomError::BadSnapshot(_))));
     }
 
     #[test]

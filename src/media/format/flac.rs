@@ -45,6 +45,9 @@ pub struct Flac {
     layout: Layout,
     /// Audio frames that the stream info promises; a writer into a pipe leaves it open.
     promised: Option<u64>,
+    /// The last frame number given out since the last seek. A damaged file may number its frames
+    /// as it likes.
+    given: Option<i64>,
 }
 
 impl Flac {
@@ -68,7 +71,7 @@ impl Flac {
         let layout = Layout::check(params.sample_rate.unwrap_or(0), channels, 0)?;
         let decoder = FlacDecoder::try_new(params, &AudioDecoderOptions::default())?;
         let promised = track.num_frames;
-        Ok(Flac { reader: Some(reader), decoder, layout, promised })
+        Ok(Flac { reader: Some(reader), decoder, layout, promised, given: None })
     }
 
     fn seek_reader(&mut self, frame: u64) -> Result<(), Error> {
@@ -126,6 +129,7 @@ impl Decoder for Flac {
 
     fn seek(&mut self, frame: u64) -> Result<(), FormatError> {
         self.decoder.reset();
+        self.given = None;
         // The search begins in the middle of the file, which may not be here yet.
         if frame <= u64::from(self.layout.rate) * NEAR_SECONDS {
             return self.rewind();
@@ -144,9 +148,12 @@ impl Decoder for Flac {
                 }
                 Err(e) => return Err(e.into()),
             };
+            let first = packet.pts.get();
             match self.decoder.decode(&packet) {
+                Ok(_) if self.given.is_some_and(|given| first <= given) => {}
                 Ok(decoded) if copy(&decoded, self.layout, out) => {
-                    return Ok(Some(packet.pts.get()));
+                    self.given = Some(first);
+                    return Ok(Some(first));
                 }
                 // A frame that does not decode leaves a gap.
                 Ok(_) | Err(Error::DecodeError(_)) => {}

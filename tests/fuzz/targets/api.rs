@@ -1,0 +1,157 @@
+//! Requests of programs of this machine, through the whole router.
+//!
+//! ```text
+//!  input:  method · kind of body · path, to the end of the line · body
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, Uri, header};
+use futures_util::future::BoxFuture;
+use groovebox::api::{self, Backend, Imported, OutputInfo};
+use groovebox::base::limits::{MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD};
+use groovebox::engine::command::{CommandReply, Done, SeekTo};
+use groovebox::engine::status::LogStatus;
+use groovebox::engine::{Command, Status};
+use groovebox::wire::message::Level;
+use groovebox::wire::{Refusal, RefusalCode};
+use http_body_util::BodyExt;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tower_service::Service;
+
+use super::bytes::Bytes;
+use super::people::track;
+
+/// Takes whatever is within the limits and does nothing.
+struct Nobody {
+    status: watch::Sender<Arc<Status>>,
+}
+
+impl Backend for Nobody {
+    fn status(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.subscribe()
+    }
+
+    fn command(&self, command: Command) -> BoxFuture<'_, CommandReply> {
+        check(&command);
+        let done =
+            Done { op: None, idx: Some(1), level: Level::Local, effective_at: None, message: None };
+        Box::pin(async { Ok(done) })
+    }
+
+    fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {
+        assert!((1..=MAX_TRACKS_PER_ADD).contains(&paths.len()));
+        let mut imported = Imported::default();
+        for path in paths {
+            assert!(path.is_absolute());
+            if path.extension().is_some() {
+                let title = path.display().to_string();
+                imported.tracks.push(track(&title, 1000));
+            } else {
+                let refusal = Refusal::new(RefusalCode::UnsupportedMedia, "no audio", "convert it");
+                imported.skipped.push((path, refusal));
+            }
+        }
+        Box::pin(async { Ok(imported) })
+    }
+
+    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
+        Box::pin(async { Ok(LogStatus::default()) })
+    }
+
+    fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+/// What the engine may count on.
+fn check(command: &Command) {
+    match command {
+        Command::Remove { entries } => assert!(entries.len() <= MAX_QUEUE),
+        Command::Seek { to: SeekTo::Absolute(span) | SeekTo::Relative(span) } => {
+            assert!(span.abs() <= MAX_SEEK);
+        }
+        Command::CreateRoom { name: Some(text) } | Command::JoinRoom { room: text } => {
+            assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
+        }
+        _ => {}
+    }
+}
+
+/// One request and its answer: never a failure of ours, and always JSON.
+pub fn api(input: &[u8]) {
+    let mut input = Bytes(input);
+    let methods = [Method::GET, Method::POST, Method::DELETE, Method::PUT, Method::HEAD];
+    let method = input.pick(&methods).clone();
+    let kind = *input.pick(&[Some("application/json"), None, Some("text/plain; a=b")]);
+    let line = input.0.iter().position(|byte| *byte == b'\n').unwrap_or(input.0.len());
+    let path = input.take(line);
+    let body = input.0.strip_prefix(b"\n").unwrap_or_default().to_vec();
+    let Ok(uri) = Uri::try_from(path) else { return };
+    let mut request = Request::builder().method(method.clone()).uri(uri);
+    if let Some(kind) = kind {
+        request = request.header(header::CONTENT_TYPE, kind);
+    }
+    let Ok(request) = request.body(Body::from(body)) else { return };
+    let (status, body) = answer(request);
+    assert!(status.as_u16() < 500, "{status}");
+    if method != Method::HEAD {
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("always JSON");
+        assert!(status.is_success() || body["code"].is_string(), "{status} {body}");
+    }
+}
+
+fn answer(request: Request<Body>) -> (StatusCode, Vec<u8>) {
+    thread_local! {
+        static RUNTIME: Runtime =
+            tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    }
+    RUNTIME.with(|runtime| {
+        runtime.block_on(async {
+            let backend = Nobody { status: watch::Sender::new(Arc::default()) };
+            let mut service = api::service(Arc::new(backend));
+            let response = match service.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            };
+            let status = response.status();
+            let body = response.into_body().collect().await.expect("a body in memory");
+            (status, body.to_bytes().to_vec())
+        })
+    })
+}
+
+pub fn seeds() -> Vec<Vec<u8>> {
+    let get = ["status", "members", "sync", "peers", "rooms", "queue", "outputs", "version"];
+    let post = [
+        ("play", r#"{"paths":["/music/a.flac","/music/b"]}"#),
+        ("play", ""),
+        ("pause", "{}"),
+        ("resume", ""),
+        ("toggle", ""),
+        ("stop", ""),
+        ("next", ""),
+        ("prev", ""),
+        ("seek", r#"{"position_ms":83400}"#),
+        ("seek", r#"{"offset_ms":-10000}"#),
+        ("volume", r#"{"member":"kitchen","volume":40}"#),
+        ("volume", r#"{"room":true,"change":-5}"#),
+        ("mute", r#"{"member":"hall","muted":true}"#),
+        ("rooms", r#"{"name":"K\u00fcche"}"#),
+        ("rooms/join", r#"{"room":"GROOVE-7KQ4"}"#),
+        ("rooms/leave", ""),
+        ("queue", r#"{"paths":["/music/a.flac"]}"#),
+    ];
+    let line = |method: u8, path: &str, body: &str| {
+        [&[method, 0][..], format!("/api/v1/{path}\n{body}").as_bytes()].concat()
+    };
+    let mut seeds: Vec<_> = get.iter().map(|path| line(0, path, "")).collect();
+    seeds.extend(post.iter().map(|(path, body)| line(1, path, body)));
+    seeds.push(line(0, "events?since=5", ""));
+    seeds.push(line(2, "queue", ""));
+    seeds.push(line(2, "queue/7,9", ""));
+    seeds
+}
