@@ -82,6 +82,7 @@ impl Flac {
 
     /// Goes to the FLAC frame that holds `frame`.
     fn search(&mut self, frame: u64) -> Result<(), FormatError> {
+        self.given = None;
         match self.seek_reader(frame) {
             Ok(()) => Ok(()),
             Err(Error::IoError(e)) if is_stopped(&e) => Err(e.into()),
@@ -97,6 +98,7 @@ impl Flac {
         let mut stream = Box::new(reader).into_inner();
         stream.seek(SeekFrom::Start(0))?;
         self.reader = Some(FlacReader::try_new(stream, FormatOptions::default())?);
+        self.given = None;
         Ok(())
     }
 
@@ -129,7 +131,6 @@ impl Decoder for Flac {
 
     fn seek(&mut self, frame: u64) -> Result<(), FormatError> {
         self.decoder.reset();
-        self.given = None;
         // The search begins in the middle of the file, which may not be here yet.
         if frame <= u64::from(self.layout.rate) * NEAR_SECONDS {
             return self.rewind();
