@@ -5,7 +5,7 @@
 //! objects within a bounded number of seeds.
 //!
 //! Nothing is planted unless a test says so, and only for the thread that says it. A release
-//! build cannot plant anything: there [`is`] is constant and the faulty code falls away.
+//! build cannot plant anything: there `is` is constant and the faulty code falls away.
 
 /// A fault that a test may plant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
