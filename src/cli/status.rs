@@ -32,7 +32,7 @@ pub(super) fn lines(status: &Status, look: Look) -> Vec<String> {
     lines.extend(playback_lines(&status.playback, look));
     lines.push(String::new());
     lines.extend(member_lines(status, look));
-    lines.extend(trouble(status));
+    lines.extend(twin_lines(status));
     if !status.queue.is_empty() {
         lines.push(String::new());
         let shown = status.queue.len().min(NEXT_SHOWN);
@@ -44,16 +44,15 @@ pub(super) fn lines(status: &Status, look: Look) -> Vec<String> {
     lines
 }
 
-/// What an operator should know of this device itself.
-fn trouble(status: &Status) -> Vec<String> {
+/// That another device uses this one's identity, if one does.
+fn twin_lines(status: &Status) -> Vec<String> {
     let twin = status.node.twin.as_ref().map(|address| {
         format!(
             "{address} uses this device's identity: remove the state directory of the one that is \
              the copy, and start it again"
         )
     });
-    let said = [twin, status.node.disk_notice.clone()].into_iter().flatten();
-    said.flat_map(|text| [String::new(), plain(&text)]).collect()
+    twin.into_iter().flat_map(|text| [String::new(), plain(&text)]).collect()
 }
 
 fn room_line(status: &Status) -> String {

@@ -476,8 +476,11 @@ async fn read_datagrams(shared: &Shared, link: &Link) -> String {
     let mut address = link.address();
     while let Ok(bytes) = link.connection.read_datagram().await {
         let at = shared.stamps.last_receive();
-        if std::mem::replace(&mut address, link.address()) != link.address() {
-            let (peer, address) = (link.peer, link.address());
+        // Asked once for each datagram: it takes the connection's lock.
+        let present = link.address();
+        if present != address {
+            address = present;
+            let peer = link.peer;
             tracing::debug!(peer = peer.short(), %address, "peer has moved");
             shared.tell(NetEvent::Moved { peer, address }).await;
         }
