@@ -202,6 +202,11 @@ impl Daemon {
         self.signal("CONT");
     }
 
+    /// SIGKILL, without waiting for it to be gone; [`Daemon::kill`] does that.
+    pub fn strike(&self) {
+        self.signal("KILL");
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("it runs").id();
         let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();

@@ -2,10 +2,13 @@
 //! and the room is one again when it can be.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use groovebox::base::rng::Rng;
 use groovebox::daemon::clock;
-use groovebox::engine::status::PlaybackState;
+use groovebox::engine::status::{PlaybackState, QueueStatus};
 
 use super::daemon::Daemon;
 use super::house::{House, LONG};
@@ -237,4 +240,105 @@ fn play_long(house: &House, i: usize) {
 
 fn coordinator_of(daemon: &Daemon) -> Option<String> {
     daemon.status()?.room?.coordinator
+}
+
+/// Rounds of the scene below; `GROOVEBOX_ROUNDS` asks for more.
+const ROUNDS: usize = 10;
+
+#[test]
+fn what_was_acknowledged_is_there_after_everybody_was_killed() {
+    let rounds = std::env::var("GROOVEBOX_ROUNDS").ok().and_then(|n| n.parse().ok());
+    let seed = std::env::var("GROOVEBOX_SEED").ok().and_then(|n| n.parse().ok());
+    let mut moments = Rng::new(seed.unwrap_or_else(|| u64::from(std::process::id())));
+    let mut house = House::together(4);
+    play_long(&house, 0);
+    let mut additions: Vec<Additions> = (0..4)
+        .map(|i| Additions::of(write_song(house.path(), &format!("song-of-{i}"), 20)))
+        .collect();
+    for round in 0..rounds.unwrap_or(ROUNDS) {
+        let moment = Duration::from_millis(100 + moments.below(1_400));
+        add_until_all_are_dead(&house, &mut additions, moment);
+        for daemon in &mut house.daemons {
+            daemon.kill();
+            daemon.start();
+        }
+        house.wait_together();
+        house.wait_all("every acknowledged addition is there", |status| {
+            additions.iter().all(|those| those.are_in(&status.queue))
+        });
+        for those in &mut additions {
+            those.assert_each_once(&house.daemons[0].status().expect("it answers").queue);
+        }
+        let acknowledged: Vec<usize> = additions.iter().map(|those| those.acknowledged).collect();
+        println!("round {round}, killed after {moment:?}: {acknowledged:?} of each are there");
+        if acknowledged.iter().sum::<usize>() > 500 {
+            house.daemons[0].order(&["queue", "clear"]);
+            house.wait_queue(&[]);
+            additions.iter_mut().for_each(Additions::were_cleared);
+        }
+    }
+    let total: usize = additions.iter().map(|those| those.acknowledged + those.cleared).sum();
+    assert!(
+        total > 4 * rounds.unwrap_or(ROUNDS),
+        "clients that add nothing prove nothing: {total}"
+    );
+}
+
+/// What one client added of its song.
+struct Additions {
+    song: PathBuf,
+    /// Begun, whatever came of them. What was not acknowledged may be there.
+    begun: usize,
+    /// Acknowledged since the queue was last cleared.
+    acknowledged: usize,
+    /// In the queue when it was cleared.
+    cleared: usize,
+    found: usize,
+}
+
+impl Additions {
+    fn of(song: PathBuf) -> Additions {
+        Additions { song, begun: 0, acknowledged: 0, cleared: 0, found: 0 }
+    }
+
+    fn count(&self, queue: &[QueueStatus]) -> usize {
+        let title = self.song.file_stem().expect("a name").to_string_lossy();
+        queue.iter().filter(|entry| entry.track.title == title).count()
+    }
+
+    fn are_in(&self, queue: &[QueueStatus]) -> bool {
+        self.count(queue) >= self.acknowledged
+    }
+
+    fn assert_each_once(&mut self, queue: &[QueueStatus]) {
+        self.found = self.count(queue);
+        let once = self.found + self.cleared <= self.begun;
+        assert!(once, "{} are there of {} that were begun", self.found, self.begun);
+    }
+
+    fn were_cleared(&mut self) {
+        self.cleared += self.found;
+        self.acknowledged = 0;
+    }
+}
+
+/// A client at each daemon adds its song again and again; after this time all daemons are
+/// killed in the midst of it.
+fn add_until_all_are_dead(house: &House, additions: &mut [Additions], moment: Duration) {
+    let are_dead = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (daemon, those) in house.daemons.iter().zip(additions) {
+            let are_dead = &are_dead;
+            scope.spawn(move || {
+                while !are_dead.load(Ordering::Relaxed) {
+                    those.begun += 1;
+                    let done = daemon.ask(&["queue", "add", text(&those.song)]).code == 0;
+                    those.acknowledged += usize::from(done);
+                }
+            });
+        }
+        std::thread::sleep(moment);
+        house.daemons.iter().for_each(Daemon::strike);
+        are_dead.store(true, Ordering::Relaxed);
+    });
 }
