@@ -542,6 +542,97 @@ fn clock_takeovers_one_after_the_other_do_not_add_up() {
     assert!(worst <= 200.0, "{worst}");
 }
 
+/// Who takes over where leaders die one after the other and return.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Heir {
+    /// Who has been there longest.
+    Eldest,
+    /// Who came last and knows the room's time since 15 s, which the score of succession prevents.
+    Youngest,
+}
+
+/// Every 46 s the leader dies, is followed after half a second by the deputy that all have
+/// watched, and is back 31 s later with a clock that knows nothing. How far anybody who has
+/// been there for 40 s leaves the straight line of his 10 s before a death, within 30 s.
+fn reigns(seed: u64, path: PathSpec, heir: Heir) -> f64 {
+    const REIGN_S: f64 = 46.0;
+    let mut world = World::new(seed, 12.0 * REIGN_S + 60.0, SURVIVORS.end, path);
+    world.everybody_follows(0, 1);
+    let mut since = vec![0.0; SURVIVORS.end];
+    let mut boots = vec![1; SURVIVORS.end];
+    let offset = |world: &World, station: usize| {
+        let room = world.room(station).expect("it has the time");
+        (room - RoomTime(world.local(0).0)).as_micros_f64()
+    };
+    let (mut leader, mut worst) = (0, 0.0_f64);
+    for reign in 2..12_u64 {
+        let stations = (0..SURVIVORS.end).filter(|&station| station != leader);
+        let by_age = |a: &usize, b: &usize| f64::total_cmp(&since[*a], &since[*b]);
+        let deputy = match heir {
+            Heir::Eldest => stations.min_by(by_age),
+            Heir::Youngest => stations.max_by(by_age),
+        };
+        let deputy = deputy.expect("there are others");
+        for station in (0..SURVIVORS.end).filter(|station| ![leader, deputy].contains(station)) {
+            let now = world.local(station);
+            let Term { node, .. } = source(deputy, 0);
+            let peer = Some((node, boots[deputy]));
+            world.stations[station].clock.watch_deputy(now, peer);
+        }
+        let dies = world.now + REIGN_S - 31.0;
+        let mut lines = vec![Line::default(); SURVIVORS.end];
+        world.run(dies, |world| {
+            if world.now > dies - 10.0 {
+                for (station, line) in lines.iter_mut().enumerate() {
+                    line.add(world.now, offset(world, station));
+                }
+            }
+        });
+        let dead = leader;
+        world.stations[dead].alive = false;
+        let elders: Vec<usize> = (0..SURVIVORS.end)
+            .filter(|&station| station != dead && world.now - since[station] >= 40.0)
+            .collect();
+        let mut see = |world: &World| {
+            for &station in &elders {
+                let bent = (offset(world, station) - lines[station].at(world.now)).abs();
+                worst = worst.max(bent);
+            }
+        };
+        world.run(dies + 0.5, &mut see);
+        let term = |boots: &[u32]| Term { boot: boots[deputy], ..source(deputy, reign) };
+        for station in (0..SURVIVORS.end).filter(|&station| station != dead) {
+            let now = world.local(station);
+            let clock = &mut world.stations[station].clock;
+            if station == deputy {
+                assert!(clock.lead(now, term(&boots)));
+            } else {
+                clock.follow(now, term(&boots));
+            }
+        }
+        world.run(dies + 31.0, &mut see);
+        leader = deputy;
+        since[dead] = world.now;
+        boots[dead] += 1;
+        let now = world.local(dead);
+        let back = &mut world.stations[dead];
+        back.clock = RoomClock::new(seed + reign);
+        back.alive = true;
+        back.clock.follow(now, term(&boots));
+    }
+    println!("reigns, {heir:?} follows, seed {seed}: off the straight line by {worst:5.1} µs");
+    worst
+}
+
+#[test]
+fn clock_reigns_on_wifi_that_end_before_all_is_measured_bend_little() {
+    let seeds = || 1..7_u64;
+    let worst = |heir| seeds().map(|seed| reigns(seed, PathSpec::WIFI, heir)).fold(0.0, f64::max);
+    let (eldest, youngest) = (worst(Heir::Eldest), worst(Heir::Youngest));
+    println!("reigns of 46 s: {eldest:.0} µs if the eldest follows, {youngest:.0} if the youngest");
+    assert!(eldest <= 350.0 && 2.0 * eldest <= youngest, "{eldest} {youngest}");
+}
+
 #[test]
 fn clock_coasts_five_minutes_without_a_leader() {
     for (seed, path, limit_us) in [(1, PathSpec::WIRED, 400.0), (2, PathSpec::WIFI, 1500.0)] {

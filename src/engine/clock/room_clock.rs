@@ -162,6 +162,8 @@ pub struct ClockStats {
     pub jitter: Span,
     /// The room against this device's clock.
     pub drift: Ppm,
+    /// One standard deviation of that: how far the room would run astray if this device led it.
+    pub drift_sigma: Ppm,
     /// One standard deviation: what more probes would lower.
     pub sigma_statistics: Span,
     /// One standard deviation: what unequal queues may hide.
@@ -451,6 +453,7 @@ impl RoomClock {
         let mut stats = ClockStats {
             state: self.state(now, model.is_some(), error),
             drift: Ppm::from_ratio(model.map_or(0.0, |model| model.rate)),
+            drift_sigma: Ppm::from_ratio(self.rate_variance(now).sqrt()),
             error,
             asymmetry: seconds(model.map_or(0.0, |model| model.asymmetry)),
             ..ClockStats::default()

@@ -78,6 +78,7 @@ impl Node {
             uptime: now - self.started,
             rtt: following.then_some(clock.rtt_avg),
             jitter: following.then_some(clock.lateness_q999),
+            drift_sigma: self.clock.model().map(|_| clock.drift_sigma),
             n_flaps: u32::try_from(recent).unwrap_or(u32::MAX),
         }
     }
