@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{LocalTime, Message, Node, NodeId, RoomTime, Span};
+use super::{Departure, LocalTime, Message, Node, NodeId, RoomTime, Span};
 use crate::engine::election::{DeviceFacts, Election, Fitness, FitnessClass};
 use crate::engine::status::PowerSave;
 use crate::wire::Heartbeat;
@@ -40,6 +40,14 @@ pub(super) struct Condition {
     pub(super) farewell_at: Option<LocalTime>,
     /// Goodbye has been said.
     finished: bool,
+}
+
+impl Condition {
+    /// When the lead was lost although this device wanted to keep it.
+    #[cfg(test)]
+    pub(super) fn flaps(&self) -> &VecDeque<LocalTime> {
+        &self.flaps
+    }
 }
 
 impl Node {
@@ -84,7 +92,8 @@ impl Node {
 
     /// This node leads no more. Unless it wanted that, it had stalled.
     pub(super) fn note_lost_lead(&mut self, now: LocalTime) {
-        let wanted = std::mem::take(&mut self.condition.gave_lead) || self.shutting_down;
+        let leaves = self.shutting_down || self.leaving || self.departure.is_some();
+        let wanted = std::mem::take(&mut self.condition.gave_lead) || leaves;
         if !self.clock.is_leading() || wanted {
             return;
         }
@@ -104,6 +113,8 @@ impl Node {
 
     pub(super) fn shutdown(&mut self, now: LocalTime) {
         self.shutting_down = true;
+        // A move into another room would only be begun; the next start looks for one anyway.
+        self.departure.take_if(|departure| matches!(departure, Departure::Arrive { .. }));
         self.save_last_position(now);
         if let Some(election) = &mut self.election {
             election.retire(now);

@@ -5,7 +5,8 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `mod.rs` | which sub-machine an input concerns |
-//! | `rooms.rs` | which room to be in: found, join, leave, move |
+//! | `rooms.rs` | which room to be in: found, join, come back |
+//! | `departure.rs` | how a room is left, for another one or for none |
 //! | `life.rs` | how the lead is given away, and how a node ends |
 //! | `replication.rs` | how operations become entries, and reach everybody |
 //! | `heal.rs` | how logs that part become one again, and what of them stays |
@@ -19,6 +20,7 @@
 
 mod agree;
 mod commands;
+mod departure;
 mod disk;
 mod heal;
 mod life;
@@ -57,6 +59,7 @@ use crate::wire::{
 pub use position::{Position, RestoredPosition};
 
 use commands::Requests;
+use departure::Departure;
 use life::Condition;
 use playback::Playback;
 use replication::Replication;
@@ -560,6 +563,8 @@ pub struct Node {
     next_tick: LocalTime,
     condition: Condition,
     shutting_down: bool,
+    /// It leaves its room as soon as somebody else leads there.
+    departure: Option<Departure>,
     /// It is on its way out of a room: that nobody leads it there is no news.
     leaving: bool,
     /// When this node was last run, for whatever reason.
@@ -615,6 +620,7 @@ impl Node {
             next_tick: now,
             condition: Condition::default(),
             shutting_down: false,
+            departure: None,
             leaving: false,
             last_run: now,
             disk: DiskState::Ok,
@@ -750,6 +756,9 @@ impl Node {
                 self.refresh_segments(now);
                 self.refresh_election(now);
             }
+        }
+        if self.complete_departure(now) {
+            return self.settle_machines(now);
         }
         self.look_after_hold(now);
         self.update_plan(now);

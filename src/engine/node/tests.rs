@@ -806,6 +806,105 @@ fn a_device_far_behind_gets_the_state_and_offers_only_what_the_others_lack() {
     }
 }
 
+/// What those who stay notice of their coordinator's leaving: how long a command takes that is
+/// given at the same time, whether anybody missed a coordinator, and who is a member still.
+fn leaves(house: &mut House, command: Command) -> (Span, usize) {
+    let lead = house.coordinator();
+    let stays = (0..house.devices.len()).filter(|i| *i != lead);
+    let stays = stays.filter(|i| house.room(*i).id() == house.room(lead).id()).collect::<Vec<_>>();
+    stays.iter().for_each(|i| drop(house.notices(*i)));
+    let id = house.command(lead, command);
+    house.run(Span::from_millis(1));
+    let begun = house.now;
+    house.order(stays[0], volume(33));
+    let pause = house.now - begun;
+    house.run(Span::from_secs(2));
+    assert!(house.devices[lead].replies.remove(&id).expect("an answer").is_ok());
+    assert!(house.node(lead).condition.flaps().is_empty(), "it wanted that");
+    for i in &stays {
+        let notices = house.notices(*i);
+        assert!(!notices.contains(&Notice::Leaderless), "{notices:?}");
+    }
+    let members = house.room(stays[0]).state().members();
+    assert!(!members.contains_key(&house.node(lead).me), "it has said that it leaves");
+    (pause, lead)
+}
+
+#[test]
+fn whoever_stays_hardly_notices_that_the_coordinator_leaves_the_room() {
+    let mut house = House::together(4);
+    house.order(0, play(&["song"]));
+    let (pause, lead) = leaves(&mut house, Command::LeaveRoom);
+    assert!(pause < Span::from_millis(300), "{pause:?}");
+    assert!(house.node(lead).room.is_none());
+}
+
+#[test]
+fn whoever_stays_hardly_notices_that_the_coordinator_makes_or_joins_another_room() {
+    let mut house = House::together(5);
+    house.order(0, add(&["song"]));
+    let create = Command::CreateRoom { name: Some("Attic".into()) };
+    let (pause, away) = leaves(&mut house, create);
+    assert!(pause < Span::from_millis(300), "{pause:?}");
+    let attic = house.room(away).id();
+    let lead = (0..5).find(|i| *i != away && house.node(*i).is_coordinator()).expect("one");
+    let others = (0..5).filter(|i| *i != away && *i != lead).collect::<Vec<_>>();
+    let begun = house.now;
+    let id = house.command(lead, Command::JoinRoom { room: "attic".into() });
+    while house.node(lead).room_id() != Some(attic) {
+        house.run(Span::from_millis(1));
+        assert!(house.now - begun < Span::from_secs(1));
+    }
+    house.order(others[0], volume(20));
+    assert!(house.now - begun < Span::from_millis(300), "{:?}", house.now - begun);
+    house.run(Span::from_secs(1));
+    assert!(house.devices[lead].replies.remove(&id).expect("an answer").is_ok());
+    assert_eq!(house.node(lead).coordinator(), Some(house.node(away).me));
+    for i in others {
+        assert!(!house.notices(i).contains(&Notice::Leaderless));
+    }
+}
+
+#[test]
+fn a_coordinator_alone_leaves_at_once_and_whoever_is_on_the_way_out_is_not_asked_twice() {
+    let mut house = House::together(1);
+    let id = house.command(0, Command::LeaveRoom);
+    assert!(house.devices[0].replies.remove(&id).expect("an answer").is_ok());
+    let mut house = House::together(2);
+    let lead = house.coordinator();
+    let first = house.command(lead, Command::LeaveRoom);
+    let second = house.command(lead, Command::CreateRoom { name: None });
+    let refused = house.devices[lead].replies.remove(&second).expect("an answer");
+    assert_eq!(refused.expect_err("not now").retry_after_ms, Some(1000));
+    house.run(Span::from_secs(1));
+    assert!(house.devices[lead].replies.remove(&first).expect("an answer").is_ok());
+}
+
+#[test]
+fn a_coordinator_whose_disk_fails_gives_the_lead_to_one_that_writes() {
+    let mut house = House::together(3);
+    house.run(A_WHILE);
+    let lead = house.coordinator();
+    for i in 0..3 {
+        house.notices(i);
+    }
+    house.input(lead, Input::DiskReported(DiskState::Failed));
+    let begun = house.now;
+    house.run(Span::from_millis(1));
+    house.order(lead, add(&["song"]));
+    assert!(house.now - begun < Span::from_millis(300), "{:?}", house.now - begun);
+    house.run(Span::from_millis(300));
+    let next = house.coordinator();
+    assert_ne!(next, lead);
+    assert_eq!(house.node(lead).coordinator(), Some(house.node(next).me));
+    for i in 0..3 {
+        assert!(!house.notices(i).contains(&Notice::Leaderless));
+    }
+    // It does not come back by itself while others write.
+    house.run(Span::from_secs(400));
+    assert_eq!(house.coordinator(), next);
+}
+
 #[test]
 fn planted_faults_do_what_they_say() {
     use crate::engine::planted::{Bug, plant};
