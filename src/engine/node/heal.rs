@@ -42,6 +42,9 @@ const OFFERS_PER_TICK: usize = 4;
 /// What a coordinator remembers of its reign.
 #[derive(Debug)]
 pub(super) struct Reign {
+    /// Only once a term's reign has begun is anything ordered in it: before, this node has
+    /// neither the room's time nor a say in which tail it takes over.
+    pub(super) term: Term,
     since: LocalTime,
     sync_up: Span,
     /// An operation has got its place in this reign.
@@ -56,11 +59,11 @@ impl Reign {
 
 /// Reigns come and go.
 impl Node {
-    pub(super) fn begin_reign(&mut self, now: LocalTime) {
+    pub(super) fn begin_reign(&mut self, now: LocalTime, term: Term) {
         let sync_up = if self.replication.is_cold { SYNC_UP_COLD } else { SYNC_UP };
         self.replication.is_cold = false;
         self.replication.progress.clear();
-        self.replication.reign = Some(Reign { since: now, sync_up, has_ordered: false });
+        self.replication.reign = Some(Reign { term, since: now, sync_up, has_ordered: false });
     }
 
     pub(super) fn end_reign(&mut self, now: LocalTime) {

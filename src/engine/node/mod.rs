@@ -1083,7 +1083,7 @@ impl Node {
 
     fn lead_from_now(&mut self, now: LocalTime, term: Term) {
         self.take_the_clock(now, term);
-        self.begin_reign(now);
+        self.begin_reign(now, term);
         let Some(start) = self.start_message(term) else { return };
         for peer in self.member_peers() {
             self.send(peer, Message::Start(start.clone()));
@@ -1235,9 +1235,12 @@ impl Node {
         if self.room_id() == Some(room) { self.election.as_mut() } else { None }
     }
 
-    /// Whether this node orders operations; not while it is handing over.
+    /// Whether this node orders operations; not while it is handing over, nor before the reign
+    /// has begun that the election says.
     fn is_coordinator(&self) -> bool {
-        self.election.as_ref().is_some_and(Election::is_leading)
+        let reign = self.replication.reign.as_ref().map(|reign| reign.term);
+        let leads = |election: &Election| election.is_leading() && Some(election.term()) == reign;
+        self.election.as_ref().is_some_and(leads)
     }
 
     fn coordinator(&self) -> Option<NodeId> {

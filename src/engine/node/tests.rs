@@ -881,6 +881,26 @@ fn a_coordinator_alone_leaves_at_once_and_whoever_is_on_the_way_out_is_not_asked
 }
 
 #[test]
+fn a_coordinator_orders_nothing_before_its_reign_has_begun() {
+    let mut house = House::together(2);
+    let lead = house.coordinator();
+    let heir = 1 - lead;
+    house.kill(lead);
+    house.command(heir, add(&["song"]));
+    // It is kept waiting: its election and everything else are due at one time.
+    house.now += Span::from_millis(900);
+    let now = house.now;
+    let node = house.devices[heir].node.as_mut().expect("it runs");
+    node.handle_timeout(now);
+    assert!(node.is_coordinator());
+    let term = node.election.as_ref().expect("in a room").term();
+    let log = node.room.as_ref().expect("in a room").log();
+    assert_eq!(log.last_term(), term, "what waited has its place");
+    let reign = node.replication.reign.as_ref().expect("it leads");
+    assert!(reign.has_ordered, "nobody's tail may come behind that");
+}
+
+#[test]
 fn a_coordinator_whose_disk_fails_gives_the_lead_to_one_that_writes() {
     let mut house = House::together(3);
     house.run(A_WHILE);
