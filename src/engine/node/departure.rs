@@ -7,10 +7,10 @@
 //! ```
 
 use super::rooms::not_in_room;
-use super::{LocalTime, Node, Output, RequestId, Room, Term};
+use super::{LocalTime, Message, Node, Output, RequestId, Room, RoomId, Term};
 use crate::engine::election::{Election, Role};
 use crate::engine::membership::Intent;
-use crate::wire::op::OpBody;
+use crate::wire::op::{Op, OpBody};
 use crate::wire::{Refusal, RefusalCode};
 
 /// Where a node goes once nobody depends on it any more in the room that it leaves.
@@ -65,7 +65,34 @@ impl Node {
 
     /// The new room's state is here: leave the old one and take part in this one.
     pub(super) fn arrive(&mut self, now: LocalTime, room: Room, term: Term) {
-        self.depart(now, Departure::Arrive { room: Box::new(room), term });
+        if self.is_still_wanted(room.id()) {
+            self.depart(now, Departure::Arrive { room: Box::new(room), term });
+        } else {
+            self.call_off(now, room.id(), term);
+        }
+    }
+
+    /// A room in which a person has acted is never left by itself, and somebody may have acted
+    /// in it since this node asked to be let into the other one.
+    fn is_still_wanted(&self, room: RoomId) -> bool {
+        let asked_for = self.membership.intent() == Intent::Room(room);
+        let unclaimed = self.room.as_ref().is_none_or(|own| own.state().unclaimed());
+        asked_for || (unclaimed && !self.replication.outbox.has_proposals())
+    }
+
+    /// Stays where it is, and says so in the room that has let it in.
+    fn call_off(&mut self, now: LocalTime, room: RoomId, term: Term) {
+        tracing::debug!(room = %room.short(), "somebody has acted here meanwhile: staying");
+        self.joining = None;
+        let id = self.next_op_id();
+        match Op::signed(&self.key, room, id, Op::NO_TIME, &OpBody::Leave) {
+            Ok(op) => self.send(term.node, Message::Propose(op)),
+            Err(error) => tracing::error!(%error, "a leave that cannot be said"),
+        }
+        if let Some(election) = &mut self.election {
+            election.stay(now);
+        }
+        self.membership.join_failed(now, room);
     }
 
     fn depart(&mut self, now: LocalTime, to: Departure) {
@@ -106,6 +133,9 @@ impl Node {
     }
 
     fn leave_and_enter(&mut self, now: LocalTime, room: Room, term: Term) {
+        if !self.is_still_wanted(room.id()) {
+            return self.call_off(now, room.id(), term);
+        }
         self.leave_quietly(now);
         self.enter_at(now, room, term);
     }

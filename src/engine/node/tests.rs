@@ -900,6 +900,53 @@ fn a_coordinator_orders_nothing_before_its_reign_has_begun() {
     assert!(reign.has_ordered, "nobody's tail may come behind that");
 }
 
+/// Two devices, each in a room that made itself, meet. Which of them wants into the other's room,
+/// and the instant at which it has asked and not been answered.
+fn on_the_way_into_the_others_room() -> (House, usize) {
+    let mut house = House::together(1);
+    house.devices.extend(House::together(1).devices);
+    house.cut.insert((0, 1));
+    house.devices[1].node = None;
+    house.devices[1].disk = Disk::default();
+    house.start(1);
+    house.run(Span::from_secs(5));
+    assert_ne!(house.room(0).id(), house.room(1).id());
+    house.heal();
+    for _ in 0..100 {
+        if let Some(moves) = (0..2).find(|i| house.node(*i).joining.is_some()) {
+            return (house, moves);
+        }
+        house.run(Span::from_micros(100));
+    }
+    panic!("they stay apart");
+}
+
+#[test]
+fn a_room_in_which_somebody_has_just_acted_is_not_left_for_another() {
+    let (mut house, moves) = on_the_way_into_the_others_room();
+    let mine = house.room(moves).id();
+    // The answer to its wish is on the way while a person acts here.
+    house.order(moves, add(&["song"]));
+    house.run(Span::from_secs(10));
+    for i in 0..2 {
+        assert_eq!(house.room(i).id(), mine, "the other one comes instead");
+        assert_eq!(house.titles(i), ["song"]);
+        assert_eq!(house.room(i).state().members().len(), 2);
+    }
+    assert_eq!((house.node(0).coordinator(), house.node(1).coordinator()), {
+        let lead = Some(house.node(house.coordinator()).me);
+        (lead, lead)
+    });
+}
+
+#[test]
+fn a_room_in_which_nobody_has_acted_is_left_for_another() {
+    let (mut house, moves) = on_the_way_into_the_others_room();
+    let theirs = house.room(1 - moves).id();
+    house.run(Span::from_secs(10));
+    assert_eq!(house.room(moves).id(), theirs);
+}
+
 #[test]
 fn a_coordinator_whose_disk_fails_gives_the_lead_to_one_that_writes() {
     let mut house = House::together(3);
