@@ -308,6 +308,50 @@ fn after_a_coordinators_death_commands_are_taken_and_clocks_stay_together() {
     }
 }
 
+/// A coordinator loses its power while everybody's radio stalls, so that its last heartbeats
+/// come late: milliseconds from when all radios work again to one new coordinator.
+fn late_heartbeats(seed: u64) -> f64 {
+    let mut house = playing(seed, 5, Air::HomeWifi);
+    sound(&house);
+    let leader = house.agreed().expect("a calm house agrees");
+    let begun = house.now;
+    let mut heard_again = begun;
+    for d in (0..5).filter(|d| *d != leader) {
+        let until = begun + house.rng.between(800 * MS, 1600 * MS);
+        heard_again = heard_again.max(until);
+        let House { devices, rng, .. } = &mut house;
+        devices[d].radio.hold(until, rng);
+    }
+    house.run(begun + 350 * MS);
+    house.end(leader, true);
+    house.run(heard_again);
+    while house.now < heard_again + 12 * SEC {
+        sound(&house);
+        if house.agreed().is_some_and(|next| next != leader) {
+            return since(&house, heard_again);
+        }
+        house.run(house.now + 5 * MS);
+    }
+    12_000.0
+}
+
+/// What [`late_heartbeats`] may cost in the median.
+const LATE_MS: f64 = 450.0;
+
+/// The median and the 99th percentile.
+fn by_late_heartbeats(bug: Option<Bug>, runs: u64) -> [f64; 2] {
+    let mut all = gather(bug, runs, late_heartbeats);
+    let most = spread("coordinator gone, last heartbeats late: agreed, ms", all.clone());
+    [percentile(&mut all, 0.5), most]
+}
+
+#[test]
+fn late_heartbeats_of_a_dead_coordinator_keep_nobody_waiting() {
+    let [half, most] = by_late_heartbeats(None, 24);
+    assert!(half <= LATE_MS, "{half} ms");
+    assert!(most <= 1500.0, "{most} ms");
+}
+
 /// Milliseconds from the healing of a network that was in two to one room of one mind: from
 /// the healing itself, and from the first contact.
 fn heal(seed: u64) -> (f64, f64) {
@@ -422,4 +466,11 @@ fn a_clock_carried_on_with_the_wrong_sign_is_found_by_the_recovery_of_clocks() {
     let found = catch_unwind(|| failovers(Some(Bug::ClockBiasSign), 5, Air::HomeWifi, 8));
     let is_found = found.map_or(true, |[_, _, apart]| apart > APART_US);
     assert!(is_found, "the clocks stay together all the same");
+}
+
+#[test]
+fn heartbeats_that_vouch_by_their_arrival_are_found_by_the_recovery_after_a_stall() {
+    let found = catch_unwind(|| by_late_heartbeats(Some(Bug::ArrivalTimeFreshness), 8));
+    let is_found = found.map_or(true, |[half, _]| half > LATE_MS);
+    assert!(is_found, "nobody waits any longer");
 }
