@@ -442,6 +442,8 @@ fn no_two_kinds_of_operation_share_a_number() {
     kinds.sort_unstable();
     kinds.dedup();
     assert_eq!(kinds.len(), bodies().len());
+    let known = (0..=u16::MAX).filter(|kind| OpBody::is_known(*kind)).collect::<Vec<_>>();
+    assert_eq!(kinds, known, "the kinds that are known are those of which there is an example");
 }
 
 #[test]

@@ -269,6 +269,11 @@ fn tell(notice: &Notice) {
                  memory and by the other devices until it is well again"
             );
         }
+        Notice::Outdated { kind } => tracing::error!(
+            operation = kind,
+            "the room uses a later version of GrooveBox: update it on this device; until then it \
+             plays on with what it knows, and does not see what is done in the room"
+        ),
         Notice::TrackFailed { title, reason } => {
             tracing::warn!(track = %title, %reason, "cannot be played here");
         }

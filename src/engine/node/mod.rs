@@ -16,6 +16,7 @@
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
 //! | `position.rs` | where the music stood, and goes on, after a house was dark |
 //! | `disk.rs` | what follows when the disk takes nothing |
+//! | `outdated.rs` | what follows when the log has something of a later version |
 //! | `view.rs` | what front ends see |
 
 mod agree;
@@ -25,6 +26,7 @@ mod disk;
 mod heal;
 mod life;
 mod outbox;
+mod outdated;
 mod playback;
 mod position;
 mod replication;
@@ -494,6 +496,12 @@ pub enum Notice {
     },
     /// The disk takes what happens again, or does not any more.
     Disk(DiskState),
+    /// The room's log has an operation that only a later version knows: this device plays on with
+    /// what it has.
+    Outdated {
+        /// The operation's number.
+        kind: u16,
+    },
     /// A track could not be played.
     TrackFailed {
         /// Its title.

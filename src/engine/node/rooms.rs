@@ -55,6 +55,7 @@ impl Node {
         self.replication.compacted = restored.snapshot.idx;
         self.replication.disk_has(last);
         self.restore_outbox(&restored.outbox);
+        self.set_later_entries_aside(now, &restored.entries);
         self.hold(now, restored.position);
         if let Some(election) = &mut self.election {
             election.join(now, term);

@@ -947,6 +947,87 @@ fn a_room_in_which_nobody_has_acted_is_left_for_another() {
     assert_eq!(house.room(moves).id(), theirs);
 }
 
+/// An entry behind the end of everybody's log as only a later version could have ordered it.
+fn of_a_later_version(house: &House, lead: usize) -> (LogPlace, Entry) {
+    let (node, room) = (house.node(lead), house.room(lead));
+    let end = room.log().end();
+    let id = OpId { author: node.me, boot: node.boot, seq: 1_000_000 };
+    let mut op = Op::signed(&node.key, room.id(), id, Op::NO_TIME, &OpBody::Clear).expect("short");
+    (op.kind, op.body) = (999, vec![1, 2, 3]);
+    let bytes = codec::signed_bytes(&op.room, &op.id, op.created, op.kind, &op.body);
+    op.signature = node.key.sign(&bytes);
+    let term = node.election.as_ref().expect("in a room").term();
+    let at = node.room_now(house.now);
+    let chain = codec::chain(&end.chain, &term, at, &op);
+    (end, Entry { idx: end.idx + 1, term, at, op, chain })
+}
+
+#[test]
+fn a_device_that_meets_an_unknown_operation_stops_there_says_so_and_plays_on() {
+    let mut house = House::together(3);
+    house.order(0, play(&["song"]));
+    house.run(Span::from_secs(3));
+    let lead = house.coordinator();
+    let (old, other) = (house.others()[0], house.others()[1]);
+    let state = house.room(old).state().hash();
+    let (previous, entry) = of_a_later_version(&house, lead);
+    let message = Message::Append {
+        room: entry.op.room,
+        term: entry.term,
+        prev_idx: previous.idx,
+        prev_chain: previous.chain,
+        entries: vec![entry],
+    };
+    let from = house.node(lead).me;
+    house.notices(old);
+    house.input(old, Input::MessageReceived { from, message: message.clone() });
+    assert_eq!(house.room(old).log().end(), previous, "as far as it knows, and no further");
+    assert_eq!(house.room(old).state().hash(), state);
+    assert_eq!(house.notices(old), [Notice::Outdated { kind: 999 }]);
+    let status = house.node(old).status(house.now);
+    assert!(status.node.outdated.expect("it says so").contains("update"));
+    assert_eq!(status.playback.state, PlaybackState::Playing);
+    house.input(old, Input::MessageReceived { from, message });
+    assert_eq!(house.notices(old), [], "once");
+    // It does not hold up what the others acknowledge, and does not coordinate if it need not.
+    house.run(Span::from_millis(500));
+    assert!(!house.node(lead).counts(&house.node(old).me));
+    house.kill(lead);
+    house.run(Span::from_secs(3));
+    assert!(house.node(other).is_coordinator());
+    // The branch that goes on does not have it.
+    house.order(other, add(&["next"]));
+    house.run(Span::from_millis(100));
+    assert_eq!(house.node(old).status(house.now).node.outdated, None);
+    assert_eq!(house.titles(old), ["next"]);
+    assert!(house.node(other).counts(&house.node(old).me));
+}
+
+#[test]
+fn what_a_later_version_has_written_is_kept_when_an_earlier_one_is_started() {
+    let mut house = House::together(2);
+    house.order(0, add(&["song"]));
+    house.run(Span::from_secs(1));
+    let lead = house.coordinator();
+    let old = 1 - lead;
+    let (previous, entry) = of_a_later_version(&house, lead);
+    let id = entry.op.id;
+    house.kill(old);
+    house.devices[old].disk.entries.push(entry.clone());
+    house.start(old);
+    assert_eq!(house.room(old).log().end(), previous);
+    assert!(house.node(old).outdated_notice().is_some());
+    house.run(Span::from_secs(10));
+    // Nobody who is here knows it: it waits for somebody who does, whoever coordinates.
+    assert!(house.node(old).replication.outbox.contains(id));
+    assert!(house.devices[old].disk.outbox.iter().any(|op| op.id == id));
+    house.kill(lead);
+    house.run(Span::from_secs(5));
+    assert!(house.node(old).is_coordinator());
+    assert!(house.node(old).replication.outbox.contains(id));
+    assert!(house.devices[old].disk.outbox.iter().any(|op| op.id == id));
+}
+
 #[test]
 fn a_coordinator_whose_disk_fails_gives_the_lead_to_one_that_writes() {
     let mut house = House::together(3);
