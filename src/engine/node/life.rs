@@ -83,6 +83,9 @@ impl Node {
             wired: facts.wired,
             mains: facts.mains,
             power_save: facts.power_save,
+            hot: facts.is_hot(),
+            wall_clock_synced: facts.wall_clock_synced,
+            sees_all: self.sees_all(),
             uptime: now - self.started,
             rtt: following.then_some(clock.rtt_avg),
             jitter: following.then_some(clock.lateness_q999),
@@ -151,6 +154,24 @@ impl Node {
         if let Some(election) = &mut self.election {
             election.resumed(now);
         }
+    }
+
+    /// Something came from that peer.
+    pub(super) fn note_contact(&mut self, now: LocalTime, from: NodeId) {
+        if self.is_member(from)
+            && let Some(election) = &mut self.election
+        {
+            election.contact(now);
+        }
+    }
+
+    /// Whether this node is connected to as many devices of the room as anybody else; unknown
+    /// while it is alone.
+    fn sees_all(&self) -> Option<bool> {
+        let cards = self.peers.values().filter_map(|peer| peer.room.as_ref());
+        let ours = cards.filter(|card| Some(card.id) == self.room_id());
+        let most = ours.map(|card| card.devices).max()?;
+        Some(self.shown_card.as_ref().is_some_and(|own| own.devices >= most))
     }
 
     pub(super) fn send_handoff(&mut self, to: NodeId, at_idx: u64) {

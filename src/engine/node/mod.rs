@@ -277,6 +277,8 @@ pub enum Input {
     PlayoutReported(PlayoutFacts),
     /// What the driver found out about this device, again whenever it changes.
     FitnessKnown(DeviceFacts),
+    /// The gateway answers, as [`Output::AskGateway`] asked.
+    GatewayAnswered,
     /// The device slept.
     Suspended {
         /// For how long.
@@ -335,6 +337,8 @@ pub enum Output {
         /// Who is expected there.
         node: Option<NodeId>,
     },
+    /// Ask the gateway for an echo, and say [`Input::GatewayAnswered`] if it comes within a moment.
+    AskGateway,
     /// The room that hellos and the announcement show from now on.
     ShowRoom(Option<RoomCard>),
     /// The line that the playout follows; none: be silent.
@@ -713,8 +717,12 @@ impl Node {
             Input::PeerVanished { node } => self.membership.vanished(node),
             Input::TwinSeen { address } => self.twin_seen(now, address),
             Input::PeerNamed { address } => self.membership.add_static(address),
-            Input::MessageReceived { from, message } => self.message_received(now, from, message),
+            Input::MessageReceived { from, message } => {
+                self.note_contact(now, from);
+                self.message_received(now, from, message);
+            }
             Input::DatagramReceived { from, datagram, at } => {
+                self.note_contact(now, from);
                 self.datagram_received(now, from, datagram, at);
             }
             Input::CommandReceived { id, command } => self.command_received(now, id, command),
@@ -735,6 +743,11 @@ impl Node {
             Input::SegmentFailed { segment, reason } => self.segment_failed(now, segment, reason),
             Input::PlayoutReported(facts) => self.playout_reported(now, facts),
             Input::FitnessKnown(facts) => self.fitness_known(now, facts),
+            Input::GatewayAnswered => {
+                if let Some(election) = &mut self.election {
+                    election.gateway_answered(now);
+                }
+            }
             Input::Suspended { gap } => self.suspended(now, gap),
             Input::ShutdownRequested => self.shutdown(now),
         }
@@ -1024,6 +1037,7 @@ impl Node {
                 self.send(to, Message::Stale { room, term, alive });
             }
             ElectionOutput::SendHandoff { to, at_idx } => self.send_handoff(to, at_idx),
+            ElectionOutput::AskGateway => self.outputs.push_back(Output::AskGateway),
             ElectionOutput::Lead { term } => self.lead_from_now(now, term),
             ElectionOutput::Follow { term } => self.follow(now, term),
             ElectionOutput::Lost => {
