@@ -5,6 +5,10 @@
 //! | `GROOVEBOX_SIM_SEED=n` | that seed alone, with its whole story |
 //! | `GROOVEBOX_SIM_FROM=n` | fresh seeds from there on |
 //! | `GROOVEBOX_SIM_SEEDS=n` | so many of them |
+//! | `GROOVEBOX_SIM_CLOCKS=exact` | every clock probe travels, not one in five |
+//!
+//! A range is told of every 500 seeds, and a failure ends it with the seed at which it can be
+//! taken up again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -81,9 +85,10 @@ struct Ran {
 /// How to see it again.
 fn report(house: &House, broken: &Broken) -> String {
     let tail = house.tail.iter().cloned().collect::<Vec<_>>().join("\n");
+    let exact = if house.plan.clocks == Clocks::Exact { "GROOVEBOX_SIM_CLOCKS=exact " } else { "" };
     format!(
         "{tail}\nseed {}: \"{}\" is broken at {:.3} s: {}\n\
-         replay: GROOVEBOX_SIM_SEED={} cargo test --test sim -- house --nocapture",
+         replay: {exact}GROOVEBOX_SIM_SEED={} cargo test --test sim -- house --nocapture",
         house.seed,
         broken.rule,
         house.now as f64 / SEC as f64,
@@ -110,17 +115,22 @@ impl Counts {
     }
 }
 
-/// Runs seeds on both cores until one breaks a rule; the report of the first that does.
+/// Runs seeds on all cores until one breaks a rule; the report of the first that does.
 fn run_all(seeds: &[u64], bug: Option<Bug>, clocks: Clocks) -> Result<Counts, (u64, String)> {
     let next = AtomicU64::new(0);
     let total = Mutex::new(Counts::default());
     let failed: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    let begun = std::time::Instant::now();
     let work = || {
         plant(bug);
         while failed.lock().expect("no panic holds it").is_none() {
             let turn = next.fetch_add(1, Ordering::Relaxed) as usize;
             let Some(&seed) = seeds.get(turn) else { break };
             let house = chaos(seed, clocks);
+            if (turn + 1).is_multiple_of(500) {
+                let seconds = begun.elapsed().as_secs_f64();
+                println!("{} of {} houses in {seconds:.0} s, now at {seed}", turn + 1, seeds.len());
+            }
             match &house.broken {
                 None => total.lock().expect("no panic holds it").add(&house.counts),
                 Some(broken) => {
@@ -135,7 +145,7 @@ fn run_all(seeds: &[u64], bug: Option<Bug>, clocks: Clocks) -> Result<Counts, (u
         plant(None);
     };
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..cores() {
             scope.spawn(work);
         }
     });
@@ -143,6 +153,10 @@ fn run_all(seeds: &[u64], bug: Option<Bug>, clocks: Clocks) -> Result<Counts, (u
         None => Ok(total.into_inner().expect("no panic holds it")),
         Some(failed) => Err(failed),
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -162,8 +176,10 @@ fn chosen_seeds() -> Vec<u64> {
 #[test]
 fn whatever_goes_wrong_the_room_keeps_its_word() {
     let seeds = chosen_seeds();
+    let exact = std::env::var("GROOVEBOX_SIM_CLOCKS").is_ok_and(|clocks| clocks == "exact");
+    let clocks = if exact { Clocks::Exact } else { Clocks::Rough };
     let begun = std::time::Instant::now();
-    match run_all(&seeds, None, Clocks::Rough) {
+    match run_all(&seeds, None, clocks) {
         Ok(counts) => {
             let seconds = begun.elapsed().as_secs_f64();
             println!("{} houses in {seconds:.0} s: {counts:?}", seeds.len());
@@ -250,12 +266,12 @@ fn failover(seed: u64, size: usize, air: Air, with_power: bool) -> Failover {
     }
 }
 
-/// Both cores, one value a seed, in the order of the seeds.
+/// All cores, one value a seed, in the order of the seeds.
 fn gather<T: Send>(bug: Option<Bug>, seeds: u64, run: impl Fn(u64) -> T + Sync) -> Vec<T> {
     let next = AtomicU64::new(0);
     let all = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..cores() {
             scope.spawn(|| {
                 plant(bug);
                 loop {
