@@ -10,7 +10,9 @@ use std::fmt::Debug;
 use std::fmt::Write;
 
 use groovebox::base::ids::hex;
-use groovebox::base::limits::{MAX_DATAGRAM, MAX_FRAME, MAX_PIECE, MAX_SNAPSHOT};
+use groovebox::base::limits::{
+    MAX_CODE, MAX_DATAGRAM, MAX_FRAME, MAX_NAME, MAX_PIECE, MAX_SNAPSHOT, MAX_TAG, MAX_VERSION,
+};
 use groovebox::base::{
     BlobHash, EntryKey, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term, UserId,
 };
@@ -440,6 +442,8 @@ fn no_two_kinds_of_operation_share_a_number() {
     kinds.sort_unstable();
     kinds.dedup();
     assert_eq!(kinds.len(), bodies().len());
+    let known = (0..=u16::MAX).filter(|kind| OpBody::is_known(*kind)).collect::<Vec<_>>();
+    assert_eq!(kinds, known, "the kinds that are known are those of which there is an example");
 }
 
 #[test]
@@ -464,6 +468,79 @@ fn a_byte_too_many_or_too_few_is_refused() {
         for len in 0..body.len() {
             assert!(codec::decode_message(&body[..len]).is_err(), "{name} cut to {len}");
         }
+    }
+}
+
+#[test]
+fn what_a_later_version_added_is_told_from_nonsense() {
+    let message = |number: u32, len: usize| [&number.to_le_bytes()[..], &vec![7; len]].concat();
+    let numbers: Vec<u32> = messages().iter().map(|(_, m)| number_of(m)).collect();
+    assert_eq!(numbers.into_iter().max(), Some(Message::KINDS - 1), "an example of the last one");
+    for number in [Message::KINDS, Message::KINDS + 1, u32::MAX] {
+        assert_eq!(codec::decode_message(&message(number, 9)), Err(WireError::Unknown(number)));
+    }
+    let long = codec::decode_message(&message(Message::KINDS, MAX_FRAME));
+    assert!(matches!(long, Err(WireError::TooLong { .. })), "its length is bounded all the same");
+    let known = codec::decode_message(&message(Message::KINDS - 1, 9));
+    assert!(matches!(known, Err(WireError::Malformed(_) | WireError::Trailing(_))), "{known:?}");
+    let last = datagrams().iter().map(|(_, d)| datagram_number_of(d)).max();
+    assert_eq!(last, Some(Datagram::KINDS - 1), "an example of the last one");
+    let unknown = codec::decode_datagram(&message(Datagram::KINDS, 9));
+    assert_eq!(unknown, Err(WireError::Unknown(Datagram::KINDS)));
+}
+
+fn number_of(message: &Message) -> u32 {
+    let frame = codec::encode_message(message).expect("short");
+    u32::from_le_bytes(frame[FRAME_HEADER..][..4].try_into().expect("four bytes"))
+}
+
+fn datagram_number_of(datagram: &Datagram) -> u32 {
+    let bytes = codec::encode_datagram(datagram).expect("short");
+    u32::from_le_bytes(bytes[..4].try_into().expect("four bytes"))
+}
+
+#[test]
+fn a_stranger_cannot_make_a_device_keep_or_show_long_texts() {
+    let card = |name: usize, code: usize, title: usize| RoomCard {
+        name: "n".repeat(name),
+        code: "c".repeat(code),
+        playing: Some("\u{1f3b5}".repeat(title)),
+        ..card()
+    };
+    let hello = |name: usize, version: usize, room| {
+        let Some((_, Message::Hello(hello))) =
+            messages().into_iter().find(|(name, _)| *name == "Hello")
+        else {
+            panic!("there is an example");
+        };
+        let (name, version) = ("n".repeat(name), "v".repeat(version));
+        Message::Hello(Hello { name, version, room, ..hello })
+    };
+    let peers = |name: usize| {
+        let name = "n".repeat(name);
+        Message::Peers(vec![PeerAddress { node: NodeId([1; 32]), name, addresses: vec![] }])
+    };
+    let whole = card(MAX_NAME, MAX_CODE, MAX_TAG);
+    let decoded = |message: &Message| {
+        codec::decode_message(&codec::encode_message(message).expect("short")[FRAME_HEADER..])
+    };
+    for fits in [
+        hello(MAX_NAME, MAX_VERSION, Some(whole.clone())),
+        Message::Card(Some(whole)),
+        peers(MAX_NAME),
+    ] {
+        assert_eq!(decoded(&fits), Ok(fits));
+    }
+    for long in [
+        hello(MAX_NAME + 1, 1, None),
+        hello(1, MAX_VERSION + 1, None),
+        hello(1, 1, Some(card(MAX_NAME + 1, 1, 1))),
+        Message::Card(Some(card(MAX_NAME + 1, 1, 1))),
+        Message::Card(Some(card(1, MAX_CODE + 1, 1))),
+        Message::Card(Some(card(1, 1, MAX_TAG + 1))),
+        peers(MAX_NAME + 1),
+    ] {
+        assert!(matches!(decoded(&long), Err(WireError::LongText { .. })), "{long:?}");
     }
 }
 

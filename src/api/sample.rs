@@ -20,6 +20,7 @@ pub(crate) fn status() -> Status {
             port: 4766,
             disk: DiskState::Ok,
             disk_notice: None,
+            outdated: None,
             twin: None,
             wifi_power_save: None,
         },

@@ -23,6 +23,13 @@ pub const MAX_ENTRIES_PER_APPEND: usize = 256;
 /// Characters of a name of a device, a person or a room.
 pub const MAX_NAME: usize = 64;
 
+/// Characters of a room's code as others show it: the longest that a state may have. Codes made
+/// here have 11.
+pub const MAX_CODE: usize = MAX_NAME;
+
+/// Characters of the version that a device shows of itself: a number and where it was built.
+pub const MAX_VERSION: usize = 64;
+
 /// Characters of a title, an artist or an album; longer tags are cut.
 pub const MAX_TAG: usize = 200;
 

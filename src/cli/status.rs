@@ -73,7 +73,7 @@ fn room_line(status: &Status) -> String {
     format!("{} · {}{locked} · {devices} · coordinator {coordinator}", room.name, room.code)
 }
 
-/// What a person should know of this device's disk, if anything.
+/// What a person should know of this device's disk and version, if anything.
 fn disk_lines(status: &Status, look: Look) -> Vec<String> {
     let trouble = match status.node.disk {
         DiskState::Ok => None,
@@ -86,6 +86,7 @@ fn disk_lines(status: &Status, look: Look) -> Vec<String> {
         format!("the disk of {name} is {what}; what happens is in memory and with the others")
     });
     let all = trouble.into_iter().chain(status.node.disk_notice.clone());
+    let all = all.chain(status.node.outdated.clone());
     all.map(|line| clip(&line, look)).collect()
 }
 

@@ -4,7 +4,7 @@
 //! frequency once measured against it stays true. It is read through libc, like everything
 //! else a program can be given another clock for.
 
-#![expect(unsafe_code, reason = "libc's clock_gettime is the only way to the raw clock")]
+#![expect(unsafe_code, reason = "libc is the only way to the raw clock, and to how well the wall clock is kept")]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -41,6 +41,21 @@ pub fn slept() -> Span {
 pub fn wall() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Whether the wall clock follows a time server, if the system tells.
+#[must_use]
+pub fn wall_is_synced() -> Option<bool> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: a timex of zeros is one that changes nothing.
+        let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+        // SAFETY: `timex` is valid to read and write, and asks for no change.
+        let state = unsafe { libc::adjtimex(&raw mut timex) };
+        (state >= 0).then_some(state != libc::TIME_ERROR)
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// How long ago `then` was by the wall clock, if both readings can be true. A device without a

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::clock;
 use super::event_loop::EventSender;
+use super::gateway;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
 use crate::base::{BlobHash, NodeId, SegmentId, pcm};
 use crate::engine::Status;
@@ -48,6 +49,7 @@ impl Driver {
             Output::Send { to, message } => self.net.send(to, &message),
             Output::SendDatagram { to, datagram } => self.net.send_datagram(to, datagram),
             Output::Dial { address, node } => self.net.dial(address, node),
+            Output::AskGateway => self.ask_gateway(),
             Output::ShowRoom(card) => self.show_room(card),
             Output::SetClock(Some(model)) => self.playout.send(PlayoutCommand::Clock(model)),
             Output::SetClock(None) => self.playout.send(PlayoutCommand::NoClock),
@@ -89,6 +91,15 @@ impl Driver {
             let Ok(node) = peer.id.parse() else { continue };
             (peer.sent_bytes, peer.received_bytes) = self.net.bulk_counters(node);
         }
+    }
+
+    fn ask_gateway(&self) {
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            if gateway::answers() {
+                let _ = events.blocking_send(Input::GatewayAnswered.into());
+            }
+        });
     }
 
     fn show_room(&self, card: Option<RoomCard>) {
@@ -269,6 +280,11 @@ fn tell(notice: &Notice) {
                  memory and by the other devices until it is well again"
             );
         }
+        Notice::Outdated { kind } => tracing::error!(
+            operation = kind,
+            "the room uses a later version of GrooveBox: update it on this device; until then it \
+             plays on with what it knows, and does not see what is done in the room"
+        ),
         Notice::TrackFailed { title, reason } => {
             tracing::warn!(track = %title, %reason, "cannot be played here");
         }

@@ -1,6 +1,6 @@
-//! What this device is fed by and connected with, as far as the system tells: Linux says so in
-//! `/sys/class/net`, `/sys/class/power_supply` and `/proc/net/route`. Elsewhere nothing is
-//! known, which costs nothing. A radio that sleeps between packets is kept awake while music
+//! What this device is fed by and connected with, how busy and how hot it is, as far as the system
+//! tells: Linux says so in `/sys/class/net`, `/sys/class/power_supply`, `/sys/class/thermal`,
+//! `/proc/net/route` and `/proc/stat`. Elsewhere nothing is known, which costs nothing. A radio that sleeps between packets is kept awake while music
 //! plays, where that is permitted.
 //!
 //! Who coordinates is not decided here but in `engine::election`.
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::watch::Receiver;
 
+use super::clock;
 use super::event_loop::EventSender;
 use super::wifi::Radios;
 use crate::engine::Status;
@@ -24,20 +25,22 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Tells the loop what it finds, whenever that changes, until the loop ends.
 pub async fn watch(coordinate: Coordinate, status: Receiver<Arc<Status>>, events: EventSender) {
-    let (mut known, mut radio) = (None, Radio::default());
+    let (mut known, mut radio, mut load) = (None, Radio::default(), Load::default());
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         look.tick().await;
         let playing = status.borrow().playback.state == PlaybackState::Playing;
         let looked = tokio::task::spawn_blocking(move || {
             let mut facts = facts(Path::new("/"), coordinate);
+            facts.busy_percent = load.look(Path::new("/"));
+            facts.wall_clock_synced = clock::wall_is_synced();
             if facts.wired == Some(false) {
                 facts.power_save = radio.mind(Path::new("/"), playing);
             }
-            (facts, radio)
+            (facts, radio, load)
         });
-        let Ok((facts, same_radio)) = looked.await else { return };
-        radio = same_radio;
+        let Ok((facts, same_radio, same_load)) = looked.await else { return };
+        (radio, load) = (same_radio, same_load);
         if known.replace(facts) != Some(facts) {
             tracing::debug!(?facts, "this device");
             if events.send(Input::FitnessKnown(facts).into()).await.is_err() {
@@ -95,8 +98,63 @@ fn facts(root: &Path, coordinate: Coordinate) -> DeviceFacts {
         wired: default_interface(root).and_then(|interface| is_wired(root, &interface)),
         mains: supplies.mains(),
         battery_percent: supplies.battery_percent,
-        power_save: None,
+        throttled: is_throttled(&root.join("sys/class/thermal")),
+        ..DeviceFacts::default()
     }
+}
+
+/// How busy all cores together were between two looks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    /// Ticks of work and of all, since the system started.
+    before: Option<(u64, u64)>,
+}
+
+impl Load {
+    /// Percent since the look before, in steps of ten: less is noise, and not worth telling.
+    fn look(&mut self, root: &Path) -> Option<u8> {
+        let now = ticks(&root.join("proc/stat"))?;
+        let (work, all) = self.before.replace(now)?;
+        let (work, all) = (now.0.checked_sub(work)?, now.1.checked_sub(all)?);
+        let tenths = (10 * work + all / 2).checked_div(all)?;
+        u8::try_from(10 * tenths.min(10)).ok()
+    }
+}
+
+/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal. Waiting
+/// for a disk is no work.
+fn ticks(stat: &Path) -> Option<(u64, u64)> {
+    let text = fs::read_to_string(stat).ok()?;
+    let fields = text.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let ticks = fields.take(8).map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
+    let idle = ticks.get(3)?.checked_add(ticks.get(4).copied().unwrap_or(0))?;
+    let all = ticks.iter().try_fold(0_u64, |sum, ticks| sum.checked_add(*ticks))?;
+    Some((all.checked_sub(idle)?, all))
+}
+
+/// Whether some part is beyond the temperature from which the system slows it down; unknown where
+/// it has no thermometer with such a mark.
+fn is_throttled(thermal: &Path) -> Option<bool> {
+    let zones = fs::read_dir(thermal).ok()?.flatten().map(|entry| entry.path());
+    let states = zones.filter_map(|zone| {
+        let now: i64 = read(&zone.join("temp"))?.parse().ok()?;
+        Some(now >= slowed_from(&zone)?)
+    });
+    states.reduce(|any, hot| any || hot)
+}
+
+/// The lowest passive or hot trip point of a thermal zone, in thousandths of a degree.
+fn slowed_from(zone: &Path) -> Option<i64> {
+    /// Zones of phones have up to a dozen.
+    const MAX_TRIPS: usize = 16;
+    let kind = |n| read(&zone.join(format!("trip_point_{n}_type")));
+    let trips = (0..MAX_TRIPS).map_while(|n| kind(n).map(|kind| (n, kind)));
+    let slowing = trips.filter(|(_, kind)| kind == "passive" || kind == "hot");
+    let marks = slowing.filter_map(|(n, _)| {
+        read(&zone.join(format!("trip_point_{n}_temp")))?.parse::<i64>().ok()
+    });
+    // Some firmware says 0 or less of a trip point that is not used.
+    marks.filter(|mark| *mark > 0).min()
 }
 
 /// The interface of the default route.
@@ -215,5 +273,41 @@ mod tests {
         let board = facts_of(&[("sys/class/power_supply/readme", "")]);
         assert_eq!((board.mains, board.battery_percent), (Some(true), None));
         assert_eq!(facts_of(&[]).mains, None);
+    }
+
+    #[test]
+    fn heat_is_told_by_the_mark_from_which_the_system_slows_down() {
+        let zone = |temp: &str, kind: &str, mark: &str| {
+            facts_of(&[
+                ("sys/class/thermal/thermal_zone0/temp", temp),
+                ("sys/class/thermal/thermal_zone0/trip_point_0_type", "critical\n"),
+                ("sys/class/thermal/thermal_zone0/trip_point_0_temp", "50000\n"),
+                ("sys/class/thermal/thermal_zone0/trip_point_1_type", kind),
+                ("sys/class/thermal/thermal_zone0/trip_point_1_temp", mark),
+                ("sys/class/thermal/cooling_device0/type", "Fan\n"),
+            ])
+            .throttled
+        };
+        assert_eq!(zone("81000\n", "passive\n", "80000\n"), Some(true));
+        assert_eq!(zone("79000\n", "hot\n", "80000\n"), Some(false));
+        assert_eq!(zone("79000\n", "active\n", "40000\n"), None, "a fan slows nothing down");
+        assert_eq!(zone("79000\n", "passive\n", "0\n"), None, "a mark that is not used");
+        assert_eq!(facts_of(&[]).throttled, None);
+    }
+
+    #[test]
+    fn load_is_what_happened_between_two_looks() {
+        let root = system(&[("proc/stat", "cpu  100 0 100 800 100 0 0 0 0 0\ncpu0 1 1 1 1\n")]);
+        let mut load = Load::default();
+        assert_eq!(load.look(root.path()), None, "one look shows nothing");
+        let write = |text: &str| fs::write(root.path().join("proc/stat"), text).expect("a file");
+        write("cpu  160 0 120 810 110 0 0 0 0 0\n");
+        assert_eq!(load.look(root.path()), Some(80));
+        assert_eq!(load.look(root.path()), None, "no time has passed");
+        for nonsense in ["", "cpu \n", "cpu x\n", "cpu 1 2 3\n", "cpu  1 1 1 1 1 1 1 1\n"] {
+            write(nonsense);
+            assert_eq!(load.look(root.path()), None, "{nonsense:?}");
+        }
+        assert_eq!(Load::default().look(system(&[]).path()), None);
     }
 }

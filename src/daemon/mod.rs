@@ -17,6 +17,7 @@ pub mod clock;
 mod dispatch;
 mod event_loop;
 mod fitness;
+mod gateway;
 mod front;
 mod logging;
 mod wifi;

@@ -51,6 +51,9 @@ pub struct NodeStatus {
     /// What was found damaged on its disk since its start, and what became of it.
     #[serde(default)]
     pub disk_notice: Option<String>,
+    /// The room uses a later version, and what that means here.
+    #[serde(default)]
+    pub outdated: Option<String>,
     /// Where another device with this one's identity was seen in the last hour: one of the
     /// two was set up with a copy of the other's state.
     #[serde(default)]

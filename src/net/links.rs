@@ -41,9 +41,12 @@ pub(super) enum Outgoing {
     Close(String),
 }
 
-/// Bytes on the streams of a peer's bulk connections since the start, ours and theirs.
+/// What is counted of a peer since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    /// Messages and datagrams of a later version, left out.
+    pub(super) skipped: AtomicU64,
+    /// Bytes on the streams of its bulk connections, ours and theirs.
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
 }

@@ -424,6 +424,13 @@ impl Net {
         (counters.sent.load(Ordering::Relaxed), counters.received.load(Ordering::Relaxed))
     }
 
+    /// How many messages and datagrams of a peer were left out because only a later version
+    /// knows them.
+    #[must_use]
+    pub fn skipped(&self, peer: NodeId) -> u64 {
+        self.shared.links.counters(peer).skipped.load(Ordering::Relaxed)
+    }
+
     /// Halves the rate at which pieces are given away, for a while; again while it lasts, the
     /// half of that.
     pub fn throttle_bulk(&self, time: Duration) {

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use super::{BlobProvider, NetError, NetEvent, bulk, canonical, tls};
 use crate::base::limits::{HELLO_TIMEOUT, MAX_DIALS, MAX_FRAME, MAX_SNAPSHOT, MAX_UNGREETED};
 use crate::base::{Clock, LocalTime, NodeId, Term};
 use crate::wire::codec;
-use crate::wire::{ALPN, BULK_ALPN, Datagram, Hello, Message, Probe};
+use crate::wire::{ALPN, BULK_ALPN, Datagram, Hello, Message, Probe, WireError};
 
 /// How long what is queued may take to reach a peer when its connection is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
@@ -446,10 +447,25 @@ async fn read_frames(shared: &Shared, link: &Link, recv: &mut RecvStream) -> Str
         let message = match read_message(recv, MAX_SNAPSHOT).await {
             Ok(Message::Hello(_)) => return malformed(link, "a second hello"),
             Ok(message) => message,
+            Err(FrameError::Wire(WireError::Unknown(number))) => {
+                skip(link, "message", number);
+                continue;
+            }
             Err(FrameError::Wire(error)) => return malformed(link, &error.to_string()),
             Err(FrameError::End) => return end_of(link).await,
         };
         shared.tell(NetEvent::Message { from: link.peer, message }).await;
+    }
+}
+
+/// Leaves out what only a later version knows. That is said once a connection.
+fn skip(link: &Link, what: &str, number: u32) {
+    if link.counters.skipped.fetch_add(1, Ordering::Relaxed) == 0 {
+        let (peer, address) = (link.peer.short(), link.address());
+        tracing::info!(
+            peer, %address, what, number,
+            "peer runs a later version; what this one does not know is left out"
+        );
     }
 }
 
@@ -488,6 +504,7 @@ async fn read_datagrams(shared: &Shared, link: &Link) -> String {
             Ok(datagram) => {
                 shared.tell(NetEvent::Datagram { from: link.peer, datagram, at }).await;
             }
+            Err(WireError::Unknown(number)) => skip(link, "datagram", number),
             Err(error) => return malformed(link, &format!("datagram: {error}")),
         }
     }

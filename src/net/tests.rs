@@ -351,6 +351,26 @@ async fn garbage_after_the_hello_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn what_a_later_version_says_is_left_out_and_the_connection_stays() {
+    let mut a = Node::start().await;
+    let key = key();
+    let stranger = a.stranger(&key, ALPN).await.expect("a valid key");
+    let greeting = frame(&Message::Hello(hello(key.node_id(), "later")));
+    let (mut send, _recv) = stranger.write(&greeting).await;
+    a.until_connected(key.node_id()).await;
+    let unknown = |number: u32| [&number.to_le_bytes()[..], &[1, 2, 3]].concat();
+    let datagram = unknown(Datagram::KINDS);
+    stranger.connection.send_datagram(datagram.into()).expect("datagrams");
+    let body = unknown(Message::KINDS + 4);
+    let later = [&[0, 0, 0, 7][..], &body].concat();
+    send.write_all(&[later.clone(), frame(&Message::Bye), later].concat()).await.expect("open");
+    assert_eq!(a.until_message(key.node_id()).await, Message::Bye);
+    send.write_all(&frame(&Message::Bye)).await.expect("an open stream");
+    assert_eq!(a.until_message(key.node_id()).await, Message::Bye);
+    assert!(a.net.skipped(key.node_id()) >= 2, "the datagram may have been lost");
+}
+
+#[tokio::test]
 async fn a_malformed_datagram_closes_the_connection() {
     let mut a = Node::start().await;
     let key = key();
@@ -358,7 +378,7 @@ async fn a_malformed_datagram_closes_the_connection() {
     let greeting = frame(&Message::Hello(hello(key.node_id(), "stranger")));
     let _streams = stranger.write(&greeting).await;
     a.until_connected(key.node_id()).await;
-    stranger.connection.send_datagram(Bytes::from_static(&[0xff; 9])).expect("datagrams");
+    stranger.connection.send_datagram(Bytes::from_static(&[0; 9])).expect("datagrams");
     let reason = a.until_lost(key.node_id()).await;
     assert!(reason.contains("malformed: datagram"), "{reason}");
 }

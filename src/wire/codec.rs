@@ -9,10 +9,11 @@ use serde::de::DeserializeOwned;
 
 use super::bulk::{BulkReply, BulkRequest};
 use super::datagram::Datagram;
-use super::message::{Handoff, Message, Start};
+use super::message::{Handoff, Message, RoomCard, Start};
 use super::op::{Entry, Genesis, Op, OpBody};
 use crate::base::limits::{
-    MAX_BULK_HEADER, MAX_DATAGRAM, MAX_FRAME, MAX_OP_BODY, MAX_ORPHANS, MAX_SNAPSHOT,
+    MAX_BULK_HEADER, MAX_CODE, MAX_DATAGRAM, MAX_FRAME, MAX_NAME, MAX_OP_BODY, MAX_ORPHANS,
+    MAX_SNAPSHOT, MAX_TAG, MAX_VERSION,
 };
 use crate::base::{OpId, RoomId, RoomTime, Term};
 
@@ -33,6 +34,19 @@ pub enum WireError {
     /// Bytes left over after a whole value.
     #[error("{0} bytes too many")]
     Trailing(usize),
+    /// A message or datagram of a later version: whole, within its bounds, and to be left out.
+    #[error("number {0} is not known to this version")]
+    Unknown(u32),
+    /// A text that is longer than it may be.
+    #[error("{what} of {len} characters, at most {max} are allowed")]
+    LongText {
+        /// Which text.
+        what: &'static str,
+        /// How many characters it has.
+        len: usize,
+        /// How many it may have.
+        max: usize,
+    },
 }
 
 /// Bytes of a probe and of its reply: both the same, so that both take the same time on the
@@ -103,9 +117,51 @@ pub fn encode_message(message: &Message) -> Result<Vec<u8>, WireError> {
 ///
 /// When it is no message, or longer than its kind may be.
 pub fn decode_message(body: &[u8]) -> Result<Message, WireError> {
+    check_known(body, Message::KINDS, MAX_FRAME)?;
     let message = decode_whole::<Message, MAX_SNAPSHOT>(body)?;
     check_message(&message, body.len())?;
+    check_texts(&message)?;
     Ok(message)
+}
+
+/// What a later version has added stands behind what is known here. That is left out, not taken
+/// for nonsense, so that two versions can be in one room.
+fn check_known(bytes: &[u8], kinds: u32, max: usize) -> Result<(), WireError> {
+    let Some((number, _)) = bytes.split_first_chunk::<4>() else { return Ok(()) };
+    let number = u32::from_le_bytes(*number);
+    if number < kinds {
+        return Ok(());
+    }
+    check_len(bytes.len(), max)?;
+    Err(WireError::Unknown(number))
+}
+
+/// Texts that are kept and shown of whoever connects, member or not.
+fn check_texts(message: &Message) -> Result<(), WireError> {
+    match message {
+        Message::Hello(hello) => {
+            check_text("a device's name", &hello.name, MAX_NAME)?;
+            check_text("a version", &hello.version, MAX_VERSION)?;
+            hello.room.as_ref().map_or(Ok(()), check_card)
+        }
+        Message::Card(card) => card.as_ref().map_or(Ok(()), check_card),
+        Message::Peers(peers) => {
+            peers.iter().try_for_each(|peer| check_text("a device's name", &peer.name, MAX_NAME))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_card(card: &RoomCard) -> Result<(), WireError> {
+    check_text("a room's name", &card.name, MAX_NAME)?;
+    check_text("a room's code", &card.code, MAX_CODE)?;
+    let playing = card.playing.as_ref();
+    playing.map_or(Ok(()), |title| check_text("a title", title, MAX_TAG))
+}
+
+fn check_text(what: &'static str, text: &str, max: usize) -> Result<(), WireError> {
+    let len = text.chars().count();
+    if len > max { Err(WireError::LongText { what, len, max }) } else { Ok(()) }
 }
 
 /// Only a snapshot may be longer than an ordinary frame; operations offered again must be
@@ -138,6 +194,7 @@ pub fn encode_datagram(datagram: &Datagram) -> Result<Vec<u8>, WireError> {
 ///
 /// When they are none of ours.
 pub fn decode_datagram(bytes: &[u8]) -> Result<Datagram, WireError> {
+    check_known(bytes, Datagram::KINDS, MAX_DATAGRAM)?;
     let (datagram, used) = decode::<Datagram, MAX_DATAGRAM>(bytes)?;
     let padded = matches!(datagram, Datagram::Probe(_)) && bytes.len() == PROBE_LEN;
     if used < bytes.len() && !padded {

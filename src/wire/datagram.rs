@@ -24,6 +24,11 @@ pub enum Datagram {
     ProbeReply(ProbeReply),
 }
 
+impl Datagram {
+    /// How many kinds this version knows, numbered from 0.
+    pub const KINDS: u32 = 6;
+}
+
 /// Which clock a probe asks, so that an answer of a former coordinator is never taken for one
 /// of the present. Changes at a take-over and re-anchors nothing by itself.
 pub type ClockSource = Term;

@@ -177,6 +177,12 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// How many kinds this version knows: they are numbered from 0, and whatever has a higher
+    /// number comes from a later version.
+    pub const KINDS: u32 = 27;
+}
+
 /// A place in the log. The chain value stands for everything before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LogPlace {

@@ -334,6 +334,8 @@ impl House {
             Out::SendStale { to, term, alive } => {
                 self.send(node, place(to), &Packet::Stale(term, alive));
             }
+            // Nobody answers: the whole-node simulator has a gateway.
+            Out::AskGateway => {}
             Out::SendHandoff { to, at_idx } => {
                 let signature = ([0; 32], [0; 32]);
                 let handoff = Handoff { room: ROOM, term, to, at_idx, signature };

@@ -115,6 +115,13 @@ impl Radio {
         if now < self.until { (self.until - now, self.drops) } else { (0, false) }
     }
 
+    /// Nothing gets through from now until then, and then all of it at once.
+    pub fn hold(&mut self, until: i64, rng: &mut Rng) {
+        self.until = until;
+        self.drops = false;
+        self.next = until + rng.around(20 * SEC).max(SEC);
+    }
+
     fn draw_stall(&self, rng: &mut Rng) -> (i64, bool) {
         let (short, middle) = if self.air == Air::HomeWifi { (0.85, 0.96) } else { (0.70, 0.93) };
         let (short_max, middle_min, middle_max) =

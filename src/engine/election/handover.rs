@@ -18,7 +18,9 @@ use crate::wire::message::Handoff;
 
 use super::score::{FitnessClass, class_of, points_of};
 use super::state::{Cause, Handover, Heard, Reign, State};
-use super::timing::{FITTER_BY, FITTER_FOR, HANDOFF_ANSWER, HANDOFF_LIMIT, HANDOFF_PAUSE, SETTLED};
+use super::timing::{
+    FITTER_BY, FITTER_FOR, HANDOFF_ANSWER, HANDOFF_LIMIT, HANDOFF_PAUSE, LOOK, SETTLED,
+};
 use super::{Election, ElectionOutput};
 
 impl Election {
@@ -29,6 +31,16 @@ impl Election {
         self.hand_over(now, Cause::Leaving, None);
         if !self.is_retiring() {
             self.resign(now);
+        }
+    }
+
+    /// This node was about to leave and does not: it may stand again.
+    pub fn stay(&mut self, now: LocalTime) {
+        if !std::mem::take(&mut self.is_leaving) {
+            return;
+        }
+        if let State::Observer { stand_at } = &mut self.state {
+            *stand_at = now + LOOK;
         }
     }
 

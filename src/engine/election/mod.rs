@@ -30,6 +30,7 @@
 //! | `rivals` | what happens when two coordinators meet |
 //! | `handover` | giving the lead away on purpose |
 //! | `score` | how fit a device is |
+//! | `health` | whether this node should trust its own ears |
 //! | `timing` | every number, with its why |
 //!
 //! Not here: sending or signing anything, the log itself, and who is a member.
@@ -37,6 +38,7 @@
 mod coordinate;
 mod follow;
 mod handover;
+mod health;
 mod rivals;
 mod score;
 mod stand;
@@ -145,6 +147,9 @@ pub enum ElectionOutput {
         /// Where this node's log ends.
         at_idx: u64,
     },
+    /// Ask the gateway of this device's network for an echo; say
+    /// [`gateway_answered`](Election::gateway_answered) if it comes.
+    AskGateway,
     /// Coordinate from now on, and say so to everybody with a start message that contains
     /// [`Election::handoff`].
     Lead {
@@ -209,6 +214,10 @@ pub struct Election {
     /// own or another's.
     contested_until: LocalTime,
     rounds: u32,
+    /// When anything was last heard from anybody.
+    contact: LocalTime,
+    /// Until then this node doubts itself.
+    doubtful_until: LocalTime,
     live: BTreeSet<NodeId>,
     outputs: VecDeque<ElectionOutput>,
 }
@@ -239,6 +248,8 @@ impl Election {
             yielded_to: None,
             contested_until: now,
             rounds: 0,
+            contact: now,
+            doubtful_until: now,
             live: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
@@ -263,6 +274,10 @@ impl Election {
     pub fn members_changed(&mut self, now: LocalTime, others: &BTreeMap<NodeId, MemberFacts>) {
         let mut others = others.clone();
         others.remove(&self.config.me);
+        if self.connected().next().is_none() {
+            // There was nobody to be heard.
+            self.contact = now;
+        }
         let before = std::mem::replace(&mut self.others, others);
         self.live.retain(|node| self.others.contains_key(node));
         match &self.state {
@@ -326,11 +341,12 @@ impl Election {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: LocalTime) {
+        self.notice_lateness(now);
         match self.state {
             State::Observer { stand_at } if now >= stand_at && self.may_stand() => {
                 self.suspect(now);
             }
-            State::Follower { heard } if now >= heard + self.timing().silence => self.suspect(now),
+            State::Follower { heard } if now >= heard + self.patience(heard) => self.suspect(now),
             State::Lame { until } if now >= until => self.suspect(now),
             State::Candidate { ref round, .. } if now >= round.ends => self.close_round(now),
             State::Coordinator(_) => self.coordinate(now),
@@ -347,7 +363,7 @@ impl Election {
         let at = match &self.state {
             State::Observer { .. } if !self.may_stand() => LocalTime::FAR,
             State::Observer { stand_at } | State::Suspect { stand_at, .. } => *stand_at,
-            State::Follower { heard } => *heard + self.timing().silence,
+            State::Follower { heard } => *heard + self.patience(*heard),
             State::Candidate { round, .. } => round.ends,
             State::Coordinator(reign) => {
                 let answer_by = reign.handover.as_ref().map(|handover| handover.answer_by);

@@ -57,9 +57,25 @@ pub struct DeviceFacts {
     pub battery_percent: Option<u8>,
     /// Whether its radio sleeps between packets.
     pub power_save: Option<bool>,
+    /// How busy its processor was lately, all cores together.
+    pub busy_percent: Option<u8>,
+    /// Whether a part of it is so hot that the system slows it down.
+    pub throttled: Option<bool>,
+    /// Whether its wall clock follows a time server.
+    pub wall_clock_synced: Option<bool>,
 }
 
 impl DeviceFacts {
+    /// Whether it is too hot or too busy to answer in time for long.
+    #[must_use]
+    pub fn is_hot(&self) -> Option<bool> {
+        let busy = self.busy_percent.map(|percent| percent > BUSY_PERCENT);
+        match (busy, self.throttled) {
+            (None, None) => None,
+            (busy, throttled) => Some(busy == Some(true) || throttled == Some(true)),
+        }
+    }
+
     /// What the device may do, and whether its battery counts as nearly empty from now on. A
     /// battery that was nearly empty must recover a little, or the lead would move with every
     /// percent.
@@ -79,6 +95,9 @@ impl DeviceFacts {
     }
 }
 
+/// Above this a processor has no room for a burst of somebody's resampling.
+const BUSY_PERCENT: u8 = 70;
+
 /// Below this a device on its battery gives the lead away.
 const NEARLY_EMPTY_PERCENT: u8 = 20;
 
@@ -97,6 +116,15 @@ const MAINS: i64 = 500;
 
 /// A radio that sleeps answers after up to two seconds.
 const POWER_SAVE: i64 = -300;
+
+/// Hot or busy: its answers will come late.
+const HOT: i64 = -200;
+
+/// Its wall clock follows a time server: deadlines outlive a power cut by it.
+const WALL_CLOCK: i64 = 100;
+
+/// Connected to everybody: as coordinator it leaves nobody out.
+const SEES_ALL: i64 = 150;
 
 /// Each time in the last hour that it lost the lead because it stalled.
 const FLAP: i64 = -250;
@@ -122,6 +150,12 @@ pub struct Fitness {
     pub mains: Option<bool>,
     /// Whether its radio sleeps between packets, if known.
     pub power_save: Option<bool>,
+    /// Whether it is hot or busy, if known.
+    pub hot: Option<bool>,
+    /// Whether its wall clock follows a time server, if known.
+    pub wall_clock_synced: Option<bool>,
+    /// Whether it is connected to all devices of the room, if there are others.
+    pub sees_all: Option<bool>,
     /// Since its start.
     pub uptime: Span,
     /// Median round trip to the others, if measured.
@@ -151,11 +185,15 @@ impl Fitness {
     }
 
     fn device_points(&self) -> i64 {
-        [(self.wired, WIRED), (self.mains, MAINS), (self.power_save, POWER_SAVE)]
-            .into_iter()
-            .filter(|(is, _)| *is == Some(true))
-            .map(|(_, points)| points)
-            .sum()
+        let facts = [
+            (self.wired, WIRED),
+            (self.mains, MAINS),
+            (self.power_save, POWER_SAVE),
+            (self.hot, HOT),
+            (self.wall_clock_synced, WALL_CLOCK),
+            (self.sees_all, SEES_ALL),
+        ];
+        facts.into_iter().filter(|(is, _)| *is == Some(true)).map(|(_, points)| points).sum()
     }
 
     fn clock_points(&self) -> i64 {
@@ -226,6 +264,40 @@ mod tests {
         let slow = Fitness { jitter: Some(Span::from_millis(100)), ..knows };
         let new = Fitness { drift_sigma: Some(Ppm(30.0)), ..knows };
         assert!(slow.score() > new.score());
+    }
+
+    #[test]
+    fn heat_costs_and_a_view_of_all_earns() {
+        let plain = Fitness::default();
+        let hot = Fitness { hot: Some(true), ..plain };
+        let seeing = Fitness { sees_all: Some(true), ..plain };
+        let synced = Fitness { wall_clock_synced: Some(true), ..plain };
+        assert!(hot.score() < plain.score());
+        assert!(seeing.score() > synced.score() && synced.score() > plain.score());
+        let all = Fitness {
+            wired: Some(true),
+            mains: Some(true),
+            uptime: Span::from_secs(400 * 24 * 3600),
+            ..Fitness { sees_all: Some(true), ..synced }
+        };
+        assert!(points_of(all.score()) < 4095 - 63, "nothing that a device has is cut off");
+        // A cable is worth more than all of these together.
+        let cable = Fitness { wired: Some(true), hot: Some(true), ..plain };
+        assert!(cable.score() > Fitness { sees_all: Some(true), ..synced }.score());
+    }
+
+    #[test]
+    fn a_device_is_hot_by_its_load_or_by_its_heat() {
+        let facts = |busy_percent, throttled| DeviceFacts {
+            busy_percent,
+            throttled,
+            ..DeviceFacts::default()
+        };
+        assert_eq!(facts(None, None).is_hot(), None);
+        assert_eq!(facts(Some(70), None).is_hot(), Some(false));
+        assert_eq!(facts(Some(71), None).is_hot(), Some(true));
+        assert_eq!(facts(Some(10), Some(true)).is_hot(), Some(true));
+        assert_eq!(facts(None, Some(false)).is_hot(), Some(false));
     }
 
     #[test]

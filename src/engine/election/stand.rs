@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crate::base::{LocalTime, NodeId, Span};
 use crate::wire::PreVoteReply;
 
-use super::state::{Answer, Heard, Promise, Round, Silence, State, Verdict};
+use super::state::{Answer, Gateway, Heard, Promise, Round, Silence, State, Verdict};
 use super::timing::{
-    ALIVE_BACKOFF, BEHIND_BACKOFF, ISOLATION, ISOLATION_DISCONNECTED, ISOLATION_OF_TWO, PROMISE,
-    RETRY_DRAW, RETRY_SPREAD, ROUND,
+    ALIVE_BACKOFF, BEHIND_BACKOFF, ISOLATION, ISOLATION_DISCONNECTED, ISOLATION_OF_TWO,
+    ISOLATION_OF_TWO_IN_REACH, PROMISE, RETRY_DRAW, RETRY_SPREAD, ROUND,
 };
 use super::{Election, ElectionOutput};
 
@@ -106,7 +106,8 @@ impl Election {
     /// Nobody answers. That this node alone is left, and not merely cut off, is believed only
     /// after a while.
     fn unanswered(&mut self, now: LocalTime, silence: Silence) {
-        let alone_at = silence.unanswered_since + self.isolation();
+        let silence = self.ask_gateway(silence);
+        let alone_at = silence.unanswered_since + self.isolation(silence.gateway);
         if now >= alone_at {
             self.lead(now, BTreeMap::new());
             return;
@@ -118,14 +119,40 @@ impl Election {
         self.retry(next.min(last), silence);
     }
 
-    fn isolation(&self) -> Span {
+    /// With nobody else to ask, the gateway can tell which of two devices is away.
+    fn ask_gateway(&mut self, silence: Silence) -> Silence {
+        if silence.gateway != Gateway::NotAsked || self.isolation(Gateway::NotAsked) != ISOLATION_OF_TWO {
+            return silence;
+        }
+        self.output(ElectionOutput::AskGateway);
+        Silence { gateway: Gateway::Asked, ..silence }
+    }
+
+    /// The gateway answers this device.
+    pub fn gateway_answered(&mut self, now: LocalTime) {
+        let (State::Suspect { silence, .. } | State::Candidate { silence, .. }) = &mut self.state
+        else {
+            return;
+        };
+        if silence.gateway != Gateway::Asked {
+            return;
+        }
+        silence.gateway = Gateway::Answered;
+        let silence = *silence;
+        if matches!(self.state, State::Suspect { .. }) {
+            self.unanswered(now, silence);
+        }
+    }
+
+    fn isolation(&self, gateway: Gateway) -> Span {
         let coordinator = self.term.node;
         if self.others.is_empty() {
             Span::ZERO
         } else if self.connected().next().is_none() {
             ISOLATION_DISCONNECTED
         } else if self.connected().all(|node| node == coordinator) {
-            ISOLATION_OF_TWO
+            let in_reach = gateway == Gateway::Answered;
+            if in_reach { ISOLATION_OF_TWO_IN_REACH } else { ISOLATION_OF_TWO }
         } else {
             ISOLATION
         }

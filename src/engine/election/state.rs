@@ -51,11 +51,20 @@ pub(super) enum State {
 pub(super) struct Silence {
     pub since: LocalTime,
     pub unanswered_since: LocalTime,
+    pub gateway: Gateway,
+}
+
+/// Whether this node is known to reach the network that the others are in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Gateway {
+    NotAsked,
+    Asked,
+    Answered,
 }
 
 impl Silence {
     pub fn new(now: LocalTime) -> Silence {
-        Silence { since: now, unanswered_since: now }
+        Silence { since: now, unanswered_since: now, gateway: Gateway::NotAsked }
     }
 }
 

@@ -819,3 +819,76 @@ fn one_who_resigns_never_stands_again() {
     assert!(answer(&mut election, at(2010), &pre_vote(9, (term(1, 2), 5)), 3).0);
     assert_eq!(leads(&run(&mut election, at(60_000))), None);
 }
+
+#[test]
+fn with_a_gateway_that_answers_one_of_two_does_not_wait_for_the_other_to_come_back() {
+    let silent = |gateway: bool| {
+        let mut election = follower(&[2], &[ME]);
+        let outs = run(&mut election, at(1750));
+        assert_eq!(leads(&outs), None);
+        let asked = outs.iter().filter(|(_, out)| *out == Out::AskGateway).count();
+        assert_eq!(asked, 1, "once a silence");
+        if gateway {
+            election.gateway_answered(at(1755));
+        }
+        leads(&run(&mut election, at(5000))).expect("it goes on alone")
+    };
+    let (with, without) = (silent(true), silent(false));
+    assert!(with <= at(2200), "{with:?}");
+    assert!(without >= at(3100), "{without:?}");
+}
+
+#[test]
+fn the_gateway_is_not_asked_where_others_can_be() {
+    let mut election = follower(&[2, 3], &[ME, 3]);
+    let outs = run(&mut election, at(4000));
+    assert!(!outs.iter().any(|(_, out)| *out == Out::AskGateway));
+    // Nor does an answer that nobody asked for change anything.
+    let mut election = follower(&[2, 3], &[ME, 3]);
+    drop(run(&mut election, at(1700)));
+    election.gateway_answered(at(1700));
+    assert_eq!(leads(&run(&mut election, at(4000))), None);
+}
+
+#[test]
+fn whoever_heard_nobody_gives_the_coordinator_twice_the_time() {
+    let mut election = follower(&[2, 3], &[ME, 3]);
+    for ms in [1000, 1500] {
+        election.contact(at(ms));
+    }
+    election.contact(at(2500));
+    let beat = heartbeat(term(3, 2), 2, &[ME, 3]);
+    election.heartbeat_received(at(2500), id(2), &beat, at(2500));
+    drain(&mut election);
+    assert_eq!(election.poll_timeout(), Some(at(3700)), "1.2 s instead of 0.6");
+    // Ten seconds later it trusts itself again.
+    for ms in (3000..13_000).step_by(500) {
+        election.contact(at(ms));
+    }
+    let beat = heartbeat(term(3, 2), 90, &[ME, 3]);
+    election.heartbeat_received(at(12_600), id(2), &beat, at(12_600));
+    assert_eq!(election.poll_timeout(), Some(at(13_200)));
+}
+
+#[test]
+fn whoever_is_run_late_gives_the_coordinator_twice_the_time() {
+    let mut election = follower(&[2, 3], &[ME, 3]);
+    election.handle_timeout(at(1850));
+    assert_eq!(election.role(), Role::Follower, "its mail may be waiting to be read");
+    assert_eq!(election.poll_timeout(), Some(at(2200)));
+    let mut election = follower(&[2, 3], &[ME, 3]);
+    election.handle_timeout(at(1650));
+    assert_ne!(election.role(), Role::Follower);
+}
+
+#[test]
+fn whoever_was_alone_for_long_need_not_doubt_itself_when_somebody_comes() {
+    let mut election = follower(&[2], &[ME]);
+    let gone = BTreeMap::from([(id(2), MemberFacts { connected: false, score: 0 })]);
+    election.members_changed(at(1100), &gone);
+    election.members_changed(at(60_000), &others(&[2]));
+    election.contact(at(60_001));
+    let beat = heartbeat(term(3, 2), 2, &[ME]);
+    election.heartbeat_received(at(60_001), id(2), &beat, at(60_001));
+    assert_eq!(election.poll_timeout(), Some(at(60_601)));
+}

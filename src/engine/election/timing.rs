@@ -61,6 +61,20 @@ pub(super) const ISOLATION_OF_TWO: Span = Span::from_millis(1500);
 /// is merely being replaced.
 pub(super) const ISOLATION_DISCONNECTED: Span = Span::from_millis(300);
 
+/// As [`ISOLATION_OF_TWO`], when the gateway answers: the network is well as far as this node can
+/// see it, so it is the other one that is away.
+pub(super) const ISOLATION_OF_TWO_IN_REACH: Span = Span::from_millis(300);
+
+/// When for so long nobody at all was heard though somebody is connected, this node is the one to
+/// be doubted: ten heartbeats of a small room, and some of the largest.
+pub(super) const HEARD_NOBODY: Span = Span::from_secs(1);
+
+/// So late a deadline is only noticed on a device that does not keep up.
+pub(super) const RUN_LATE: Span = Span::from_millis(200);
+
+/// For so long a node that had to be doubted gives the coordinator twice the time.
+pub(super) const DOUBTFUL_FOR: Span = Span::from_secs(10);
+
 /// How long a node that has the room's log but hears nobody looks before it stands.
 pub(super) const LOOK: Span = Span::from_secs(3);
 

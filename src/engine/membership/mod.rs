@@ -309,6 +309,12 @@ impl Membership {
         self.consider_rooms(now);
     }
 
+    /// What a person wants.
+    #[must_use]
+    pub fn intent(&self) -> Intent {
+        self.intent
+    }
+
     /// The room did not let this node in, or could not be reached: another member is asked,
     /// then again after a while. Not calling this costs 2 s.
     pub fn join_failed(&mut self, now: LocalTime, room: RoomId) {

@@ -127,11 +127,7 @@ impl Node {
         let body = match command {
             Command::CreateRoom { name } => return self.carry_out_create(now, id, name),
             Command::JoinRoom { room } => return self.carry_out_join(now, id, &room),
-            Command::LeaveRoom => {
-                self.leave_room(now)?;
-                self.reply_done(id, "left; this device is in no room now".into());
-                return Ok(());
-            }
+            Command::LeaveRoom => return self.leave_room(now, id),
             Command::Play { tracks } => return self.add(now, id, tracks, AddMode::Play),
             Command::Add { tracks } => return self.add(now, id, tracks, AddMode::Append),
             Command::Remove { entries } => self.remove(now, &entries)?,
@@ -260,11 +256,7 @@ impl Node {
                 "choose another name",
             ));
         }
-        self.create_room(now, name);
-        let state = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?.state();
-        let message = format!("made {} ({})", state.name(), state.code());
-        self.reply_done(id, message);
-        Ok(())
+        self.create_room(now, id, name)
     }
 
     fn carry_out_join(&mut self, now: LocalTime, id: RequestId, text: &str) -> Result<(), Refusal> {

@@ -1,12 +1,12 @@
 //! What follows when the disk takes nothing: the music plays on, what happens is kept in memory
 //! and by the others, and this device does not count among those that have written.
 
-use super::{LocalTime, Message, Node, NodeId, Notice};
+use super::{LocalTime, Node, NodeId, Notice};
 use crate::engine::status::DiskState;
 
 impl Node {
-    /// Whether entries reach this device's disk.
-    pub(super) fn writes(&self) -> bool {
+    /// Whether the disk takes entries.
+    pub(super) fn disk_takes(&self) -> bool {
         self.disk == DiskState::Ok
     }
 
@@ -30,13 +30,7 @@ impl Node {
         self.tell(Notice::Disk(disk));
         // What waited for this disk need not wait any longer.
         self.acknowledge();
-        if wrote == self.writes() {
-            return;
-        }
-        for peer in self.member_peers() {
-            self.send(peer, Message::Disk { writes: self.writes() });
-        }
-        self.refresh_election(now);
+        self.tell_if_writes(now, wrote);
     }
 
     pub(super) fn peer_disk_reported(&mut self, from: NodeId, writes: bool) {

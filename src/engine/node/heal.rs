@@ -22,7 +22,7 @@ use crate::engine::room::describe;
 use crate::engine::room::merge::{self, Came, Verdict};
 use crate::wire::codec;
 use crate::wire::message::{DroppedOp, LogPlace};
-use crate::wire::op::{Entry, Op};
+use crate::wire::op::{Entry, Op, OpBody};
 use crate::wire::{Refusal, RefusalCode};
 
 /// How long a new coordinator that has ordered nothing takes over a longer tail. Everybody has
@@ -42,6 +42,9 @@ const OFFERS_PER_TICK: usize = 4;
 /// What a coordinator remembers of its reign.
 #[derive(Debug)]
 pub(super) struct Reign {
+    /// Only once a term's reign has begun is anything ordered in it: before, this node has
+    /// neither the room's time nor a say in which tail it takes over.
+    pub(super) term: Term,
     since: LocalTime,
     sync_up: Span,
     /// An operation has got its place in this reign.
@@ -56,11 +59,11 @@ impl Reign {
 
 /// Reigns come and go.
 impl Node {
-    pub(super) fn begin_reign(&mut self, now: LocalTime) {
+    pub(super) fn begin_reign(&mut self, now: LocalTime, term: Term) {
         let sync_up = if self.replication.is_cold { SYNC_UP_COLD } else { SYNC_UP };
         self.replication.is_cold = false;
         self.replication.progress.clear();
-        self.replication.reign = Some(Reign { since: now, sync_up, has_ordered: false });
+        self.replication.reign = Some(Reign { term, since: now, sync_up, has_ordered: false });
     }
 
     pub(super) fn end_reign(&mut self, now: LocalTime) {
@@ -156,6 +159,9 @@ impl Node {
             Ok(taken) => {
                 let end = room.log().end();
                 tracing::info!(entries = taken.entries.len(), "took a longer log over");
+                if taken.entries.is_empty() {
+                    return;
+                }
                 self.replication.progress.entry(from).or_default().sent = Some(end.idx);
                 self.publish(now, taken.entries);
                 // There may be more than went into one message.
@@ -260,6 +266,7 @@ impl Node {
         self.replication.asked = None;
         let cut = old.log().entries().cloned().collect::<Vec<_>>();
         self.room = Some(room);
+        self.note_unknown(now, None);
         self.keep_orphans(cut);
         self.save_own_room();
         self.state_changed(now);
@@ -286,7 +293,8 @@ impl Node {
         }
         let state = room.state();
         let lost = |op: &Op| {
-            let told = codec::decode_body(op).is_ok_and(|body| !merge::is_housekeeping(&body));
+            let told = !OpBody::is_known(op.kind)
+                || codec::decode_body(op).is_ok_and(|body| !merge::is_housekeeping(&body));
             told && !state.has_seen(&op.id)
         };
         let ops = cut.into_iter().map(|entry| entry.op).filter(lost).collect::<Vec<_>>();
@@ -417,7 +425,9 @@ impl Node {
         if self.room_id() != Some(room) || !self.is_coordinator() || !self.is_member(from) {
             return;
         }
-        let ops = ops.into_iter().map(|op| (op, Came::CutOff)).collect();
+        // What is not known here gets no answer: its holder keeps it for the next coordinator.
+        let known = ops.into_iter().filter(|op| OpBody::is_known(op.kind));
+        let ops = known.map(|op| (op, Came::CutOff)).collect();
         self.merge_all(now, ops, Origin::Peer(from));
     }
 
@@ -425,6 +435,12 @@ impl Node {
     fn merge_own(&mut self, now: LocalTime) {
         let Some(room) = self.room_id() else { return };
         let held = self.replication.outbox.drain();
+        // What only a later version knows waits for a coordinator of that version.
+        let (held, later) =
+            held.into_iter().partition::<Vec<_>, _>(|(op, _)| OpBody::is_known(op.kind));
+        for (op, came) in later {
+            self.replication.outbox.put(op, came);
+        }
         let ids = held.iter().map(|(op, _)| op.id).collect::<Vec<_>>();
         if ids.is_empty() {
             return;

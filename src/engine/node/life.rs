@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{LocalTime, Message, Node, NodeId, RoomTime, Span};
+use super::{Departure, LocalTime, Message, Node, NodeId, RoomTime, Span};
 use crate::engine::election::{DeviceFacts, Election, Fitness, FitnessClass};
 use crate::engine::status::PowerSave;
 use crate::wire::Heartbeat;
@@ -42,6 +42,14 @@ pub(super) struct Condition {
     finished: bool,
 }
 
+impl Condition {
+    /// When the lead was lost although this device wanted to keep it.
+    #[cfg(test)]
+    pub(super) fn flaps(&self) -> &VecDeque<LocalTime> {
+        &self.flaps
+    }
+}
+
 impl Node {
     pub(super) fn fitness_known(&mut self, now: LocalTime, facts: DeviceFacts) {
         self.condition.facts = facts;
@@ -75,6 +83,9 @@ impl Node {
             wired: facts.wired,
             mains: facts.mains,
             power_save: facts.power_save,
+            hot: facts.is_hot(),
+            wall_clock_synced: facts.wall_clock_synced,
+            sees_all: self.sees_all(),
             uptime: now - self.started,
             rtt: following.then_some(clock.rtt_avg),
             jitter: following.then_some(clock.lateness_q999),
@@ -85,7 +96,8 @@ impl Node {
 
     /// This node leads no more. Unless it wanted that, it had stalled.
     pub(super) fn note_lost_lead(&mut self, now: LocalTime) {
-        let wanted = std::mem::take(&mut self.condition.gave_lead) || self.shutting_down;
+        let leaves = self.shutting_down || self.leaving || self.departure.is_some();
+        let wanted = std::mem::take(&mut self.condition.gave_lead) || leaves;
         if !self.clock.is_leading() || wanted {
             return;
         }
@@ -105,6 +117,8 @@ impl Node {
 
     pub(super) fn shutdown(&mut self, now: LocalTime) {
         self.shutting_down = true;
+        // A move into another room would only be begun; the next start looks for one anyway.
+        self.departure.take_if(|departure| matches!(departure, Departure::Arrive { .. }));
         self.save_last_position(now);
         if let Some(election) = &mut self.election {
             election.retire(now);
@@ -141,6 +155,24 @@ impl Node {
         if let Some(election) = &mut self.election {
             election.resumed(now);
         }
+    }
+
+    /// Something came from that peer.
+    pub(super) fn note_contact(&mut self, now: LocalTime, from: NodeId) {
+        if self.is_member(from)
+            && let Some(election) = &mut self.election
+        {
+            election.contact(now);
+        }
+    }
+
+    /// Whether this node is connected to as many devices of the room as anybody else; unknown
+    /// while it is alone.
+    fn sees_all(&self) -> Option<bool> {
+        let cards = self.peers.values().filter_map(|peer| peer.room.as_ref());
+        let ours = cards.filter(|card| Some(card.id) == self.room_id());
+        let most = ours.map(|card| card.devices).max()?;
+        Some(self.shown_card.as_ref().is_some_and(|own| own.devices >= most))
     }
 
     pub(super) fn send_handoff(&mut self, to: NodeId, at_idx: u64) {

@@ -5,7 +5,8 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `mod.rs` | which sub-machine an input concerns |
-//! | `rooms.rs` | which room to be in: found, join, leave, move |
+//! | `rooms.rs` | which room to be in: found, join, come back |
+//! | `departure.rs` | how a room is left, for another one or for none |
 //! | `life.rs` | how the lead is given away, and how a node ends |
 //! | `replication.rs` | how operations become entries, and reach everybody |
 //! | `heal.rs` | how logs that part become one again, and what of them stays |
@@ -15,14 +16,17 @@
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
 //! | `position.rs` | where the music stood, and goes on, after a house was dark |
 //! | `disk.rs` | what follows when the disk takes nothing |
+//! | `outdated.rs` | what follows when the log has something of a later version |
 //! | `view.rs` | what front ends see |
 
 mod agree;
 mod commands;
+mod departure;
 mod disk;
 mod heal;
 mod life;
 mod outbox;
+mod outdated;
 mod playback;
 mod position;
 mod replication;
@@ -57,6 +61,7 @@ use crate::wire::{
 pub use position::{Position, RestoredPosition};
 
 use commands::Requests;
+use departure::Departure;
 use life::Condition;
 use playback::Playback;
 use replication::Replication;
@@ -272,6 +277,8 @@ pub enum Input {
     PlayoutReported(PlayoutFacts),
     /// What the driver found out about this device, again whenever it changes.
     FitnessKnown(DeviceFacts),
+    /// The gateway answers, as [`Output::AskGateway`] asked.
+    GatewayAnswered,
     /// The device slept.
     Suspended {
         /// For how long.
@@ -330,6 +337,8 @@ pub enum Output {
         /// Who is expected there.
         node: Option<NodeId>,
     },
+    /// Ask the gateway for an echo, and say [`Input::GatewayAnswered`] if it comes within a moment.
+    AskGateway,
     /// The room that hellos and the announcement show from now on.
     ShowRoom(Option<RoomCard>),
     /// The line that the playout follows; none: be silent.
@@ -491,6 +500,12 @@ pub enum Notice {
     },
     /// The disk takes what happens again, or does not any more.
     Disk(DiskState),
+    /// The room's log has an operation that only a later version knows: this device plays on with
+    /// what it has.
+    Outdated {
+        /// The operation's number.
+        kind: u16,
+    },
     /// A track could not be played.
     TrackFailed {
         /// Its title.
@@ -560,6 +575,8 @@ pub struct Node {
     next_tick: LocalTime,
     condition: Condition,
     shutting_down: bool,
+    /// It leaves its room as soon as somebody else leads there.
+    departure: Option<Departure>,
     /// It is on its way out of a room: that nobody leads it there is no news.
     leaving: bool,
     /// When this node was last run, for whatever reason.
@@ -615,6 +632,7 @@ impl Node {
             next_tick: now,
             condition: Condition::default(),
             shutting_down: false,
+            departure: None,
             leaving: false,
             last_run: now,
             disk: DiskState::Ok,
@@ -699,8 +717,12 @@ impl Node {
             Input::PeerVanished { node } => self.membership.vanished(node),
             Input::TwinSeen { address } => self.twin_seen(now, address),
             Input::PeerNamed { address } => self.membership.add_static(address),
-            Input::MessageReceived { from, message } => self.message_received(now, from, message),
+            Input::MessageReceived { from, message } => {
+                self.note_contact(now, from);
+                self.message_received(now, from, message);
+            }
             Input::DatagramReceived { from, datagram, at } => {
+                self.note_contact(now, from);
                 self.datagram_received(now, from, datagram, at);
             }
             Input::CommandReceived { id, command } => self.command_received(now, id, command),
@@ -721,6 +743,11 @@ impl Node {
             Input::SegmentFailed { segment, reason } => self.segment_failed(now, segment, reason),
             Input::PlayoutReported(facts) => self.playout_reported(now, facts),
             Input::FitnessKnown(facts) => self.fitness_known(now, facts),
+            Input::GatewayAnswered => {
+                if let Some(election) = &mut self.election {
+                    election.gateway_answered(now);
+                }
+            }
             Input::Suspended { gap } => self.suspended(now, gap),
             Input::ShutdownRequested => self.shutdown(now),
         }
@@ -750,6 +777,9 @@ impl Node {
                 self.refresh_segments(now);
                 self.refresh_election(now);
             }
+        }
+        if self.complete_departure(now) {
+            return self.settle_machines(now);
         }
         self.look_after_hold(now);
         self.update_plan(now);
@@ -1007,6 +1037,7 @@ impl Node {
                 self.send(to, Message::Stale { room, term, alive });
             }
             ElectionOutput::SendHandoff { to, at_idx } => self.send_handoff(to, at_idx),
+            ElectionOutput::AskGateway => self.outputs.push_back(Output::AskGateway),
             ElectionOutput::Lead { term } => self.lead_from_now(now, term),
             ElectionOutput::Follow { term } => self.follow(now, term),
             ElectionOutput::Lost => {
@@ -1074,7 +1105,7 @@ impl Node {
 
     fn lead_from_now(&mut self, now: LocalTime, term: Term) {
         self.take_the_clock(now, term);
-        self.begin_reign(now);
+        self.begin_reign(now, term);
         let Some(start) = self.start_message(term) else { return };
         for peer in self.member_peers() {
             self.send(peer, Message::Start(start.clone()));
@@ -1226,9 +1257,12 @@ impl Node {
         if self.room_id() == Some(room) { self.election.as_mut() } else { None }
     }
 
-    /// Whether this node orders operations; not while it is handing over.
+    /// Whether this node orders operations; not while it is handing over, nor before the reign
+    /// has begun that the election says.
     fn is_coordinator(&self) -> bool {
-        self.election.as_ref().is_some_and(Election::is_leading)
+        let reign = self.replication.reign.as_ref().map(|reign| reign.term);
+        let leads = |election: &Election| election.is_leading() && Some(election.term()) == reign;
+        self.election.as_ref().is_some_and(leads)
     }
 
     fn coordinator(&self) -> Option<NodeId> {

@@ -22,7 +22,7 @@ use crate::engine::command::Done;
 use crate::engine::election::Election;
 use crate::engine::planted::{self, Bug};
 use crate::engine::room::merge::Came;
-use crate::engine::room::{Ordered, RoomError, Taken};
+use crate::engine::room::{Ordered, RoomError, Taken, Unknown};
 use crate::wire::message::{Accepted, DroppedOp, Level, LogPlace};
 use crate::wire::op::{Entry, Op, OpBody};
 use crate::wire::{Refusal, RefusalCode};
@@ -70,6 +70,8 @@ pub(super) struct Progress {
     pub(super) sent_at: LocalTime,
     written: u64,
     synced: u64,
+    /// From where it was last sent again what it lacks, and how often in a row.
+    resent: (u64, u32),
 }
 
 /// What this device's disk has of the log.
@@ -102,6 +104,8 @@ pub(super) struct Replication {
     pub(super) rejoined: Option<LocalTime>,
     /// Since when another coordinator of this room is connected that is not followed.
     pub(super) passed_over_since: Option<LocalTime>,
+    /// The first entry of the coordinator's log that only a later version knows.
+    pub(super) unknown: Option<Unknown>,
     /// The timeline was founded anew: what played must be stopped before anything else.
     pub(super) clock_was_lost: bool,
 }
@@ -329,9 +333,10 @@ impl Node {
         let behind = there.idx < log.last_idx();
         let progress = self.replication.progress.entry(from).or_default();
         let lowered = progress.lower(if same { there.idx } else { 0 });
-        let recently = progress.sent.is_some() && now - progress.sent_at < RESEND_AFTER;
+        let recently = progress.sent.is_some() && now - progress.sent_at < progress.patience();
         let is_new = progress.sent.is_none();
         if same && (is_new || lowered || (behind && !recently)) {
+            progress.note_resend(there.idx);
             progress.sent = Some(there.idx);
             self.replicate_to(now, from);
         }
@@ -357,6 +362,8 @@ impl Node {
         let Some(room) = &mut self.room else { return };
         match room.follow(previous.idx, previous.chain, entries) {
             Ok(taken) => self.took(now, taken),
+            // What follows the operation that it does not know is of no use to it.
+            Err(RoomError::Gap { .. }) if self.replication.unknown.is_some() => {}
             Err(RoomError::Gap { .. } | RoomError::Fork { .. }) => self.tell_places(now, from),
             Err(error) => {
                 tracing::debug!(%error, "the coordinator's entries cannot be taken");
@@ -370,6 +377,9 @@ impl Node {
             tracing::debug!(idx, %refusal, "an entry without effect");
         }
         self.made_way(taken.cut);
+        if taken.unknown.is_some() || !taken.entries.is_empty() {
+            self.note_unknown(now, taken.unknown);
+        }
         if taken.entries.is_empty() {
             self.report_written();
         } else {
@@ -599,6 +609,20 @@ impl Node {
 }
 
 impl Progress {
+    /// Another resend from the same place: the member is there and takes nothing.
+    fn note_resend(&mut self, from: u64) {
+        let (before, times) = self.resent;
+        self.resent = (from, if before == from { times.saturating_add(1) } else { 0 });
+    }
+
+    /// How long to wait for progress. Longer and longer, up to ten seconds, where several resends
+    /// have had no effect: whatever keeps it from taking them, 320 KiB three times a second help
+    /// nobody.
+    fn patience(&self) -> Span {
+        let (_, times) = self.resent;
+        Span(RESEND_AFTER.0 << times.saturating_sub(3).min(5))
+    }
+
     /// A member has no more than `idx`, whatever it had. Whether that is news.
     fn lower(&mut self, idx: u64) -> bool {
         let lowered = self.written > idx && !planted::is(Bug::StaleMatch);

@@ -1,4 +1,4 @@
-//! Which room to be in: found, join, leave, move, come back.
+//! Which room to be in: found, join, come back. How one is left is in `departure.rs`.
 
 use super::{
     LocalTime, Message, Node, NodeId, Notice, Output, Peer, RestoredRoom, Room, RoomCard, RoomId,
@@ -55,6 +55,7 @@ impl Node {
         self.replication.compacted = restored.snapshot.idx;
         self.replication.disk_has(last);
         self.restore_outbox(&restored.outbox);
+        self.set_later_entries_aside(now, &restored.entries);
         self.hold(now, restored.position);
         if let Some(election) = &mut self.election {
             election.join(now, term);
@@ -325,11 +326,8 @@ impl Node {
         }
     }
 
-    /// The new room's state is here: leave the old one and take part in this one.
-    fn arrive(&mut self, now: LocalTime, room: Room, term: Term) {
-        if self.room.is_some() {
-            self.leave_quietly(now);
-        }
+    /// Takes part in a room whose coordinator has sent its state.
+    pub(super) fn enter_at(&mut self, now: LocalTime, room: Room, term: Term) {
         let (name, code) = (room.state().name().to_owned(), room.state().code().to_owned());
         let id = room.id();
         self.enter(now, room);
@@ -347,45 +345,6 @@ impl Node {
             self.greet_member(peer);
         }
         self.refresh_segments(now);
-    }
-
-    /// Leaves for another room: says so where it can be heard, and lets go.
-    fn leave_quietly(&mut self, now: LocalTime) {
-        if !self.is_coordinator() {
-            let _ = self.propose_own(now, None, &OpBody::Leave);
-        }
-        if let Some(election) = &mut self.election {
-            election.resign(now);
-        }
-        self.leaving = true;
-        self.settle_machines(now);
-        self.leaving = false;
-        self.drop_room(now);
-    }
-
-    /// A person sends this device away from its room.
-    pub(super) fn leave_room(&mut self, now: LocalTime) -> Result<(), Refusal> {
-        if self.room.is_none() {
-            return Err(not_in_room());
-        }
-        self.membership.set_intent(now, Intent::Alone);
-        self.leave_quietly(now);
-        self.outputs.push_back(Output::RememberIntent(Intent::Alone));
-        Ok(())
-    }
-
-    /// A person makes a room here.
-    pub(super) fn create_room(&mut self, now: LocalTime, name: Option<String>) {
-        // Between two rooms it must not be drawn back into the one that it leaves.
-        self.membership.set_intent(now, Intent::Alone);
-        if self.room.is_some() {
-            self.leave_quietly(now);
-        }
-        let name = name.unwrap_or_else(|| self.name.clone());
-        self.found(now, name, false);
-        if let Some(id) = self.room_id() {
-            self.membership.set_intent(now, Intent::Room(id));
-        }
     }
 
     /// The room that a person means by a code, a name or an id.

@@ -806,6 +806,253 @@ fn a_device_far_behind_gets_the_state_and_offers_only_what_the_others_lack() {
     }
 }
 
+/// What those who stay notice of their coordinator's leaving: how long a command takes that is
+/// given at the same time, whether anybody missed a coordinator, and who is a member still.
+fn leaves(house: &mut House, command: Command) -> (Span, usize) {
+    let lead = house.coordinator();
+    let stays = (0..house.devices.len()).filter(|i| *i != lead);
+    let stays = stays.filter(|i| house.room(*i).id() == house.room(lead).id()).collect::<Vec<_>>();
+    stays.iter().for_each(|i| drop(house.notices(*i)));
+    let id = house.command(lead, command);
+    house.run(Span::from_millis(1));
+    let begun = house.now;
+    house.order(stays[0], volume(33));
+    let pause = house.now - begun;
+    house.run(Span::from_secs(2));
+    assert!(house.devices[lead].replies.remove(&id).expect("an answer").is_ok());
+    assert!(house.node(lead).condition.flaps().is_empty(), "it wanted that");
+    for i in &stays {
+        let notices = house.notices(*i);
+        assert!(!notices.contains(&Notice::Leaderless), "{notices:?}");
+    }
+    let members = house.room(stays[0]).state().members();
+    assert!(!members.contains_key(&house.node(lead).me), "it has said that it leaves");
+    (pause, lead)
+}
+
+#[test]
+fn whoever_stays_hardly_notices_that_the_coordinator_leaves_the_room() {
+    let mut house = House::together(4);
+    house.order(0, play(&["song"]));
+    let (pause, lead) = leaves(&mut house, Command::LeaveRoom);
+    assert!(pause < Span::from_millis(300), "{pause:?}");
+    assert!(house.node(lead).room.is_none());
+}
+
+#[test]
+fn whoever_stays_hardly_notices_that_the_coordinator_makes_or_joins_another_room() {
+    let mut house = House::together(5);
+    house.order(0, add(&["song"]));
+    let create = Command::CreateRoom { name: Some("Attic".into()) };
+    let (pause, away) = leaves(&mut house, create);
+    assert!(pause < Span::from_millis(300), "{pause:?}");
+    let attic = house.room(away).id();
+    let lead = (0..5).find(|i| *i != away && house.node(*i).is_coordinator()).expect("one");
+    let others = (0..5).filter(|i| *i != away && *i != lead).collect::<Vec<_>>();
+    let begun = house.now;
+    let id = house.command(lead, Command::JoinRoom { room: "attic".into() });
+    while house.node(lead).room_id() != Some(attic) {
+        house.run(Span::from_millis(1));
+        assert!(house.now - begun < Span::from_secs(1));
+    }
+    house.order(others[0], volume(20));
+    assert!(house.now - begun < Span::from_millis(300), "{:?}", house.now - begun);
+    house.run(Span::from_secs(1));
+    assert!(house.devices[lead].replies.remove(&id).expect("an answer").is_ok());
+    assert_eq!(house.node(lead).coordinator(), Some(house.node(away).me));
+    for i in others {
+        assert!(!house.notices(i).contains(&Notice::Leaderless));
+    }
+}
+
+#[test]
+fn a_coordinator_alone_leaves_at_once_and_whoever_is_on_the_way_out_is_not_asked_twice() {
+    let mut house = House::together(1);
+    let id = house.command(0, Command::LeaveRoom);
+    assert!(house.devices[0].replies.remove(&id).expect("an answer").is_ok());
+    let mut house = House::together(2);
+    let lead = house.coordinator();
+    let first = house.command(lead, Command::LeaveRoom);
+    let second = house.command(lead, Command::CreateRoom { name: None });
+    let refused = house.devices[lead].replies.remove(&second).expect("an answer");
+    assert_eq!(refused.expect_err("not now").retry_after_ms, Some(1000));
+    house.run(Span::from_secs(1));
+    assert!(house.devices[lead].replies.remove(&first).expect("an answer").is_ok());
+}
+
+#[test]
+fn a_coordinator_orders_nothing_before_its_reign_has_begun() {
+    let mut house = House::together(2);
+    let lead = house.coordinator();
+    let heir = 1 - lead;
+    house.kill(lead);
+    house.command(heir, add(&["song"]));
+    // It is kept waiting: its election and everything else are due at one time.
+    house.now += Span::from_millis(900);
+    let now = house.now;
+    let node = house.devices[heir].node.as_mut().expect("it runs");
+    node.handle_timeout(now);
+    assert!(node.is_coordinator());
+    let term = node.election.as_ref().expect("in a room").term();
+    let log = node.room.as_ref().expect("in a room").log();
+    assert_eq!(log.last_term(), term, "what waited has its place");
+    let reign = node.replication.reign.as_ref().expect("it leads");
+    assert!(reign.has_ordered, "nobody's tail may come behind that");
+}
+
+/// Two devices, each in a room that made itself, meet. Which of them wants into the other's room,
+/// and the instant at which it has asked and not been answered.
+fn on_the_way_into_the_others_room() -> (House, usize) {
+    let mut house = House::together(1);
+    house.devices.extend(House::together(1).devices);
+    house.cut.insert((0, 1));
+    house.devices[1].node = None;
+    house.devices[1].disk = Disk::default();
+    house.start(1);
+    house.run(Span::from_secs(5));
+    assert_ne!(house.room(0).id(), house.room(1).id());
+    house.heal();
+    for _ in 0..100 {
+        if let Some(moves) = (0..2).find(|i| house.node(*i).joining.is_some()) {
+            return (house, moves);
+        }
+        house.run(Span::from_micros(100));
+    }
+    panic!("they stay apart");
+}
+
+#[test]
+fn a_room_in_which_somebody_has_just_acted_is_not_left_for_another() {
+    let (mut house, moves) = on_the_way_into_the_others_room();
+    let mine = house.room(moves).id();
+    // The answer to its wish is on the way while a person acts here.
+    house.order(moves, add(&["song"]));
+    house.run(Span::from_secs(10));
+    for i in 0..2 {
+        assert_eq!(house.room(i).id(), mine, "the other one comes instead");
+        assert_eq!(house.titles(i), ["song"]);
+        assert_eq!(house.room(i).state().members().len(), 2);
+    }
+    assert_eq!((house.node(0).coordinator(), house.node(1).coordinator()), {
+        let lead = Some(house.node(house.coordinator()).me);
+        (lead, lead)
+    });
+}
+
+#[test]
+fn a_room_in_which_nobody_has_acted_is_left_for_another() {
+    let (mut house, moves) = on_the_way_into_the_others_room();
+    let theirs = house.room(1 - moves).id();
+    house.run(Span::from_secs(10));
+    assert_eq!(house.room(moves).id(), theirs);
+}
+
+/// An entry behind the end of everybody's log as only a later version could have ordered it.
+fn of_a_later_version(house: &House, lead: usize) -> (LogPlace, Entry) {
+    let (node, room) = (house.node(lead), house.room(lead));
+    let end = room.log().end();
+    let id = OpId { author: node.me, boot: node.boot, seq: 1_000_000 };
+    let mut op = Op::signed(&node.key, room.id(), id, Op::NO_TIME, &OpBody::Clear).expect("short");
+    (op.kind, op.body) = (999, vec![1, 2, 3]);
+    let bytes = codec::signed_bytes(&op.room, &op.id, op.created, op.kind, &op.body);
+    op.signature = node.key.sign(&bytes);
+    let term = node.election.as_ref().expect("in a room").term();
+    let at = node.room_now(house.now);
+    let chain = codec::chain(&end.chain, &term, at, &op);
+    (end, Entry { idx: end.idx + 1, term, at, op, chain })
+}
+
+#[test]
+fn a_device_that_meets_an_unknown_operation_stops_there_says_so_and_plays_on() {
+    let mut house = House::together(3);
+    house.order(0, play(&["song"]));
+    house.run(Span::from_secs(3));
+    let lead = house.coordinator();
+    let (old, other) = (house.others()[0], house.others()[1]);
+    let state = house.room(old).state().hash();
+    let (previous, entry) = of_a_later_version(&house, lead);
+    let message = Message::Append {
+        room: entry.op.room,
+        term: entry.term,
+        prev_idx: previous.idx,
+        prev_chain: previous.chain,
+        entries: vec![entry],
+    };
+    let from = house.node(lead).me;
+    house.notices(old);
+    house.input(old, Input::MessageReceived { from, message: message.clone() });
+    assert_eq!(house.room(old).log().end(), previous, "as far as it knows, and no further");
+    assert_eq!(house.room(old).state().hash(), state);
+    assert_eq!(house.notices(old), [Notice::Outdated { kind: 999 }]);
+    let status = house.node(old).status(house.now);
+    assert!(status.node.outdated.expect("it says so").contains("update"));
+    assert_eq!(status.playback.state, PlaybackState::Playing);
+    house.input(old, Input::MessageReceived { from, message });
+    assert_eq!(house.notices(old), [], "once");
+    // It does not hold up what the others acknowledge, and does not coordinate if it need not.
+    house.run(Span::from_millis(500));
+    assert!(!house.node(lead).counts(&house.node(old).me));
+    house.kill(lead);
+    house.run(Span::from_secs(3));
+    assert!(house.node(other).is_coordinator());
+    // The branch that goes on does not have it.
+    house.order(other, add(&["next"]));
+    house.run(Span::from_millis(100));
+    assert_eq!(house.node(old).status(house.now).node.outdated, None);
+    assert_eq!(house.titles(old), ["next"]);
+    assert!(house.node(other).counts(&house.node(old).me));
+}
+
+#[test]
+fn what_a_later_version_has_written_is_kept_when_an_earlier_one_is_started() {
+    let mut house = House::together(2);
+    house.order(0, add(&["song"]));
+    house.run(Span::from_secs(1));
+    let lead = house.coordinator();
+    let old = 1 - lead;
+    let (previous, entry) = of_a_later_version(&house, lead);
+    let id = entry.op.id;
+    house.kill(old);
+    house.devices[old].disk.entries.push(entry.clone());
+    house.start(old);
+    assert_eq!(house.room(old).log().end(), previous);
+    assert!(house.node(old).outdated_notice().is_some());
+    house.run(Span::from_secs(10));
+    // Nobody who is here knows it: it waits for somebody who does, whoever coordinates.
+    assert!(house.node(old).replication.outbox.contains(id));
+    assert!(house.devices[old].disk.outbox.iter().any(|op| op.id == id));
+    house.kill(lead);
+    house.run(Span::from_secs(5));
+    assert!(house.node(old).is_coordinator());
+    assert!(house.node(old).replication.outbox.contains(id));
+    assert!(house.devices[old].disk.outbox.iter().any(|op| op.id == id));
+}
+
+#[test]
+fn a_coordinator_whose_disk_fails_gives_the_lead_to_one_that_writes() {
+    let mut house = House::together(3);
+    house.run(A_WHILE);
+    let lead = house.coordinator();
+    for i in 0..3 {
+        house.notices(i);
+    }
+    house.input(lead, Input::DiskReported(DiskState::Failed));
+    let begun = house.now;
+    house.run(Span::from_millis(1));
+    house.order(lead, add(&["song"]));
+    assert!(house.now - begun < Span::from_millis(300), "{:?}", house.now - begun);
+    house.run(Span::from_millis(300));
+    let next = house.coordinator();
+    assert_ne!(next, lead);
+    assert_eq!(house.node(lead).coordinator(), Some(house.node(next).me));
+    for i in 0..3 {
+        assert!(!house.notices(i).contains(&Notice::Leaderless));
+    }
+    // It does not come back by itself while others write.
+    house.run(Span::from_secs(400));
+    assert_eq!(house.coordinator(), next);
+}
+
 #[test]
 fn planted_faults_do_what_they_say() {
     use crate::engine::planted::{Bug, plant};

@@ -51,6 +51,7 @@ impl Node {
             port: 0,
             disk: self.disk,
             disk_notice: self.disk_notice.clone(),
+            outdated: self.outdated_notice(),
             twin: self.twin(now).map(|address| address.to_string()),
             wifi_power_save: self.wifi_power_save(),
         }

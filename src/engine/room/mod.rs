@@ -30,7 +30,7 @@ mod words;
 pub use log::Log;
 pub use members::{Member, gain_of};
 pub use playback::{Notice, Phase, QueueEntry, Segment};
-pub use room::{Ordered, Room, Taken};
+pub use room::{Ordered, Room, Taken, Unknown};
 pub use state::RoomState;
 pub use words::{describe, kind_name};
 

@@ -6,7 +6,7 @@ use crate::base::limits::{CHECKPOINT_EVERY, CHECKPOINTS, MAX_LOG_IDX};
 use crate::base::{OpId, RoomId, RoomTime, Term};
 use crate::wire::codec;
 use crate::wire::message::Snapshot;
-use crate::wire::op::{Entry, Genesis, Op, Refusal, RefusalCode};
+use crate::wire::op::{Entry, Genesis, Op, OpBody, Refusal, RefusalCode};
 
 use super::{Log, RoomError, RoomState, rules};
 
@@ -34,6 +34,18 @@ pub struct Taken {
     pub refused: Vec<(u64, Refusal)>,
     /// Entries of another history that had to make way, oldest first.
     pub cut: Vec<Entry>,
+    /// The log ends before this entry, which is of a later version: nobody can tell what it does
+    /// to the state, so nothing behind it can be applied either.
+    pub unknown: Option<Unknown>,
+}
+
+/// An entry of a kind that this version does not know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unknown {
+    /// Its place.
+    pub idx: u64,
+    /// Its number.
+    pub kind: u16,
 }
 
 /// Genesis, state and log.
@@ -140,6 +152,9 @@ impl Room {
         if self.state.has_seen(&op.id) {
             return Err(rules::done_already());
         }
+        if !OpBody::is_known(op.kind) {
+            return Err(of_a_later_version());
+        }
         let body = codec::decode_body(&op).map_err(|error| unreadable(&error))?;
         let at = self.log.effective(at);
         self.state.validate(&op, &body, term.node, at)?;
@@ -198,8 +213,12 @@ impl Room {
         Ok(())
     }
 
+    /// Everything up to the first entry that this version does not know.
     fn take(&mut self, fresh: &[Entry]) -> Taken {
-        let mut taken = Taken { entries: fresh.to_vec(), ..Taken::default() };
+        let first = fresh.iter().position(|entry| !OpBody::is_known(entry.op.kind));
+        let unknown = first.map(|at| Unknown { idx: fresh[at].idx, kind: fresh[at].op.kind });
+        let fresh = &fresh[..first.unwrap_or(fresh.len())];
+        let mut taken = Taken { entries: fresh.to_vec(), unknown, ..Taken::default() };
         for entry in fresh {
             self.log.push(entry.clone());
             if let Err(refusal) = self.state.apply(entry) {
@@ -309,6 +328,14 @@ fn forged(id: &OpId, error: &crate::identity::IdentityError) -> Refusal {
     )
 }
 
+fn of_a_later_version() -> Refusal {
+    Refusal::new(
+        RefusalCode::InvalidRequest,
+        "the coordinator runs an earlier version, which does not know this command",
+        "update GrooveBox on the coordinator; `groovebox status` shows which device that is",
+    )
+}
+
 fn unreadable(error: &codec::WireError) -> Refusal {
     Refusal::new(
         RefusalCode::InvalidRequest,
@@ -323,7 +350,7 @@ mod tests {
     use super::*;
     use crate::base::{NodeId, Span};
     use crate::identity::NodeKey;
-    use crate::wire::op::{Guard, MemberKind, OpBody};
+    use crate::wire::op::{Guard, MemberKind};
 
     /// A node with a key that orders its own operations.
     struct Author {
@@ -416,6 +443,45 @@ mod tests {
         let mut later = Room::from_snapshot(&snapshot).expect("sound");
         let entry = author.order(&mut later, 5, &OpBody::Clear);
         assert_eq!((entry.idx, entry.at), (3, RoomTime(20)), "never before its predecessor");
+    }
+
+    /// What a later version ordered, whose kind nobody here knows.
+    fn later(author: &mut Author, room: &Room, previous: &Entry) -> Entry {
+        let mut op = author.op(room, &OpBody::Clear);
+        (op.kind, op.body) = (999, vec![1, 2, 3]);
+        let bytes = codec::signed_bytes(&op.room, &op.id, op.created, op.kind, &op.body);
+        op.signature = author.key.sign(&bytes);
+        let (term, at) = (author.term(), RoomTime(30));
+        let chain = codec::chain(&previous.chain, &term, at, &op);
+        Entry { idx: previous.idx + 1, term, at, op, chain }
+    }
+
+    #[test]
+    fn nothing_is_applied_beyond_an_operation_that_is_not_known() {
+        let mut author = Author::new();
+        let (mut room, mut entries) = room_of(&mut author, &[10, 20]);
+        let before = room.clone();
+        let unknown = later(&mut author, &room, &entries[2]);
+        // A later version has gone on behind it.
+        let op = author.op(&room, &OpBody::Clear);
+        let (term, at) = (author.term(), RoomTime(40));
+        let chain = codec::chain(&unknown.chain, &term, at, &op);
+        entries.extend([unknown.clone(), Entry { idx: 5, term, at, op, chain }]);
+        let stopped = Some(Unknown { idx: 4, kind: 999 });
+        let mut replica = author.found();
+        let taken = replica.accept(0, [0; 16], &entries).expect("sound");
+        assert_eq!((taken.entries.len(), taken.unknown), (3, stopped));
+        assert_eq!(replica, before, "as far as it knows, and no further");
+        let again = replica.accept(3, entries[2].chain, &entries[3..]).expect("sound");
+        assert_eq!(again, Taken { unknown: stopped, ..Taken::default() });
+        assert!(replica.accept(4, unknown.chain, &entries[4..]).is_err(), "there is a gap");
+        // What it has in that place makes way all the same.
+        author.order(&mut replica, 50, &OpBody::Clear);
+        let taken = replica.follow(2, entries[1].chain, &entries[2..]).expect("sound");
+        assert_eq!((taken.cut.len(), taken.entries.len(), taken.unknown), (1, 0, stopped));
+        assert_eq!(replica.state().hash(), before.state().hash());
+        let refused = room.order(author.term(), RoomTime(60), unknown.op).expect_err("unknown");
+        assert!(refused.message.contains("earlier version"), "{refused}");
     }
 
     #[test]

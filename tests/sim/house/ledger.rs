@@ -1,7 +1,7 @@
 //! Every log there ever was, as a tree of entries. A chain value stands for a whole history,
 //! so each history is replayed by the rules once, and every node is held against it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use groovebox::base::{NodeId, OpId, RoomId, RoomTime, Term};
@@ -15,6 +15,9 @@ pub type Chain = [u8; 16];
 /// One entry in one history.
 pub struct Page {
     pub parent: Chain,
+    /// A page further back: by these any earlier one is found in a few steps (Myers, "An
+    /// applicative random-access stack", 1983).
+    jump: Chain,
     pub idx: u64,
     pub term: Term,
     pub at: RoomTime,
@@ -39,7 +42,9 @@ pub struct Acknowledged {
 
 #[derive(Default)]
 pub struct Ledger {
-    pages: BTreeMap<(RoomId, Chain), Page>,
+    pages: HashMap<(RoomId, Chain), Page>,
+    /// Where an operation has a place, in whichever histories.
+    places_of: HashMap<(RoomId, OpId), Vec<Chain>>,
     places: BTreeMap<(RoomId, Term, u64), Chain>,
     /// Who began which term, in which start.
     terms: BTreeMap<(RoomId, Term), (NodeId, u32)>,
@@ -61,6 +66,7 @@ impl Ledger {
         let id = room.id();
         self.pages.entry((id, [0; 16])).or_insert_with(|| Page {
             parent: [0; 16],
+            jump: [0; 16],
             idx: 0,
             term: Term::ZERO,
             at: RoomTime(i64::MIN),
@@ -101,6 +107,7 @@ impl Ledger {
         entry.op.verify().map_err(|error| format!("entry {}: {error}", entry.idx))?;
         let page = Page {
             parent,
+            jump: self.jump_from(room, parent),
             idx: entry.idx,
             term: entry.term,
             at: entry.at,
@@ -115,6 +122,7 @@ impl Ledger {
         let rival = self.places.insert((room, entry.term, entry.idx), entry.chain);
         let tolerated = is_rogue || rival.is_some_and(|chain| self.rogue.contains(&chain));
         self.pages.insert((room, entry.chain), page);
+        self.places_of.entry((room, entry.op.id)).or_default().push(entry.chain);
         match rival {
             Some(_) if !tolerated => {
                 Err(format!("two entries of {:?} have the index {}", entry.term, entry.idx))
@@ -136,14 +144,34 @@ impl Ledger {
 
     /// Whether the history that ends here has an operation.
     pub fn contains(&self, room: RoomId, end: Chain, op: OpId) -> bool {
-        self.history(room, end).any(|page| page.op == Some(op))
+        let places = self.places_of.get(&(room, op)).map_or(&[][..], Vec::as_slice);
+        places.iter().any(|place| self.leads_to(room, *place, end))
+    }
+
+    /// Whether the history that ends at `end` goes through `place`.
+    fn leads_to(&self, room: RoomId, place: Chain, end: Chain) -> bool {
+        let Some(idx) = self.page(room, place).map(|page| page.idx) else { return false };
+        let mut at = end;
+        while let Some(page) = self.page(room, at).filter(|page| page.idx > idx) {
+            let far = self.page(room, page.jump).is_some_and(|jump| jump.idx >= idx);
+            at = if far { page.jump } else { page.parent };
+        }
+        at == place
+    }
+
+    /// The jump of a page that follows `parent`: as far as that one's and the one before it, if
+    /// both are equally long.
+    fn jump_from(&self, room: RoomId, parent: Chain) -> Chain {
+        let at = |chain| self.page(room, chain).expect("a page that was taken in");
+        let (before, jump) = (at(parent), at(at(parent).jump));
+        let further = at(jump.jump);
+        if before.idx - jump.idx == jump.idx - further.idx { jump.jump } else { parent }
     }
 
     /// When an operation first got a place in any history, and its kind.
     pub fn made(&self, room: RoomId, op: OpId) -> Option<(i64, u16)> {
-        let pages = self.pages.range((room, [0; 16])..=(room, [0xff; 16]));
-        let made = pages.filter(|(_, page)| page.op == Some(op));
-        made.map(|(_, page)| (page.made_at, page.kind)).min()
+        let places = self.places_of.get(&(room, op))?.iter();
+        places.filter_map(|place| self.page(room, *place)).map(|p| (p.made_at, p.kind)).min()
     }
 
     /// From the last entry back to the first.

@@ -585,6 +585,7 @@ impl House {
             }
             Output::SendDatagram { to, datagram } => self.send_datagram(d, to, &datagram),
             Output::Dial { address, node } => self.dial(d, address, node),
+            Output::AskGateway => self.ask_gateway(d),
             Output::ShowRoom(card) => {
                 self.devices[d].card = card;
                 self.announce(d);

@@ -148,6 +148,18 @@ impl House {
         self.fly(from, to, Carriage::Stream)[0].expect("repeated until it arrives")
     }
 
+    /// The access point answers for itself; those on the other side of a cut have none.
+    pub fn ask_gateway(&mut self, d: usize) {
+        let now = self.now;
+        let device = &mut self.devices[d];
+        let (wait, drops) = device.radio.stall(now, &mut self.rng);
+        let has_air = now >= self.net.air_back_at || device.is_wired();
+        if has_air && !drops && wait < 200 * MS && self.net.side[d] == 0 {
+            let delay = wait + self.rng.between(MS, 5 * MS);
+            self.give_later(d, delay, Input::GatewayAnswered);
+        }
+    }
+
     // Connections.
 
     pub fn dial(&mut self, from: usize, address: SocketAddr, node: Option<NodeId>) {

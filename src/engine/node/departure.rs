@@ -1,0 +1,159 @@
+//! Leaving a room, for another one or for none. Whoever coordinates lets somebody else take over
+//! first, as before a shutdown: those who stay hardly notice.
+//!
+//! ```text
+//!  a person says leave, create ──┐                     ┌─ says that it leaves, forgets the room
+//!  another room's state is here ─┴─ hands over (≤ 1 s) ┴─ enters the other one
+//! ```
+
+use super::rooms::not_in_room;
+use super::{LocalTime, Message, Node, Output, RequestId, Room, RoomId, Term};
+use crate::engine::election::{Election, Role};
+use crate::engine::membership::Intent;
+use crate::wire::op::{Op, OpBody};
+use crate::wire::{Refusal, RefusalCode};
+
+/// Where a node goes once nobody depends on it any more in the room that it leaves.
+#[derive(Debug)]
+pub(super) enum Departure {
+    /// Nowhere: a person sent it away, and waits.
+    Alone { request: RequestId },
+    /// Into a new room, for a person who waits.
+    Create { request: RequestId, name: Option<String> },
+    /// Into a room that has let it in, in the state that its coordinator sent.
+    Arrive { room: Box<Room>, term: Term },
+}
+
+impl Node {
+    /// A person sends this device away from its room.
+    pub(super) fn leave_room(&mut self, now: LocalTime, request: RequestId) -> Result<(), Refusal> {
+        if self.room.is_none() {
+            return Err(not_in_room());
+        }
+        self.depart_for_a_person(now, Departure::Alone { request })
+    }
+
+    /// A person makes a room here.
+    pub(super) fn create_room(
+        &mut self,
+        now: LocalTime,
+        request: RequestId,
+        name: Option<String>,
+    ) -> Result<(), Refusal> {
+        self.depart_for_a_person(now, Departure::Create { request, name })
+    }
+
+    fn depart_for_a_person(&mut self, now: LocalTime, to: Departure) -> Result<(), Refusal> {
+        let is_awaited = |departure: &Departure| !matches!(departure, Departure::Arrive { .. });
+        if self.departure.as_ref().is_some_and(is_awaited) {
+            return Err(Refusal {
+                retry_after_ms: Some(1000),
+                ..Refusal::new(
+                    RefusalCode::UpdateFailed,
+                    "this device is already on its way out of its room",
+                    "try again in a second",
+                )
+            });
+        }
+        // Between two rooms it must not be drawn back into the one that it leaves, nor into
+        // another that it was about to enter.
+        self.membership.set_intent(now, Intent::Alone);
+        self.joining = None;
+        self.depart(now, to);
+        Ok(())
+    }
+
+    /// The new room's state is here: leave the old one and take part in this one.
+    pub(super) fn arrive(&mut self, now: LocalTime, room: Room, term: Term) {
+        if self.is_still_wanted(room.id()) {
+            self.depart(now, Departure::Arrive { room: Box::new(room), term });
+        } else {
+            self.call_off(now, room.id(), term);
+        }
+    }
+
+    /// A room in which a person has acted is never left by itself, and somebody may have acted
+    /// in it since this node asked to be let into the other one.
+    fn is_still_wanted(&self, room: RoomId) -> bool {
+        let asked_for = self.membership.intent() == Intent::Room(room);
+        let unclaimed = self.room.as_ref().is_none_or(|own| own.state().unclaimed());
+        asked_for || (unclaimed && !self.replication.outbox.has_proposals())
+    }
+
+    /// Stays where it is, and says so in the room that has let it in.
+    fn call_off(&mut self, now: LocalTime, room: RoomId, term: Term) {
+        tracing::debug!(room = %room.short(), "somebody has acted here meanwhile: staying");
+        self.joining = None;
+        let id = self.next_op_id();
+        match Op::signed(&self.key, room, id, Op::NO_TIME, &OpBody::Leave) {
+            Ok(op) => self.send(term.node, Message::Propose(op)),
+            Err(error) => tracing::error!(%error, "a leave that cannot be said"),
+        }
+        if let Some(election) = &mut self.election {
+            election.stay(now);
+        }
+        self.membership.join_failed(now, room);
+    }
+
+    fn depart(&mut self, now: LocalTime, to: Departure) {
+        self.departure = Some(to);
+        let leads = |election: &&mut Election| election.role() == Role::Coordinator;
+        if let Some(election) = self.election.as_mut().filter(leads) {
+            election.retire(now);
+        }
+    }
+
+    /// Leaves as soon as nobody has to take over any more. Whether it did.
+    pub(super) fn complete_departure(&mut self, now: LocalTime) -> bool {
+        if self.election.as_ref().is_some_and(Election::is_retiring) {
+            return false;
+        }
+        match self.departure.take() {
+            None => return false,
+            Some(Departure::Alone { request }) => {
+                self.leave_quietly(now);
+                self.outputs.push_back(Output::RememberIntent(Intent::Alone));
+                self.reply_done(request, "left; this device is in no room now".into());
+            }
+            Some(Departure::Create { request, name }) => self.leave_and_create(now, request, name),
+            Some(Departure::Arrive { room, term }) => self.leave_and_enter(now, *room, term),
+        }
+        true
+    }
+
+    fn leave_and_create(&mut self, now: LocalTime, request: RequestId, name: Option<String>) {
+        self.leave_quietly(now);
+        let name = name.unwrap_or_else(|| self.name.clone());
+        self.found(now, name, false);
+        let Some(room) = &self.room else { return };
+        let (id, state) = (room.id(), room.state());
+        let message = format!("made {} ({})", state.name(), state.code());
+        self.membership.set_intent(now, Intent::Room(id));
+        self.reply_done(request, message);
+    }
+
+    fn leave_and_enter(&mut self, now: LocalTime, room: Room, term: Term) {
+        if !self.is_still_wanted(room.id()) {
+            return self.call_off(now, room.id(), term);
+        }
+        self.leave_quietly(now);
+        self.enter_at(now, room, term);
+    }
+
+    /// Says so where it can be heard, and lets go.
+    fn leave_quietly(&mut self, now: LocalTime) {
+        if self.room.is_none() {
+            return;
+        }
+        self.leaving = true;
+        if !self.is_coordinator() {
+            let _ = self.propose_own(now, None, &OpBody::Leave);
+        }
+        if let Some(election) = &mut self.election {
+            election.resign(now);
+        }
+        self.settle_machines(now);
+        self.leaving = false;
+        self.drop_room(now);
+    }
+}
