@@ -56,8 +56,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Hands a command to the engine and waits for what becomes of it.
     fn command(&self, command: Command) -> BoxFuture<'_, CommandReply>;
 
-    /// The end of the room's log.
-    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>>;
+    /// So many entries of the end of the room's log, as far as they are kept.
+    fn log(&self, at_most: usize) -> BoxFuture<'_, Result<LogStatus, Refusal>>;
 
     /// Reads, hashes and caches files and folders of this machine.
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>>;

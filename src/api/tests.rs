@@ -74,7 +74,7 @@ impl Backend for Fake {
         Box::pin(async { reply })
     }
 
-    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
+    fn log(&self, _at_most: usize) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
         Box::pin(async { Ok(sample::log()) })
     }
 

@@ -12,11 +12,12 @@ use super::READER_THREADS;
 use super::event_loop::{Event, EventSender};
 use crate::api::{Backend, Imported, OutputInfo};
 use crate::audio::devices::{self, DeviceInfo};
-use crate::base::limits::MAX_TRACKS_PER_ADD;
+use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
 use crate::engine::command::CommandReply;
 use crate::engine::status::LogStatus;
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
+use crate::store::LogReader;
 use crate::wire::{Refusal, RefusalCode};
 
 /// The daemon as the local interface sees it.
@@ -24,6 +25,7 @@ pub struct Front {
     events: EventSender,
     status: watch::Receiver<Arc<Status>>,
     library: Library,
+    log: LogReader,
 }
 
 impl Front {
@@ -33,8 +35,40 @@ impl Front {
         events: EventSender,
         status: watch::Receiver<Arc<Status>>,
         library: Library,
+        log: LogReader,
     ) -> Front {
-        Front { events, status, library }
+        Front { events, status, library, log }
+    }
+
+    /// What memory has of the log, and before it as much as is wanted of what the disk has.
+    async fn read_log(&self, at_most: usize) -> Result<LogStatus, Refusal> {
+        let (room, mut log) = self.ask(|reply| Event::Log(at_most, reply)).await?;
+        let first = log.entries.first().map_or(log.last_idx + 1, |entry| entry.idx);
+        let missing = at_most.saturating_sub(log.entries.len());
+        let Some(room) = room.filter(|_| missing > 0 && first > 1) else { return Ok(log) };
+        let reader = self.log.clone();
+        let reading = tokio::task::spawn_blocking(move || reader.entries(room, first, missing));
+        let earlier = match reading.await {
+            Ok(Ok(earlier)) => earlier,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the log on disk cannot be read");
+                return Ok(log);
+            }
+            Err(_) => return Err(internal("reading the log failed")),
+        };
+        let mut worded = Vec::with_capacity(earlier.len() + log.entries.len());
+        for some in earlier.chunks(LOG_WORDED) {
+            worded.extend(self.ask(|reply| Event::Worded(some.to_vec(), reply)).await?);
+        }
+        worded.append(&mut log.entries);
+        Ok(LogStatus { entries: worded, ..log })
+    }
+
+    /// Asks the loop.
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        self.events.send(event(sender)).await.map_err(|_| stopping())?;
+        receiver.await.map_err(|_| stopping())
     }
 }
 
@@ -44,21 +78,11 @@ impl Backend for Front {
     }
 
     fn command(&self, command: Command) -> BoxFuture<'_, CommandReply> {
-        async move {
-            let (sender, receiver) = oneshot::channel();
-            self.events.send(Event::Command(command, sender)).await.map_err(|_| stopping())?;
-            receiver.await.map_err(|_| stopping())?
-        }
-        .boxed()
+        async move { self.ask(|reply| Event::Command(command, reply)).await? }.boxed()
     }
 
-    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
-        async move {
-            let (sender, receiver) = oneshot::channel();
-            self.events.send(Event::Log(sender)).await.map_err(|_| stopping())?;
-            receiver.await.map_err(|_| stopping())
-        }
-        .boxed()
+    fn log(&self, at_most: usize) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
+        self.read_log(at_most).boxed()
     }
 
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {

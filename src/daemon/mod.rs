@@ -133,7 +133,9 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     let parts = Parts::open(settings, events.clone()).await?;
     let listener = crate::api::listen(&settings.socket).await?;
     let (status, watch) = watch::channel(Arc::new(Status::default()));
-    let front = Front::new(events.clone(), watch, parts.driver.library.clone());
+    let driver = &parts.driver;
+    let log = driver.store.log_reader();
+    let front = Front::new(events.clone(), watch, driver.library.clone(), log);
     tracing::info!(
         name = %settings.name,
         node = %parts.driver.me.short(),

@@ -5,8 +5,8 @@
 //!  ├── lock              held by the daemon that uses the directory
 //!  ├── node.db           identity key, start counter, known peers, what the node was told to do
 //!  ├── identity.txt      the first two once more, should that file be damaged
-//!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it; outbox,
-//!                        position of the music, history
+//!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it and those
+//!                        of some days before it; outbox, position of the music, history
 //! ```
 //!
 //! Damage to a room's file never touches the identity, and deleting the file forgets the room.
@@ -23,6 +23,7 @@
 mod health;
 mod history;
 mod identity_text;
+mod log;
 mod node_file;
 mod outbox;
 mod position;
@@ -37,7 +38,7 @@ mod tests;
 
 pub use history::{EndReason, HistoryRow};
 pub use position::SavedPosition;
-pub use writer::{Notify, Slow, Store};
+pub use writer::{LogReader, Notify, Slow, Store};
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};

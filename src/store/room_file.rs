@@ -1,5 +1,5 @@
-//! `rooms/<id>.db`: a state at one index and the log after it. The file has no holes: what
-//! does not follow its last entry is not written. Beside it, what is of this node alone: the
+//! `rooms/<id>.db`: a state at one index, the log after it, and for people what came before it.
+//! The file has no holes: what does not follow its last entry is not written. Beside it, what is of this node alone: the
 //! outbox, the position of the music, the history.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::schema::{self, Migrations, Synchronous, of};
 use super::{
-    HistoryRow, LoadedRoom, SavedPosition, StoreError, corrupt, history, outbox, position,
+    HistoryRow, LoadedRoom, SavedPosition, StoreError, corrupt, history, log, outbox, position,
     room_path,
 };
 use crate::base::limits::MAX_HISTORY;
@@ -290,7 +290,7 @@ impl RoomWrite<'_> {
     }
 
     fn compare(&self, entry: &Entry) -> rusqlite::Result<Fit> {
-        // What the snapshot has swallowed cannot be compared any more.
+        // What is not kept any more cannot be compared.
         let chain = self.chain_at(entry.idx)?;
         Ok(if chain.is_none_or(|ours| ours == entry.chain) { Fit::Follows } else { Fit::Hole })
     }
@@ -300,17 +300,20 @@ impl RoomWrite<'_> {
         self.transaction.query_row(sql, [signed(idx)], |row| row.get(0)).optional()
     }
 
-    /// Everything anew from a snapshot: the entries held belong to another branch, or there
-    /// are none.
+    /// Everything anew from a snapshot. What is held of another branch goes, and so does what the
+    /// snapshot does not join; of its own log what led to it stays.
     pub fn replace(&mut self, snapshot: &Snapshot) -> rusqlite::Result<()> {
-        self.transaction.execute("DELETE FROM log", [])?;
+        let is_known = self.chain_at(snapshot.idx)? == Some(snapshot.chain);
+        let from = if is_known { signed(snapshot.idx) } else { -1 };
+        self.transaction.execute("DELETE FROM log WHERE idx > ?1", [from])?;
         self.put(snapshot)?;
         self.tip = Some(Tip { idx: snapshot.idx, chain: snapshot.chain });
         Ok(())
     }
 
-    /// The same log in a shorter form: the entries up to the snapshot go. A snapshot that is
-    /// not of this log, or ahead of it, replaces everything; one from before is of no use.
+    /// The same log in a shorter form: the entries up to the snapshot are needed no more, and go
+    /// in time. A snapshot that is not of this log, or ahead of it, replaces everything; one from
+    /// before is of no use.
     pub fn compact(&mut self, snapshot: &Snapshot) -> rusqlite::Result<()> {
         let base = read_base(&self.transaction)?;
         let ours = match base {
@@ -321,8 +324,8 @@ impl RoomWrite<'_> {
         if ours != Some(snapshot.chain) {
             return self.replace(snapshot);
         }
-        self.transaction.execute("DELETE FROM log WHERE idx <= ?1", [signed(snapshot.idx)])?;
-        self.put(snapshot)
+        self.put(snapshot)?;
+        log::retain(&self.transaction, snapshot.idx)
     }
 
     /// The entries behind `to_idx` go. [`Fit::Hole`] if the file begins behind it.

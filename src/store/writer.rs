@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::health::{self, Health};
 use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
 use super::{
-    HistoryRow, Intent, NodeFile, SavedPosition, StoreError, StoreEvent, history, room_path,
+    HistoryRow, Intent, NodeFile, SavedPosition, StoreError, StoreEvent, history, log, room_path,
 };
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
@@ -47,6 +47,28 @@ pub struct Store {
     queued_bytes: Arc<AtomicUsize>,
     health: Arc<Health>,
     rooms: PathBuf,
+}
+
+/// Reads what the writer has written, from any thread. Waits for the disk.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    rooms: PathBuf,
+}
+
+impl LogReader {
+    /// The last `at_most` entries before index `before` that the file has, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the room's file cannot be read.
+    pub fn entries(
+        &self,
+        room: RoomId,
+        before: u64,
+        at_most: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        log::read_file(&room_path(&self.rooms, room), before, at_most)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -189,6 +211,12 @@ impl Store {
         history::read_file(&room_path(&self.rooms, room), at_most)
     }
 
+    /// The way to read a room's log again.
+    #[must_use]
+    pub fn log_reader(&self) -> LogReader {
+        LogReader { rooms: self.rooms.clone() }
+    }
+
     /// Writes a whole room in place of whatever its file has: a new room, or one whose log
     /// was replaced by another branch.
     pub fn save_room(&self, snapshot: Snapshot, ticket: u64) -> Result<(), Slow> {
@@ -196,8 +224,9 @@ impl Store {
         self.enqueue(Job::Replace { room, snapshot: Box::new(snapshot), ticket })
     }
 
-    /// Shortens a room's log: the state at an index in place of the entries up to there. Worth
-    /// it every 1,000 entries.
+    /// Moves a room's state up to an index: a start has less to apply then. The entries up to
+    /// there stay for `groovebox log` until they are too many or too old. Worth it every 1,000
+    /// entries.
     pub fn save_snapshot(&self, snapshot: Snapshot) -> Result<(), Slow> {
         let room = codec::room_id(&snapshot.genesis);
         self.enqueue(Job::Compact { room, snapshot: Box::new(snapshot) })

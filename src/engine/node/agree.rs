@@ -2,7 +2,6 @@
 //! log in words.
 
 use super::{LocalTime, Message, Node, NodeId, Notice, RequestId, RoomId, Span, Term};
-use crate::base::limits::MAX_LOG_SHOWN;
 use crate::engine::room::{Room, describe, kind_name};
 use crate::engine::status::{DroppedStatus, LogEntryStatus, LogStatus, TermStatus, WaitingStatus};
 use crate::wire::message::{Agreement, DroppedOp, Level};
@@ -151,13 +150,14 @@ impl Node {
 
 /// The log in words.
 impl Node {
-    /// The last entries of the log, what waits, and what merges left out.
+    /// The last entries of the log, as far back as memory goes; what waits, and what merges left
+    /// out.
     #[must_use]
-    pub fn log(&self) -> LogStatus {
+    pub fn log(&self, at_most: usize) -> LogStatus {
         let Some(room) = &self.room else { return LogStatus::default() };
         let (replicated, durable) = self.replication.safe;
         let log = room.log();
-        let shown = log.last_idx().saturating_sub(MAX_LOG_SHOWN as u64);
+        let shown = log.last_idx().saturating_sub(at_most as u64);
         let entries = log.entries().filter(|entry| entry.idx > shown);
         LogStatus {
             last_idx: log.last_idx(),
@@ -172,6 +172,14 @@ impl Node {
                 .collect(),
             dropped: self.replication.dropped.iter().map(|op| self.dropped_status(op)).collect(),
         }
+    }
+
+    /// Earlier entries of the room's log, which the disk has kept, in the same words.
+    #[must_use]
+    pub fn worded(&self, entries: &[Entry]) -> Vec<LogEntryStatus> {
+        let Some(room) = &self.room else { return Vec::new() };
+        let ours = entries.iter().filter(|entry| entry.op.room == room.id());
+        ours.map(|entry| self.entry_status(room, entry)).collect()
     }
 
     fn entry_status(&self, room: &Room, entry: &Entry) -> LogEntryStatus {

@@ -441,7 +441,7 @@ impl House {
         }
         for device in &self.devices {
             let Some(node) = &device.node else { continue };
-            eprintln!("{}: {:#?}", node.name, node.log());
+            eprintln!("{}: {:#?}", node.name, node.log(100));
         }
         panic!("they do not agree");
     }
@@ -548,7 +548,7 @@ fn a_skip_from_the_half_that_gives_way_is_left_out_and_its_author_is_told() {
     assert_eq!(told, ["skipped to the next track", "paused"]);
     assert!(house.notices(0).iter().find_map(dropped).is_none());
     for i in 0..3 {
-        let log = house.node(i).log();
+        let log = house.node(i).log(100);
         assert_eq!(log.dropped.len(), 2, "everybody can look it up");
         assert!(log.dropped.iter().all(|op| op.author == "d2" && !op.why.is_empty()));
     }
@@ -642,7 +642,7 @@ fn what_waits_survives_a_restart() {
     house.command(author, add(&["kept"]));
     house.command(author, Command::Next);
     house.run(Span::from_millis(100));
-    assert_eq!(house.node(author).log().waiting.len(), 2);
+    assert_eq!(house.node(author).log(100).waiting.len(), 2);
     house.kill(author);
     assert_eq!(house.devices[author].disk.outbox.len(), 2);
     house.heal();
@@ -713,7 +713,7 @@ fn an_entry_becomes_durable_everywhere_once_the_disks_have_synced() {
     let done = house.order(0, add(&["song"]));
     let idx = done.idx.expect("it has a place");
     let level = |house: &House, i: usize| {
-        let log = house.node(i).log();
+        let log = house.node(i).log(100);
         log.entries.iter().find(|entry| entry.idx == idx).map(|entry| entry.level)
     };
     let lead = house.coordinator();
