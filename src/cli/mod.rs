@@ -77,6 +77,9 @@ struct Global {
     /// Write JSON for programs
     #[arg(long, global = true)]
     json: bool,
+    /// Answer once what was ordered would survive a power cut of the whole house
+    #[arg(long, global = true)]
+    durable: bool,
     /// Say more; twice, everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,

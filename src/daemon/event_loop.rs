@@ -13,7 +13,7 @@ use crate::base::{LocalTime, RoomId, Span};
 use crate::engine::command::{CommandReply, RequestId};
 use crate::engine::node::{Input, Node, Output};
 use crate::engine::room::Room;
-use crate::engine::status::{DiskState, LogEntryStatus, LogStatus};
+use crate::engine::status::{DiskState, LogEntryStatus, LogStatus, OperationStatus};
 use crate::engine::{Command, Status};
 use crate::wire::op::Entry;
 
@@ -36,6 +36,8 @@ pub enum Event {
     Command(Command, oneshot::Sender<CommandReply>),
     /// A front end wants to read the end of the log.
     Log(usize, oneshot::Sender<(Option<RoomId>, LogStatus)>),
+    /// It wants to know what became of an operation of this device: start counter and number.
+    Operation(u32, u64, oneshot::Sender<Option<OperationStatus>>),
     /// It has read earlier entries from the disk, and wants them in words.
     Worded(Vec<Entry>, oneshot::Sender<Vec<LogEntryStatus>>),
 }
@@ -126,6 +128,10 @@ impl EventLoop {
             Event::Log(at_most, reply) => {
                 let room = self.node.room().map(Room::id);
                 let _ = reply.send((room, self.node.log(at_most)));
+                return;
+            }
+            Event::Operation(boot, seq, reply) => {
+                let _ = reply.send(self.node.operation(boot, seq));
                 return;
             }
             Event::Worded(entries, reply) => {

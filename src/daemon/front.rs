@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -14,11 +15,19 @@ use crate::api::{Backend, Imported, OutputInfo};
 use crate::audio::devices::{self, DeviceInfo};
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
 use crate::engine::command::CommandReply;
-use crate::engine::status::LogStatus;
+use crate::engine::status::{LogStatus, OperationStatus};
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
 use crate::store::LogReader;
+use crate::wire::message::Level;
 use crate::wire::{Refusal, RefusalCode};
+
+/// How long somebody may wait until an operation is durable: a sync every half second, a card
+/// that stalls for one, and the way to the coordinator and back.
+const DURABLE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often it is looked meanwhile.
+const DURABLE_LOOK: Duration = Duration::from_millis(50);
 
 /// The daemon as the local interface sees it.
 pub struct Front {
@@ -64,6 +73,19 @@ impl Front {
         Ok(LogStatus { entries: worded, ..log })
     }
 
+    /// What became of an operation, once it is as safe as wanted or patience is over.
+    async fn follow(&self, boot: u32, seq: u64, wanted: Level) -> Result<OperationStatus, Refusal> {
+        let patience = tokio::time::Instant::now() + DURABLE_PATIENCE;
+        loop {
+            let operation = self.ask(|reply| Event::Operation(boot, seq, reply)).await?;
+            let operation = operation.ok_or_else(|| no_such_operation(boot, seq))?;
+            if operation.level >= wanted || tokio::time::Instant::now() >= patience {
+                return Ok(operation);
+            }
+            tokio::time::sleep(DURABLE_LOOK).await;
+        }
+    }
+
     /// Asks the loop.
     async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Refusal> {
         let (sender, receiver) = oneshot::channel();
@@ -79,6 +101,15 @@ impl Backend for Front {
 
     fn command(&self, command: Command) -> BoxFuture<'_, CommandReply> {
         async move { self.ask(|reply| Event::Command(command, reply)).await? }.boxed()
+    }
+
+    fn operation(
+        &self,
+        boot: u32,
+        seq: u64,
+        wanted: Level,
+    ) -> BoxFuture<'_, Result<OperationStatus, Refusal>> {
+        self.follow(boot, seq, wanted).boxed()
     }
 
     fn log(&self, at_most: usize) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
@@ -169,6 +200,14 @@ fn outputs() -> Result<Vec<OutputInfo>, Refusal> {
         details: String::new(),
     };
     Ok(devices.into_iter().map(info).collect())
+}
+
+fn no_such_operation(boot: u32, seq: u64) -> Refusal {
+    Refusal::new(
+        RefusalCode::NotFound,
+        format!("this device knows no operation {seq} of its start {boot} in this room"),
+        "it was refused, or is too long ago; `groovebox log` shows what was done",
+    )
 }
 
 fn stopping() -> Refusal {

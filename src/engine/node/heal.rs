@@ -258,6 +258,8 @@ impl Node {
     pub(super) fn replace_state(&mut self, now: LocalTime, room: Room) {
         let Some(old) = self.room.take() else { return };
         self.replication.asked = None;
+        // Of another log it may not be true; the coordinator tells it anew.
+        self.replication.safe = (0, 0);
         let cut = old.log().entries().cloned().collect::<Vec<_>>();
         self.room = Some(room);
         self.keep_orphans(cut);

@@ -295,8 +295,10 @@ impl Node {
                 return;
             }
         };
+        let room = room.id();
         self.replication.progress.entry(peer).or_default().sent = Some(last);
         self.send(peer, Message::Snapshot(snapshot));
+        self.tell_safe_to(peer, room);
     }
 
     pub(super) fn snapshot_wanted(&mut self, from: NodeId, room: RoomId) {
@@ -334,6 +336,9 @@ impl Node {
         if same && (is_new || lowered || (behind && !recently)) {
             progress.sent = Some(there.idx);
             self.replicate_to(now, from);
+        }
+        if is_new {
+            self.tell_safe_to(from, ack.room);
         }
         // What its disk has it tells when it is asked. An answer that travelled slowly may have
         // lowered what was true.
