@@ -271,8 +271,8 @@ fn restored(room: store::LoadedRoom) -> RestoredRoom {
         },
         outage: clock::outage(saved.wall, clock::wall()),
     });
-    let store::LoadedRoom { snapshot, entries, outbox, .. } = room;
-    RestoredRoom { snapshot, entries, outbox, position }
+    let store::LoadedRoom { snapshot, entries, outbox, dropped, .. } = room;
+    RestoredRoom { snapshot, entries, outbox, dropped, position }
 }
 
 fn output_settings(settings: &Settings) -> Result<OutputSettings, DaemonError> {

@@ -6,7 +6,8 @@
 //!  ├── node.db           identity key, start counter, known peers, what the node was told to do
 //!  ├── identity.txt      the first two once more, should that file be damaged
 //!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it and those
-//!                        of some days before it; outbox, position of the music, history
+//!                        of some days before it; outbox, what merges left out,
+//!                        position of the music, history
 //! ```
 //!
 //! Damage to a room's file never touches the identity, and deleting the file forgets the room.
@@ -20,6 +21,7 @@
 //!
 //! The store understands places and chain values, not what the entries mean.
 
+mod dropped;
 mod health;
 mod history;
 mod identity_text;
@@ -47,7 +49,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::RoomId;
 use crate::identity::IdentityError;
-use crate::wire::message::{PeerAddress, Snapshot};
+use crate::wire::message::{DroppedOp, PeerAddress, Snapshot};
 use crate::wire::op::{Entry, Op};
 use node_file::NodeFile;
 
@@ -151,6 +153,8 @@ pub struct LoadedRoom {
     /// Operations that wait to be offered, in the order in which they were saved. Some may be
     /// in the log already.
     pub outbox: Vec<Op>,
+    /// What merges have left out, oldest first.
+    pub dropped: Vec<DroppedOp>,
     /// Where the music stood.
     pub position: Option<SavedPosition>,
 }

@@ -8,9 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use super::room_file::{self, RoomFile};
-use super::tests::{entries_with, ops, position, snapshot_of};
+use super::tests::{entries_with, left_out, ops, position, snapshot_of};
 use super::*;
 use crate::base::OpId;
+use crate::base::limits::MAX_DROPPED;
 use crate::base::rng::Rng;
 
 /// What a disk writes as a whole.
@@ -57,20 +58,34 @@ impl Image {
 struct Known {
     base: (u64, [u8; 16]),
     last: (u64, [u8; 16]),
+    /// Places of what is kept, the state's own and those before it among them.
+    kept: Vec<(u64, [u8; 16])>,
     outbox: Vec<OpId>,
+    dropped: Vec<OpId>,
     position: Option<SavedPosition>,
 }
 
 impl Known {
-    fn of(loaded: &LoadedRoom) -> Known {
+    fn of(loaded: &LoadedRoom, log: &[Entry]) -> Known {
         let base = (loaded.snapshot.idx, loaded.snapshot.chain);
         Known {
             base,
+            kept: places(log),
+            dropped: loaded.dropped.iter().map(|op| op.id).collect(),
             last: loaded.entries.last().map_or(base, |entry| (entry.idx, entry.chain)),
             outbox: loaded.outbox.iter().map(|op| op.id).collect(),
             position: loaded.position,
         }
     }
+}
+
+fn places(log: &[Entry]) -> Vec<(u64, [u8; 16])> {
+    log.iter().map(|entry| (entry.idx, entry.chain)).collect()
+}
+
+/// The log in the file, the state's part of it as well.
+fn read_log(rooms: &Path, room: RoomId) -> Vec<Entry> {
+    log::read_file(&room_path(rooms, room), u64::MAX, 100_000).expect("readable")
 }
 
 /// A file under test, and everything that it has been.
@@ -94,7 +109,14 @@ impl Life {
         file.transact(|write| write.replace(&base)).expect("written");
         file.sync().expect("synced");
         let base = (base.idx, base.chain);
-        let known = Known { base, last: base, outbox: Vec::new(), position: None };
+        let known = Known {
+            base,
+            last: base,
+            kept: Vec::new(),
+            outbox: Vec::new(),
+            dropped: Vec::new(),
+            position: None,
+        };
         Life {
             rng: Rng::new(seed),
             room,
@@ -108,7 +130,7 @@ impl Life {
 
     /// One commit of what a room writes.
     fn step(&mut self) {
-        let draw = self.rng.below(10);
+        let draw = self.rng.below(12);
         let (n, seq) = (1 + self.rng.below(4), self.rng.below(1000));
         let body = usize::try_from(self.rng.below(60_000)).expect("small");
         let last = self.log.len() as u64;
@@ -149,6 +171,26 @@ impl Life {
                     write.save_position(&at)
                 })
             }
+            9 => {
+                let op = left_out(seq);
+                if !known.dropped.contains(&op.id) {
+                    known.dropped.push(op.id);
+                    let beyond = known.dropped.len().saturating_sub(MAX_DROPPED);
+                    known.dropped.drain(..beyond);
+                }
+                self.file.transact(|write| write.save_dropped(&op))
+            }
+            10 => {
+                // The room is written again after trouble, from an earlier state on.
+                let from = known.base.0 + self.rng.below(last - known.base.0 + 1);
+                let (snapshot, _) = snapshot_of(&self.log, from);
+                known.base = (snapshot.idx, snapshot.chain);
+                let after = self.log.iter().filter(|entry| entry.idx > from);
+                self.file.transact(|write| {
+                    write.replace(&snapshot)?;
+                    after.clone().try_for_each(|entry| write.append(entry).map(drop))
+                })
+            }
             _ => {
                 self.file.sync().expect("synced");
                 self.synced = (self.commits.len(), Image::of(self.dir.path(), self.room));
@@ -156,6 +198,7 @@ impl Life {
             }
         }
         .expect("written");
+        known.kept = places(&self.log);
         known.last = self.log.last().map_or(known.base, |entry| (entry.idx, entry.chain));
         self.commits.push(known);
     }
@@ -214,7 +257,8 @@ fn read_back(image: &Image, life: &Life, at_least: usize, what: &str) -> usize {
     image.put(after.path(), life.room);
     let (loaded, notice) = room_file::load(after.path(), life.room).expect("loads");
     assert_eq!(notice, None, "{what}: a cut is no damage");
-    let known = Known::of(&loaded.unwrap_or_else(|| panic!("{what}: no room")));
+    let loaded = loaded.unwrap_or_else(|| panic!("{what}: no room"));
+    let known = Known::of(&loaded, &read_log(after.path(), life.room));
     let commit = life.commits.iter().rposition(|commit| *commit == known);
     let commit = commit.unwrap_or_else(|| panic!("{what}: never was {known:?}"));
     assert!(commit >= at_least, "{what}: commit {commit}, synced was {at_least}");
@@ -271,7 +315,7 @@ fn a_disk_that_lies_about_its_syncs_loses_more_and_still_leaves_a_state_that_was
             assert_eq!(notice, None, "{what}");
             // Before the first commit there was no room yet.
             let Some(loaded) = loaded else { continue };
-            let known = Known::of(&loaded);
+            let known = Known::of(&loaded, &read_log(after.path(), life.room));
             assert!(life.commits.contains(&known), "{what}: never was {known:?}");
         }
     }

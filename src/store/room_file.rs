@@ -1,6 +1,6 @@
 //! `rooms/<id>.db`: a state at one index, the log after it, and for people what came before it.
 //! The file has no holes: what does not follow its last entry is not written. Beside it, what is of this node alone: the
-//! outbox, the position of the music, the history.
+//! outbox, what merges left out, the position of the music, the history.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::schema::{self, Migrations, Synchronous, of};
 use super::{
-    HistoryRow, LoadedRoom, SavedPosition, StoreError, corrupt, history, log, outbox, position,
-    room_path,
+    HistoryRow, LoadedRoom, SavedPosition, StoreError, corrupt, dropped, history, log, outbox,
+    position, room_path,
 };
 use crate::base::limits::MAX_HISTORY;
 use crate::base::{NodeId, OpId, RoomId, Term};
 use crate::wire::codec;
-use crate::wire::message::Snapshot;
+use crate::wire::message::{DroppedOp, Snapshot};
 use crate::wire::op::{Entry, Op};
 
 const MIGRATIONS: Migrations = &[
@@ -40,6 +40,12 @@ const MIGRATIONS: Migrations = &[
         source TEXT NOT NULL, dj TEXT, added_by TEXT NOT NULL, started INTEGER NOT NULL,
         ended INTEGER NOT NULL, ended_wall INTEGER NOT NULL, reason TEXT NOT NULL,
         present INTEGER NOT NULL) STRICT;
+",
+    "
+    CREATE TABLE dropped(
+        n INTEGER PRIMARY KEY AUTOINCREMENT, author BLOB NOT NULL, boot INTEGER NOT NULL,
+        seq INTEGER NOT NULL, created INTEGER NOT NULL, what TEXT NOT NULL, why TEXT NOT NULL,
+        UNIQUE(author, boot, seq)) STRICT;
 ",
 ];
 
@@ -105,6 +111,7 @@ fn rescue(
         write.replace(&loaded.snapshot)?;
         loaded.entries.iter().try_for_each(|entry| write.append(entry).map(drop))?;
         write.save_outbox(&loaded.outbox)?;
+        loaded.dropped.iter().try_for_each(|op| write.save_dropped(op))?;
         write.save_history(history)?;
         loaded.position.iter().try_for_each(|position| write.save_position(position))
     })
@@ -140,13 +147,19 @@ fn read(path: &Path, room: RoomId) -> Result<Option<Contents>, StoreError> {
     let log = read_log(&conn, &snapshot, &mut entries);
     let waiting = outbox::read(&conn, &mut outbox);
     let position = position::read(&conn).map(|position| saved = position);
-    let damage = log.and(waiting).and(position.map_err(|error| error.to_string())).err();
+    let left_out = dropped::read(&conn).map_err(|error| error.to_string());
+    let position = position.map_err(|error| error.to_string());
+    let (dropped, unread) = match left_out {
+        Ok(dropped) => (dropped, Ok(())),
+        Err(why) => (Vec::new(), Err(why)),
+    };
+    let damage = log.and(waiting).and(unread).and(position).err();
     let history = match damage {
         Some(_) => history::read(&conn, MAX_HISTORY).unwrap_or_default(),
         None => Vec::new(),
     };
     let history = history.into_iter().rev().collect();
-    let room = LoadedRoom { snapshot, entries, outbox, position: saved };
+    let room = LoadedRoom { snapshot, entries, outbox, dropped, position: saved };
     Ok(Some(Contents { room, history, damage }))
 }
 
@@ -345,6 +358,10 @@ impl RoomWrite<'_> {
 
     pub fn drop_outbox(&self, ids: &[OpId]) -> rusqlite::Result<()> {
         outbox::remove(&self.transaction, ids)
+    }
+
+    pub fn save_dropped(&self, op: &DroppedOp) -> rusqlite::Result<()> {
+        dropped::save(&self.transaction, op)
     }
 
     pub fn save_position(&self, position: &SavedPosition) -> rusqlite::Result<()> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::limits::{
-    LOG_KEPT, LOG_KEPT_BYTES, MAX_KNOWN_PEERS, MAX_OUTBOX, STORE_QUEUE_BYTES,
+    LOG_KEPT, LOG_KEPT_BYTES, MAX_DROPPED, MAX_KNOWN_PEERS, MAX_OUTBOX, STORE_QUEUE_BYTES,
 };
 use crate::base::{BlobHash, NodeId, OpId, RoomTime, SegmentId, Span, Term};
 use crate::engine::status::DiskState;
@@ -145,7 +145,7 @@ fn snapshot(idx: u64) -> Snapshot {
 }
 
 fn loaded_room(snapshot: Snapshot, entries: Vec<Entry>) -> LoadedRoom {
-    LoadedRoom { snapshot, entries, outbox: vec![], position: None }
+    LoadedRoom { snapshot, entries, outbox: vec![], dropped: vec![], position: None }
 }
 
 fn written(idx: u64, ticket: u64) -> StoreEvent {
@@ -159,6 +159,11 @@ pub(super) fn ops(of: std::ops::Range<u64>) -> Vec<Op> {
 
 fn ids(ops: &[Op]) -> Vec<OpId> {
     ops.iter().map(|op| op.id).collect()
+}
+
+pub(super) fn left_out(seq: u64) -> DroppedOp {
+    let (what, why) = ("skipped Blue".into(), "it came too late".into());
+    DroppedOp { id: ops(seq..seq + 1)[0].id, created: RoomTime(-7), what, why }
 }
 
 pub(super) fn position(seconds: i64) -> SavedPosition {
@@ -317,7 +322,7 @@ fn a_room_that_is_written_again_keeps_what_led_to_it() {
     // With a hole before it nobody knows that it is the same log.
     store.save_room(snapshot(20), 5).expect("enqueued");
     wait_for(&events, &written(20, 5));
-    assert_eq!(kept(&store), []);
+    assert!(kept(&store).is_empty());
 }
 
 #[test]
@@ -415,6 +420,23 @@ fn the_outbox_is_bounded_and_the_oldest_go_first() {
 }
 
 #[test]
+fn what_merges_left_out_is_kept_once_and_the_oldest_goes_first() {
+    let disk = Disk::new();
+    disk.with_room(0, 1);
+    let (store, ..) = disk.open();
+    let n = MAX_DROPPED as u64;
+    for seq in [1, 1, 2].into_iter().chain(3..=n + 2) {
+        store.save_dropped(room(), left_out(seq)).expect("enqueued");
+    }
+    // It is of this device, and no part of what a state replaces.
+    store.save_room(snapshot(9), 1).expect("enqueued");
+    drop(store);
+    let (_store, loaded, _) = disk.open();
+    let kept = loaded.last_room.expect("there").dropped;
+    assert_eq!(kept, (3..=n + 2).map(left_out).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_position_is_the_one_saved_last() {
     let disk = Disk::new();
     disk.with_room(0, 2);
@@ -508,12 +530,14 @@ fn a_log_with_a_damaged_end_is_kept_up_to_there() {
         disk.with_room(0, 6);
         let (store, ..) = disk.open();
         store.save_outbox(room(), ops(1..3)).expect("enqueued");
+        store.save_dropped(room(), left_out(3)).expect("enqueued");
         store.save_position(room(), position(7)).expect("enqueued");
         store.save_history(room(), vec![heard(1), heard(2)]).expect("enqueued");
         drop(store);
         disk.damage(damage);
         let good = LoadedRoom {
             outbox: ops(1..3),
+            dropped: vec![left_out(3)],
             position: Some(position(7)),
             ..loaded_room(snapshot(0), entries(0, 3))
         };
@@ -741,7 +765,7 @@ fn twenty_thousand_entries_stay_and_a_hundred_thousand_need_no_more_space() {
     let dir = in_memory();
     let (room, most) = long_log(dir.path(), 100, 200);
     let path = room_path(dir.path(), room);
-    let kept = super::log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
+    let kept = log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
     let ends = (kept[0].idx, kept[kept.len() - 1].idx);
     assert_eq!((ends, kept.len() as u64), ((80_001, 100_000), LOG_KEPT));
     let begun = std::time::Instant::now();
@@ -758,7 +782,7 @@ fn a_log_of_whole_folders_is_bounded_in_bytes() {
     let dir = in_memory();
     let (room, most) = long_log(dir.path(), 4, 30_000);
     let path = room_path(dir.path(), room);
-    let kept = super::log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
+    let kept = log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
     let bytes = kept.iter().map(|entry| entry.op.body.len() as u64).sum::<u64>();
     println!("{} entries, {most} bytes at most", kept.len());
     assert!((LOG_KEPT_BYTES - 100_000..=LOG_KEPT_BYTES).contains(&bytes), "{bytes}");

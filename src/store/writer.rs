@@ -17,7 +17,7 @@ use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
 use crate::engine::status::DiskState;
 use crate::wire::codec;
-use crate::wire::message::{PeerAddress, Snapshot};
+use crate::wire::message::{DroppedOp, PeerAddress, Snapshot};
 use crate::wire::op::{Entry, Op};
 
 /// How long what has been written may wait for its sync. A power cut loses no more than this.
@@ -77,6 +77,7 @@ enum Job {
     Rewind { room: RoomId, to_idx: u64 },
     Outbox { room: RoomId, ops: Vec<Op> },
     Offered { room: RoomId, ids: Vec<OpId> },
+    Dropped { room: RoomId, op: Box<DroppedOp> },
     Position { room: RoomId, position: SavedPosition },
     History { room: RoomId, rows: Vec<HistoryRow> },
     Replace { room: RoomId, snapshot: Box<Snapshot>, ticket: u64 },
@@ -101,6 +102,7 @@ impl Job {
             | Job::Rewind { room, .. }
             | Job::Outbox { room, .. }
             | Job::Offered { room, .. }
+            | Job::Dropped { room, .. }
             | Job::Position { room, .. }
             | Job::History { room, .. }
             | Job::Replace { room, .. }
@@ -120,6 +122,7 @@ impl Job {
             Job::Offered { ids, .. } => ids.len() * size_of::<OpId>(),
             Job::History { rows, .. } => rows.len() * 2 * size_of::<HistoryRow>(),
             Job::Replace { snapshot, .. } | Job::Compact { snapshot, .. } => snapshot.state.len(),
+            Job::Dropped { op, .. } => size_of::<DroppedOp>() + op.what.len() + op.why.len(),
             Job::Rewind { .. }
             | Job::Position { .. }
             | Job::Forget(_)
@@ -189,6 +192,11 @@ impl Store {
     /// Forgets kept operations: they have a place in the log, or were refused for good.
     pub fn drop_outbox(&self, room: RoomId, ids: Vec<OpId>) -> Result<(), Slow> {
         self.enqueue(Job::Offered { room, ids })
+    }
+
+    /// Keeps what a merge left out.
+    pub fn save_dropped(&self, room: RoomId, op: DroppedOp) -> Result<(), Slow> {
+        self.enqueue(Job::Dropped { room, op: Box::new(op) })
     }
 
     /// Remembers where the music stands. Worth it every 5 s while it plays.
@@ -584,6 +592,7 @@ fn write_job(write: &mut RoomWrite<'_>, job: &Job, so_far: Fit) -> rusqlite::Res
     match job {
         Job::Outbox { ops, .. } => write.save_outbox(ops).map(|()| so_far),
         Job::Offered { ids, .. } => write.drop_outbox(ids).map(|()| so_far),
+        Job::Dropped { op, .. } => write.save_dropped(op).map(|()| so_far),
         Job::Position { position, .. } => write.save_position(position).map(|()| so_far),
         Job::History { rows, .. } => write.save_history(rows).map(|()| so_far),
         Job::Rewind { to_idx, .. } => match write.rewind(*to_idx)? {

@@ -523,10 +523,10 @@ impl Node {
         if op.id.author == self.me {
             self.tell(Notice::Dropped { what: op.what.clone(), why: op.why.clone() });
         }
-        self.replication.dropped.push_back(op);
-        while self.replication.dropped.len() > MAX_DROPPED {
-            self.replication.dropped.pop_front();
+        if let Some(room) = self.room_id() {
+            self.outputs.push_back(Output::SaveDropped { room, dropped: op.clone() });
         }
+        self.replication.list_dropped(op);
         true
     }
 }

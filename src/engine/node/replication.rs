@@ -17,7 +17,7 @@ use super::{
     HeartbeatAck, LocalTime, Message, Node, NodeId, OpId, Output, RequestId, Room, RoomId,
     RoomTime, Span, Term,
 };
-use crate::base::limits::{MAX_ENTRIES_PER_APPEND, MAX_FRAME};
+use crate::base::limits::{MAX_DROPPED, MAX_ENTRIES_PER_APPEND, MAX_FRAME};
 use crate::engine::command::Done;
 use crate::engine::election::Election;
 use crate::engine::planted::{self, Bug};
@@ -114,6 +114,14 @@ impl Replication {
     pub(super) fn forget(&mut self, peer: NodeId) {
         if !planted::is(Bug::StaleMatch) {
             self.progress.remove(&peer);
+        }
+    }
+
+    /// Remembers what a merge left out, for people and for when it is offered again.
+    pub(super) fn list_dropped(&mut self, op: DroppedOp) {
+        self.dropped.push_back(op);
+        while self.dropped.len() > MAX_DROPPED {
+            self.dropped.pop_front();
         }
     }
 

@@ -54,6 +54,9 @@ impl Node {
         self.replication.is_cold = true;
         self.replication.compacted = restored.snapshot.idx;
         self.replication.disk_has(last);
+        for dropped in &restored.dropped {
+            self.replication.list_dropped(dropped.clone());
+        }
         self.restore_outbox(&restored.outbox);
         self.hold(now, restored.position);
         if let Some(election) = &mut self.election {

@@ -618,6 +618,7 @@ impl House {
                 self.devices[d].speaker.is_told = true;
                 self.save(d, Job::Rewind(room, to_idx));
             }
+            Output::SaveDropped { room, dropped } => self.save(d, Job::Dropped(room, dropped)),
             Output::SavePosition { room, position } => {
                 self.save(d, Job::Position(room, position, self.now));
             }
