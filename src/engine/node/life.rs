@@ -42,6 +42,12 @@ pub(super) struct Condition {
     finished: bool,
 }
 
+impl Condition {
+    pub(super) fn n_flaps(&self) -> usize {
+        self.flaps.len()
+    }
+}
+
 impl Node {
     pub(super) fn fitness_known(&mut self, now: LocalTime, facts: DeviceFacts) {
         self.condition.facts = facts;

@@ -27,6 +27,7 @@ mod playback;
 mod position;
 mod replication;
 mod rooms;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -111,6 +111,10 @@ impl Replication {
         *self = Replication::default();
     }
 
+    pub(super) fn n_waiting(&self) -> usize {
+        self.waiting.values().map(|waiting| 1 + waiting.origins.len()).sum()
+    }
+
     pub(super) fn forget(&mut self, peer: NodeId) {
         if !planted::is(Bug::StaleMatch) {
             self.progress.remove(&peer);

@@ -120,6 +120,12 @@ impl Room {
         &self.state
     }
 
+    /// How many earlier states are held.
+    #[must_use]
+    pub fn n_checkpoints(&self) -> usize {
+        self.checkpoints.len()
+    }
+
     /// The tail of the log.
     #[must_use]
     pub fn log(&self) -> &Log {
