@@ -33,8 +33,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
-use crate::engine::status::LogStatus;
+use crate::engine::status::{LogStatus, OperationStatus};
 use crate::engine::{Command, CommandReply, Status};
+use crate::wire::message::Level;
 use crate::wire::{Refusal, Track};
 
 pub use answer::{Problem, Skipped};
@@ -56,8 +57,17 @@ pub trait Backend: Send + Sync + 'static {
     /// Hands a command to the engine and waits for what becomes of it.
     fn command(&self, command: Command) -> BoxFuture<'_, CommandReply>;
 
-    /// The end of the room's log.
-    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>>;
+    /// What became of an operation of this device, by start counter and number: once it is as safe
+    /// as wanted, or after a few seconds.
+    fn operation(
+        &self,
+        boot: u32,
+        seq: u64,
+        wanted: Level,
+    ) -> BoxFuture<'_, Result<OperationStatus, Refusal>>;
+
+    /// So many entries of the end of the room's log, as far as they are kept.
+    fn log(&self, at_most: usize) -> BoxFuture<'_, Result<LogStatus, Refusal>>;
 
     /// Reads, hashes and caches files and folders of this machine.
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>>;

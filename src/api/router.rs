@@ -32,6 +32,7 @@ pub(super) fn router(backend: Arc<dyn Backend>, events: Arc<Events>) -> Router {
         .route("/queue", get(views::queue).post(commands::add).delete(commands::clear))
         .route("/queue/{entries}", delete(commands::remove))
         .route("/log", get(views::log))
+        .route("/operations/{boot}/{seq}", get(views::operation))
         .route("/resync", post(commands::resync))
         .route("/outputs", get(views::outputs))
         .route("/version", get(views::version))

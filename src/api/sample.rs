@@ -84,6 +84,7 @@ fn room() -> RoomStatus {
         dj: None,
         settings: serde_json::Value::Null,
         log_idx: 42,
+        durable_idx: 41,
         state_hash: "0123456789abcdef".to_owned(),
     }
 }

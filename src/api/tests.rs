@@ -74,7 +74,16 @@ impl Backend for Fake {
         Box::pin(async { reply })
     }
 
-    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
+    fn operation(
+        &self,
+        _boot: u32,
+        seq: u64,
+        wanted: Level,
+    ) -> BoxFuture<'_, Result<OperationStatus, Refusal>> {
+        Box::pin(async move { Ok(OperationStatus { idx: Some(seq), level: wanted }) })
+    }
+
+    fn log(&self, _at_most: usize) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
         Box::pin(async { Ok(sample::log()) })
     }
 

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
 
 use super::OutputInfo;
 use super::answer::Answer;
 use super::router::App;
+use crate::base::limits::{LOG_KEPT, LOG_SHOWN};
 use crate::engine::Status;
 use crate::engine::status::{
-    LogStatus, MemberStatus, PeerStatus, QueueStatus, RoomInReach, SyncStatus,
+    LogStatus, MemberStatus, OperationStatus, PeerStatus, QueueStatus, RoomInReach, SyncStatus,
 };
-use crate::wire::message::OutputState;
+use crate::wire::message::{Level, OutputState};
 
 /// How well one member follows.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -88,8 +90,43 @@ pub(super) async fn queue(State(app): State<App>) -> Json<Vec<QueueStatus>> {
     Json(app.newest().queue.clone())
 }
 
-pub(super) async fn log(State(app): State<App>) -> Result<Json<LogStatus>, Answer> {
-    Ok(Json(app.backend.log().await?))
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HowMuch {
+    last: Option<usize>,
+}
+
+pub(super) async fn log(
+    State(app): State<App>,
+    how_much: Result<Query<HowMuch>, QueryRejection>,
+) -> Result<Json<LogStatus>, Answer> {
+    let hint = "write for example /log?last=1000, of 20,000 at most";
+    let Query(HowMuch { last }) =
+        how_much.map_err(|rejection| Answer::invalid(rejection.body_text(), hint))?;
+    match last.unwrap_or(LOG_SHOWN) {
+        last if (1..=LOG_KEPT).contains(&(last as u64)) => Ok(Json(app.backend.log(last).await?)),
+        _ => Err(Answer::invalid("so many entries are not kept", hint)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HowSafe {
+    level: Option<Level>,
+}
+
+pub(super) async fn operation(
+    State(app): State<App>,
+    which: Result<Path<(u32, u64)>, PathRejection>,
+    how_safe: Result<Query<HowSafe>, QueryRejection>,
+) -> Result<Json<OperationStatus>, Answer> {
+    let hint = "write for example /operations/3/17?level=durable";
+    let Path((boot, seq)) =
+        which.map_err(|rejection| Answer::invalid(rejection.body_text(), hint))?;
+    let Query(HowSafe { level }) =
+        how_safe.map_err(|rejection| Answer::invalid(rejection.body_text(), hint))?;
+    let wanted = level.unwrap_or(Level::Local);
+    Ok(Json(app.backend.operation(boot, seq, wanted).await?))
 }
 
 pub(super) async fn outputs(State(app): State<App>) -> Result<Json<Vec<OutputInfo>>, Answer> {

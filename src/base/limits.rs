@@ -91,8 +91,12 @@ pub const MAX_PLACES: usize = 32;
 /// Operations that a merge dropped, kept for `groovebox log`.
 pub const MAX_DROPPED: usize = 64;
 
-/// Entries that `groovebox log` shows.
-pub const MAX_LOG_SHOWN: usize = 100;
+/// Entries that `groovebox log` shows unless it is told otherwise.
+pub const LOG_SHOWN: usize = 100;
+
+/// Entries read from disk that are put into words at a time: a few milliseconds of the loop that
+/// everything else waits for.
+pub const LOG_WORDED: usize = 256;
 
 /// Entries between two states kept in memory, to which a log can be wound back. Replaying so many
 /// takes a few milliseconds.
@@ -110,6 +114,18 @@ pub const LOG_TAIL: usize = 4096;
 
 /// Bytes of operation bodies kept in that tail: folders are large, everything else is small.
 pub const LOG_TAIL_BYTES: usize = 8 * 1024 * 1024;
+
+/// Entries of the log kept on disk: what was done in a room during some weeks of ordinary use,
+/// some 8 MiB.
+pub const LOG_KEPT: u64 = 20_000;
+
+/// Bytes of these entries, for rooms into which whole folders are put: a card that reads 20 MB a
+/// second looks through them in less than two when the daemon starts.
+pub const LOG_KEPT_BYTES: u64 = 32 * 1024 * 1024;
+
+/// How long ago an entry may have taken effect before the last one to be kept: operations so old
+/// are of no use to anybody.
+pub const LOG_KEPT_FOR: Span = Span::from_secs(7 * 24 * 3600);
 
 /// Peers remembered on disk: a full room's worth.
 pub const MAX_KNOWN_PEERS: usize = 256;

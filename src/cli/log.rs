@@ -1,6 +1,7 @@
 //! `groovebox log`: what was done in the room, how safe it is, and what was left out when two
 //! halves of the room met.
 
+use clap::Args;
 use comfy_table::Cell;
 
 use super::failure::Failure;
@@ -10,8 +11,17 @@ use super::table::{Column, Tone, cell, table, word};
 use crate::engine::status::{DroppedStatus, LogEntryStatus, LogStatus, WaitingStatus};
 use crate::wire::message::Level;
 
-pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
-    session.show("/log", |log: &LogStatus, look| lines(log, look)).await
+#[derive(Args, Debug)]
+pub(super) struct LogArgs {
+    /// How many entries; up to 20,000 are kept on disk
+    #[arg(short = 'n', long = "last", value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(super) last: Option<u32>,
+}
+
+pub(super) async fn run(args: &LogArgs, session: &mut Session) -> Result<(), Failure> {
+    let path = args.last.map_or_else(|| "/log".into(), |last| format!("/log?last={last}"));
+    session.show(&path, |log: &LogStatus, look| lines(log, look)).await
 }
 
 pub(super) fn lines(log: &LogStatus, look: Look) -> Vec<String> {

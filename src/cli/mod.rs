@@ -77,6 +77,9 @@ struct Global {
     /// Write JSON for programs
     #[arg(long, global = true)]
     json: bool,
+    /// Answer once what was ordered would survive a power cut of the whole house
+    #[arg(long, global = true)]
+    durable: bool,
     /// Say more; twice, everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
@@ -123,7 +126,7 @@ enum Verb {
     /// Silence a device, or let it sound again
     Mute(mute::MuteArgs),
     /// Show what was done in the room, and what was left out when two halves of it met
-    Log,
+    Log(log::LogArgs),
     /// Give devices the coordinator's state anew
     Resync(resync::ResyncArgs),
     /// List where this device's sound can go
@@ -196,7 +199,7 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::Queue(args) => queue::run(args, session).await,
         Verb::Volume(args) => volume::run(args, session).await,
         Verb::Mute(args) => mute::run(args, session).await,
-        Verb::Log => log::run(session).await,
+        Verb::Log(args) => log::run(&args, session).await,
         Verb::Resync(args) => resync::run(args, session).await,
         Verb::Outputs => outputs::run(session).await,
         Verb::Version => version::run(session).await,

@@ -11,6 +11,7 @@ use super::screen::Look;
 use super::session::{Format, Session, print_json, understand};
 use super::table::clip;
 use crate::engine::Status;
+use crate::engine::status::RoomStatus;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum RoomVerb {
@@ -68,8 +69,12 @@ pub(super) fn lines(status: &Status, look: Look) -> Vec<String> {
         ("owner", room.owner.clone().unwrap_or_else(|| "nobody".to_owned())),
         ("dj", room.dj.clone().unwrap_or_else(|| "nobody".to_owned())),
         ("term", room.term.n.to_string()),
-        ("log", format!("entry {}, state {}", room.log_idx, room.state_hash)),
+        ("log", log_text(room)),
         ("id", room.id.clone()),
     ];
     rows.into_iter().map(|(name, value)| clip(&format!("{name:<12} {value}"), look)).collect()
+}
+
+fn log_text(room: &RoomStatus) -> String {
+    format!("entry {}, durable to {}, state {}", room.log_idx, room.durable_idx, room.state_hash)
 }

@@ -14,6 +14,8 @@ use super::screen::Look;
 use super::text::plain;
 use crate::api::Skipped;
 use crate::config::{Surroundings, socket_candidates};
+use crate::engine::status::OperationStatus;
+use crate::wire::message::Level;
 
 /// One run of the program.
 pub(super) struct Session {
@@ -21,6 +23,8 @@ pub(super) struct Session {
     pub(super) look: Look,
     pub(super) format: Format,
     pub(super) talk: Talk,
+    /// Orders are to be answered once they are durable.
+    pub(super) durable: bool,
 }
 
 /// What standard output is for.
@@ -59,6 +63,7 @@ impl Session {
             look: Look::of_stdout(),
             format: if global.json { Format::Json } else { Format::Text },
             talk: if global.quiet { Talk::Quiet } else { Talk::Normal },
+            durable: global.durable,
         }
     }
 
@@ -83,7 +88,10 @@ impl Session {
         body: Option<Value>,
         patience: Patience,
     ) -> Result<(), Failure> {
-        let answer = self.client.send(method, path, body, patience).await?;
+        let mut answer = self.client.send(method, path, body, patience).await?;
+        if self.durable {
+            self.wait_durable(&mut answer).await?;
+        }
         if self.format == Format::Json {
             return print_json(&answer);
         }
@@ -94,6 +102,28 @@ impl Session {
         if let Some(message) = message {
             self.say(&message, Talk::Normal);
         }
+        Ok(())
+    }
+
+    /// Waits until what was ordered is durable, and puts into the answer how safe it is then.
+    async fn wait_durable(&self, answer: &mut Value) -> Result<(), Failure> {
+        let op = &answer["op"];
+        let (Some(boot), Some(seq)) = (op["boot"].as_u64(), op["seq"].as_u64()) else {
+            return Ok(());
+        };
+        let path = format!("/operations/{boot}/{seq}?level=durable");
+        let operation = self.client.send(Method::GET, &path, None, Patience::Short).await?;
+        let OperationStatus { idx, level } = understand(operation)?;
+        answer["idx"] = idx.into();
+        answer["level"] = serde_json::json!(level);
+        let text = match (level, idx) {
+            (Level::Durable, Some(idx)) => format!("durable, as entry {idx}"),
+            (Level::Replicated, _) => {
+                "not durable yet: a disk is slow; other devices have it".into()
+            }
+            _ => "not durable yet: `groovebox log` shows how safe it is".into(),
+        };
+        self.say(&text, Talk::Normal);
         Ok(())
     }
 

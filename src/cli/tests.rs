@@ -212,7 +212,7 @@ coordinator  kitchen
 owner        nobody
 dj           nobody
 term         3
-log          entry 42, state 0123456789abcdef
+log          entry 42, durable to 41, state 0123456789abcdef
 id           d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4
 ",
     );

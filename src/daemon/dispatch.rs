@@ -66,6 +66,7 @@ impl Driver {
             Output::RewindRoom { room, to_idx } => kept(self.store.rewind(room, to_idx)),
             Output::SaveOutbox { room, ops } => kept(self.store.save_outbox(room, ops)),
             Output::DropOutbox { room, ids } => kept(self.store.drop_outbox(room, ids)),
+            Output::SaveDropped { room, dropped } => kept(self.store.save_dropped(room, dropped)),
             Output::SavePosition { room, position } => {
                 kept(self.store.save_position(room, stored_position(&position)));
             }

@@ -9,12 +9,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::clock;
 use super::dispatch::Driver;
 use crate::base::limits::EVENT_QUEUE;
-use crate::base::{LocalTime, Span};
+use crate::base::{LocalTime, RoomId, Span};
 use crate::engine::command::{CommandReply, RequestId};
 use crate::engine::node::{Input, Node, Output};
-use crate::engine::status::DiskState;
-use crate::engine::status::LogStatus;
+use crate::engine::room::Room;
+use crate::engine::status::{DiskState, LogEntryStatus, LogStatus, OperationStatus};
 use crate::engine::{Command, Status};
+use crate::wire::op::Entry;
 
 /// How often front ends see a new picture while nothing but time changes.
 const STATUS_EVERY: Span = Span::from_millis(250);
@@ -33,8 +34,12 @@ pub enum Event {
     Input(Input),
     /// From a front end.
     Command(Command, oneshot::Sender<CommandReply>),
-    /// A front end wants to read the log.
-    Log(oneshot::Sender<LogStatus>),
+    /// A front end wants to read the end of the log.
+    Log(usize, oneshot::Sender<(Option<RoomId>, LogStatus)>),
+    /// It wants to know what became of an operation of this device: start counter and number.
+    Operation(u32, u64, oneshot::Sender<Option<OperationStatus>>),
+    /// It has read earlier entries from the disk, and wants them in words.
+    Worded(Vec<Entry>, oneshot::Sender<Vec<LogEntryStatus>>),
 }
 
 impl From<Input> for Event {
@@ -119,9 +124,18 @@ impl EventLoop {
                 self.replies.insert(id, reply);
                 Input::CommandReceived { id, command }
             }
-            Event::Log(reply) => {
-                // Whoever asked may have hung up.
-                let _ = reply.send(self.node.log());
+            // Whoever asked for the following may have hung up.
+            Event::Log(at_most, reply) => {
+                let room = self.node.room().map(Room::id);
+                let _ = reply.send((room, self.node.log(at_most)));
+                return;
+            }
+            Event::Operation(boot, seq, reply) => {
+                let _ = reply.send(self.node.operation(boot, seq));
+                return;
+            }
+            Event::Worded(entries, reply) => {
+                let _ = reply.send(self.node.worded(&entries));
                 return;
             }
         };

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -12,18 +13,28 @@ use super::READER_THREADS;
 use super::event_loop::{Event, EventSender};
 use crate::api::{Backend, Imported, OutputInfo};
 use crate::audio::devices::{self, DeviceInfo};
-use crate::base::limits::MAX_TRACKS_PER_ADD;
+use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
 use crate::engine::command::CommandReply;
-use crate::engine::status::LogStatus;
+use crate::engine::status::{LogStatus, OperationStatus};
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
+use crate::store::LogReader;
+use crate::wire::message::Level;
 use crate::wire::{Refusal, RefusalCode};
+
+/// How long somebody may wait until an operation is durable: a sync every half second, a card
+/// that stalls for one, and the way to the coordinator and back.
+const DURABLE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often it is looked meanwhile.
+const DURABLE_LOOK: Duration = Duration::from_millis(50);
 
 /// The daemon as the local interface sees it.
 pub struct Front {
     events: EventSender,
     status: watch::Receiver<Arc<Status>>,
     library: Library,
+    log: LogReader,
 }
 
 impl Front {
@@ -33,8 +44,53 @@ impl Front {
         events: EventSender,
         status: watch::Receiver<Arc<Status>>,
         library: Library,
+        log: LogReader,
     ) -> Front {
-        Front { events, status, library }
+        Front { events, status, library, log }
+    }
+
+    /// What memory has of the log, and before it as much as is wanted of what the disk has.
+    async fn read_log(&self, at_most: usize) -> Result<LogStatus, Refusal> {
+        let (room, mut log) = self.ask(|reply| Event::Log(at_most, reply)).await?;
+        let first = log.entries.first().map_or(log.last_idx + 1, |entry| entry.idx);
+        let missing = at_most.saturating_sub(log.entries.len());
+        let Some(room) = room.filter(|_| missing > 0 && first > 1) else { return Ok(log) };
+        let reader = self.log.clone();
+        let reading = tokio::task::spawn_blocking(move || reader.entries(room, first, missing));
+        let earlier = match reading.await {
+            Ok(Ok(earlier)) => earlier,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the log on disk cannot be read");
+                return Ok(log);
+            }
+            Err(_) => return Err(internal("reading the log failed")),
+        };
+        let mut worded = Vec::with_capacity(earlier.len() + log.entries.len());
+        for some in earlier.chunks(LOG_WORDED) {
+            worded.extend(self.ask(|reply| Event::Worded(some.to_vec(), reply)).await?);
+        }
+        worded.append(&mut log.entries);
+        Ok(LogStatus { entries: worded, ..log })
+    }
+
+    /// What became of an operation, once it is as safe as wanted or patience is over.
+    async fn follow(&self, boot: u32, seq: u64, wanted: Level) -> Result<OperationStatus, Refusal> {
+        let patience = tokio::time::Instant::now() + DURABLE_PATIENCE;
+        loop {
+            let operation = self.ask(|reply| Event::Operation(boot, seq, reply)).await?;
+            let operation = operation.ok_or_else(|| no_such_operation(boot, seq))?;
+            if operation.level >= wanted || tokio::time::Instant::now() >= patience {
+                return Ok(operation);
+            }
+            tokio::time::sleep(DURABLE_LOOK).await;
+        }
+    }
+
+    /// Asks the loop.
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Refusal> {
+        let (sender, receiver) = oneshot::channel();
+        self.events.send(event(sender)).await.map_err(|_| stopping())?;
+        receiver.await.map_err(|_| stopping())
     }
 }
 
@@ -44,21 +100,20 @@ impl Backend for Front {
     }
 
     fn command(&self, command: Command) -> BoxFuture<'_, CommandReply> {
-        async move {
-            let (sender, receiver) = oneshot::channel();
-            self.events.send(Event::Command(command, sender)).await.map_err(|_| stopping())?;
-            receiver.await.map_err(|_| stopping())?
-        }
-        .boxed()
+        async move { self.ask(|reply| Event::Command(command, reply)).await? }.boxed()
     }
 
-    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
-        async move {
-            let (sender, receiver) = oneshot::channel();
-            self.events.send(Event::Log(sender)).await.map_err(|_| stopping())?;
-            receiver.await.map_err(|_| stopping())
-        }
-        .boxed()
+    fn operation(
+        &self,
+        boot: u32,
+        seq: u64,
+        wanted: Level,
+    ) -> BoxFuture<'_, Result<OperationStatus, Refusal>> {
+        self.follow(boot, seq, wanted).boxed()
+    }
+
+    fn log(&self, at_most: usize) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
+        self.read_log(at_most).boxed()
     }
 
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {
@@ -145,6 +200,14 @@ fn outputs() -> Result<Vec<OutputInfo>, Refusal> {
         details: String::new(),
     };
     Ok(devices.into_iter().map(info).collect())
+}
+
+fn no_such_operation(boot: u32, seq: u64) -> Refusal {
+    Refusal::new(
+        RefusalCode::NotFound,
+        format!("this device knows no operation {seq} of its start {boot} in this room"),
+        "it was refused, or is too long ago; `groovebox log` shows what was done",
+    )
 }
 
 fn stopping() -> Refusal {

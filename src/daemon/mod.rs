@@ -134,7 +134,9 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     let parts = Parts::open(settings, events.clone()).await?;
     let listener = crate::api::listen(&settings.socket).await?;
     let (status, watch) = watch::channel(Arc::new(Status::default()));
-    let front = Front::new(events.clone(), watch, parts.driver.library.clone());
+    let driver = &parts.driver;
+    let log = driver.store.log_reader();
+    let front = Front::new(events.clone(), watch, driver.library.clone(), log);
     tracing::info!(
         name = %settings.name,
         node = %parts.driver.me.short(),
@@ -270,8 +272,8 @@ fn restored(room: store::LoadedRoom) -> RestoredRoom {
         },
         outage: clock::outage(saved.wall, clock::wall()),
     });
-    let store::LoadedRoom { snapshot, entries, outbox, .. } = room;
-    RestoredRoom { snapshot, entries, outbox, position }
+    let store::LoadedRoom { snapshot, entries, outbox, dropped, .. } = room;
+    RestoredRoom { snapshot, entries, outbox, dropped, position }
 }
 
 fn output_settings(settings: &Settings) -> Result<OutputSettings, DaemonError> {

@@ -110,6 +110,8 @@ pub struct RoomStatus {
     pub settings: serde_json::Value,
     /// Last entry of its log.
     pub log_idx: u64,
+    /// Last entry that would survive a power cut of the whole house.
+    pub durable_idx: u64,
     /// Hash of the state there: equal on all members at equal `log_idx`.
     pub state_hash: String,
 }
@@ -140,6 +142,15 @@ pub struct LogStatus {
     pub waiting: Vec<WaitingStatus>,
     /// Operations that were left out when two histories of the room met, oldest first.
     pub dropped: Vec<DroppedStatus>,
+}
+
+/// What became of one of this device's own operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OperationStatus {
+    /// Its place in the log; null while it waits for a coordinator.
+    pub idx: Option<u64>,
+    /// local, replicated or durable.
+    pub level: Level,
 }
 
 /// An entry of the log.

@@ -5,7 +5,9 @@
 //!  ├── lock              held by the daemon that uses the directory
 //!  ├── node.db           identity key, start counter, known peers, what the node was told to do
 //!  ├── identity.txt      the first two once more, should that file be damaged
-//!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it; outbox,
+//!  ├── boots             the start counter once more, should the disk be full
+//!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it and those
+//!                        of some days before it; outbox, what merges left out,
 //!                        position of the music, history
 //! ```
 //!
@@ -20,9 +22,12 @@
 //!
 //! The store understands places and chain values, not what the entries mean.
 
+mod boot_file;
+mod dropped;
 mod health;
 mod history;
 mod identity_text;
+mod log;
 mod node_file;
 mod outbox;
 mod position;
@@ -37,7 +42,7 @@ mod tests;
 
 pub use history::{EndReason, HistoryRow};
 pub use position::SavedPosition;
-pub use writer::{Notify, Slow, Store};
+pub use writer::{LogReader, Notify, Slow, Store};
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -46,7 +51,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::RoomId;
 use crate::identity::IdentityError;
-use crate::wire::message::{PeerAddress, Snapshot};
+use crate::wire::message::{DroppedOp, PeerAddress, Snapshot};
 use crate::wire::op::{Entry, Op};
 use node_file::NodeFile;
 
@@ -150,6 +155,8 @@ pub struct LoadedRoom {
     /// Operations that wait to be offered, in the order in which they were saved. Some may be
     /// in the log already.
     pub outbox: Vec<Op>,
+    /// What merges have left out, oldest first.
+    pub dropped: Vec<DroppedOp>,
     /// Where the music stood.
     pub position: Option<SavedPosition>,
 }
@@ -230,7 +237,7 @@ pub fn open(
         last_room,
         notices: ident.notice.into_iter().chain(damage).collect(),
     };
-    Ok((Store::start(lock, node, rooms, notify)?, loaded))
+    Ok((Store::start(lock, node, ident.trouble.as_ref(), rooms, notify)?, loaded))
 }
 
 fn make_dir(dir: &Path) -> Result<(), StoreError> {
@@ -255,9 +262,9 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         }
         Err(TryLockError::Error(source)) => return Err(io("lock")(source)),
     }
-    // For people only: the lock itself is the kernel's.
+    // For people only: the lock itself is the kernel's, and a full disk takes it as well.
     let pid = std::process::id().to_string();
-    file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(io("write"))?;
+    let _nobody_needs_it = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes()));
     Ok(file)
 }
 

@@ -8,13 +8,17 @@ use std::fs;
 use std::path::Path;
 
 use super::room_file::{self, RoomFile};
-use super::tests::{entries_with, ops, position, snapshot_of};
+use super::tests::{entries_with, left_out, ops, position, snapshot_of};
 use super::*;
-use crate::base::OpId;
+use crate::base::limits::{LOG_KEPT_FOR, MAX_DROPPED};
 use crate::base::rng::Rng;
+use crate::base::{OpId, Span};
 
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;
+
+/// Between two entries: so that what is a week old goes while this runs.
+const PACE: Span = Span::from_secs(6 * 3600);
 
 /// A page of the database.
 const PAGE: usize = 4096;
@@ -57,20 +61,34 @@ impl Image {
 struct Known {
     base: (u64, [u8; 16]),
     last: (u64, [u8; 16]),
+    /// Places of what is kept, the state's own and those before it among them.
+    kept: Vec<(u64, [u8; 16])>,
     outbox: Vec<OpId>,
+    dropped: Vec<OpId>,
     position: Option<SavedPosition>,
 }
 
 impl Known {
-    fn of(loaded: &LoadedRoom) -> Known {
+    fn of(loaded: &LoadedRoom, log: &[Entry]) -> Known {
         let base = (loaded.snapshot.idx, loaded.snapshot.chain);
         Known {
             base,
+            kept: places(log),
+            dropped: loaded.dropped.iter().map(|op| op.id).collect(),
             last: loaded.entries.last().map_or(base, |entry| (entry.idx, entry.chain)),
             outbox: loaded.outbox.iter().map(|op| op.id).collect(),
             position: loaded.position,
         }
     }
+}
+
+fn places(log: &[Entry]) -> Vec<(u64, [u8; 16])> {
+    log.iter().map(|entry| (entry.idx, entry.chain)).collect()
+}
+
+/// The log in the file, the state's part of it as well.
+fn read_log(rooms: &Path, room: RoomId) -> Vec<Entry> {
+    log::read_file(&room_path(rooms, room), u64::MAX, 100_000).expect("readable")
 }
 
 /// A file under test, and everything that it has been.
@@ -81,6 +99,8 @@ struct Life {
     room: RoomId,
     /// The whole log; what is written of it is rewound and written again in other words.
     log: Vec<Entry>,
+    /// The first entry that is not too old.
+    kept_from: u64,
     commits: Vec<Known>,
     /// The commit that was synced last, and what the disk had then.
     synced: (usize, Image),
@@ -94,11 +114,19 @@ impl Life {
         file.transact(|write| write.replace(&base)).expect("written");
         file.sync().expect("synced");
         let base = (base.idx, base.chain);
-        let known = Known { base, last: base, outbox: Vec::new(), position: None };
+        let known = Known {
+            base,
+            last: base,
+            kept: Vec::new(),
+            outbox: Vec::new(),
+            dropped: Vec::new(),
+            position: None,
+        };
         Life {
             rng: Rng::new(seed),
             room,
             log: Vec::new(),
+            kept_from: 1,
             commits: vec![known],
             synced: (0, Image::of(dir.path(), room)),
             file,
@@ -108,14 +136,14 @@ impl Life {
 
     /// One commit of what a room writes.
     fn step(&mut self) {
-        let draw = self.rng.below(10);
+        let draw = self.rng.below(12);
         let (n, seq) = (1 + self.rng.below(4), self.rng.below(1000));
         let body = usize::try_from(self.rng.below(60_000)).expect("small");
         let last = self.log.len() as u64;
         let mut known = self.commits.last().expect("one").clone();
         match draw {
             0..=5 => {
-                let new = entries_with(&self.log, n, body, seq);
+                let new = entries_with(&self.log, n, body, seq, PACE);
                 self.log.extend(new.iter().cloned());
                 self.file.transact(|write| new.iter().try_for_each(|e| write.append(e).map(drop)))
             }
@@ -137,6 +165,10 @@ impl Life {
                 let to = known.base.0.max(last.saturating_sub(2));
                 let (snapshot, _) = snapshot_of(&self.log, to);
                 known.base = (snapshot.idx, snapshot.chain);
+                let end = self.log.last().map_or(0, |entry| entry.at.0);
+                let old = |entry: &&Entry| entry.idx <= to && end - entry.at.0 > LOG_KEPT_FOR.0;
+                let gone = self.log.iter().filter(old).map(|entry| entry.idx).max();
+                self.kept_from = self.kept_from.max(gone.unwrap_or(0) + 1);
                 self.file.transact(|write| write.compact(&snapshot))
             }
             8 => {
@@ -149,6 +181,26 @@ impl Life {
                     write.save_position(&at)
                 })
             }
+            9 => {
+                let op = left_out(seq);
+                if !known.dropped.contains(&op.id) {
+                    known.dropped.push(op.id);
+                    let beyond = known.dropped.len().saturating_sub(MAX_DROPPED);
+                    known.dropped.drain(..beyond);
+                }
+                self.file.transact(|write| write.save_dropped(&op))
+            }
+            10 => {
+                // The room is written again after trouble, from an earlier state on.
+                let from = known.base.0 + self.rng.below(last - known.base.0 + 1);
+                let (snapshot, _) = snapshot_of(&self.log, from);
+                known.base = (snapshot.idx, snapshot.chain);
+                let after = self.log.iter().filter(|entry| entry.idx > from);
+                self.file.transact(|write| {
+                    write.replace(&snapshot)?;
+                    after.clone().try_for_each(|entry| write.append(entry).map(drop))
+                })
+            }
             _ => {
                 self.file.sync().expect("synced");
                 self.synced = (self.commits.len(), Image::of(self.dir.path(), self.room));
@@ -156,6 +208,8 @@ impl Life {
             }
         }
         .expect("written");
+        let kept = self.log.iter().filter(|entry| entry.idx >= self.kept_from);
+        known.kept = kept.map(|entry| (entry.idx, entry.chain)).collect();
         known.last = self.log.last().map_or(known.base, |entry| (entry.idx, entry.chain));
         self.commits.push(known);
     }
@@ -214,7 +268,8 @@ fn read_back(image: &Image, life: &Life, at_least: usize, what: &str) -> usize {
     image.put(after.path(), life.room);
     let (loaded, notice) = room_file::load(after.path(), life.room).expect("loads");
     assert_eq!(notice, None, "{what}: a cut is no damage");
-    let known = Known::of(&loaded.unwrap_or_else(|| panic!("{what}: no room")));
+    let loaded = loaded.unwrap_or_else(|| panic!("{what}: no room"));
+    let known = Known::of(&loaded, &read_log(after.path(), life.room));
     let commit = life.commits.iter().rposition(|commit| *commit == known);
     let commit = commit.unwrap_or_else(|| panic!("{what}: never was {known:?}"));
     assert!(commit >= at_least, "{what}: commit {commit}, synced was {at_least}");
@@ -271,7 +326,7 @@ fn a_disk_that_lies_about_its_syncs_loses_more_and_still_leaves_a_state_that_was
             assert_eq!(notice, None, "{what}");
             // Before the first commit there was no room yet.
             let Some(loaded) = loaded else { continue };
-            let known = Known::of(&loaded);
+            let known = Known::of(&loaded, &read_log(after.path(), life.room));
             assert!(life.commits.contains(&known), "{what}: never was {known:?}");
         }
     }

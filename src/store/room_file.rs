@@ -1,20 +1,21 @@
-//! `rooms/<id>.db`: a state at one index and the log after it. The file has no holes: what
-//! does not follow its last entry is not written. Beside it, what is of this node alone: the
-//! outbox, the position of the music, the history.
+//! `rooms/<id>.db`: a state at one index, the log after it, and for people what came before it.
+//! The file has no holes: what does not follow its last entry is not written. Beside it, what is of this node alone: the
+//! outbox, what merges left out, the position of the music, the history.
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use tracing::warn;
 
 use super::schema::{self, Migrations, Synchronous, of};
 use super::{
-    HistoryRow, LoadedRoom, SavedPosition, StoreError, corrupt, history, outbox, position,
-    room_path,
+    HistoryRow, LoadedRoom, SavedPosition, StoreError, corrupt, dropped, history, log, outbox,
+    position, room_path,
 };
 use crate::base::limits::MAX_HISTORY;
 use crate::base::{NodeId, OpId, RoomId, Term};
 use crate::wire::codec;
-use crate::wire::message::Snapshot;
+use crate::wire::message::{DroppedOp, Snapshot};
 use crate::wire::op::{Entry, Op};
 
 const MIGRATIONS: Migrations = &[
@@ -40,6 +41,12 @@ const MIGRATIONS: Migrations = &[
         source TEXT NOT NULL, dj TEXT, added_by TEXT NOT NULL, started INTEGER NOT NULL,
         ended INTEGER NOT NULL, ended_wall INTEGER NOT NULL, reason TEXT NOT NULL,
         present INTEGER NOT NULL) STRICT;
+",
+    "
+    CREATE TABLE dropped(
+        n INTEGER PRIMARY KEY AUTOINCREMENT, author BLOB NOT NULL, boot INTEGER NOT NULL,
+        seq INTEGER NOT NULL, created INTEGER NOT NULL, what TEXT NOT NULL, why TEXT NOT NULL,
+        UNIQUE(author, boot, seq)) STRICT;
 ",
 ];
 
@@ -85,11 +92,16 @@ pub(super) fn load(
         Ok(Some(Contents { room: loaded, damage: None, .. })) => Ok((Some(loaded), None)),
         Ok(Some(Contents { room: loaded, history, damage: Some(why) })) => {
             let notice = set_aside(&path, &why)?;
-            rescue(rooms, room, &loaded, &history)?;
+            // Where that fails, the writer asks for the room later.
+            if let Err(error) = rescue(rooms, room, &loaded, &history) {
+                warn!(%error, "what could be read of the room's file is in memory only");
+            }
             Ok((Some(loaded), Some(notice)))
         }
-        Err(StoreError::Corrupt { why, .. }) => Ok((None, Some(set_aside(&path, &why)?))),
-        Err(other) => Err(other),
+        Err(error) => match schema::is_lost(&error) {
+            Some(why) => Ok((None, Some(set_aside(&path, &why)?))),
+            None => Err(error),
+        },
     }
 }
 
@@ -105,6 +117,7 @@ fn rescue(
         write.replace(&loaded.snapshot)?;
         loaded.entries.iter().try_for_each(|entry| write.append(entry).map(drop))?;
         write.save_outbox(&loaded.outbox)?;
+        loaded.dropped.iter().try_for_each(|op| write.save_dropped(op))?;
         write.save_history(history)?;
         loaded.position.iter().try_for_each(|position| write.save_position(position))
     })
@@ -131,7 +144,7 @@ struct Contents {
 }
 
 fn read(path: &Path, room: RoomId) -> Result<Option<Contents>, StoreError> {
-    let conn = schema::open(path, MIGRATIONS)?;
+    let conn = schema::open_even_full(path, MIGRATIONS)?;
     let Some(snapshot) = read_snapshot(&conn, path)? else { return Ok(None) };
     if codec::room_id(&snapshot.genesis) != room {
         return Err(corrupt(path, "it holds another room than its name says"));
@@ -140,13 +153,19 @@ fn read(path: &Path, room: RoomId) -> Result<Option<Contents>, StoreError> {
     let log = read_log(&conn, &snapshot, &mut entries);
     let waiting = outbox::read(&conn, &mut outbox);
     let position = position::read(&conn).map(|position| saved = position);
-    let damage = log.and(waiting).and(position.map_err(|error| error.to_string())).err();
+    let left_out = dropped::read(&conn).map_err(|error| error.to_string());
+    let position = position.map_err(|error| error.to_string());
+    let (dropped, unread) = match left_out {
+        Ok(dropped) => (dropped, Ok(())),
+        Err(why) => (Vec::new(), Err(why)),
+    };
+    let damage = log.and(waiting).and(unread).and(position).err();
     let history = match damage {
         Some(_) => history::read(&conn, MAX_HISTORY).unwrap_or_default(),
         None => Vec::new(),
     };
     let history = history.into_iter().rev().collect();
-    let room = LoadedRoom { snapshot, entries, outbox, position: saved };
+    let room = LoadedRoom { snapshot, entries, outbox, dropped, position: saved };
     Ok(Some(Contents { room, history, damage }))
 }
 
@@ -198,11 +217,12 @@ impl RoomFile {
         let path = room_path(rooms, room);
         let mut notice = None;
         let conn = match schema::open(&path, MIGRATIONS) {
-            Err(StoreError::Corrupt { why, .. }) => {
+            Err(error) => {
+                let Some(why) = schema::is_lost(&error) else { return Err(error) };
                 notice = Some(set_aside(&path, &why)?);
                 schema::open(&path, MIGRATIONS)?
             }
-            other => other?,
+            Ok(conn) => conn,
         };
         schema::set_synchronous(&conn, Synchronous::Normal).map_err(of(&path))?;
         let tip = read_tip(&conn).map_err(of(&path))?;
@@ -229,6 +249,27 @@ impl RoomFile {
         };
         self.tip = transact().map_err(of(&self.path))?;
         Ok(())
+    }
+
+    /// After a sync has failed nobody knows which parts of the journal the disk has, and it may
+    /// take what comes behind a part that it lacks: carries the journal over into the file and
+    /// begins it anew.
+    pub fn begin_journal_anew(&self) -> Result<(), StoreError> {
+        let carry = || {
+            schema::set_synchronous(&self.conn, Synchronous::Full)?;
+            let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+            let is_busy: bool = self.conn.query_row(sql, [], |row| row.get(0))?;
+            schema::set_synchronous(&self.conn, Synchronous::Normal)?;
+            Ok(is_busy)
+        };
+        match carry().map_err(of(&self.path))? {
+            true => Err(StoreError::Io {
+                doing: "begin the journal anew of",
+                path: self.path.clone(),
+                source: std::io::ErrorKind::ResourceBusy.into(),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// When this returns, everything written survives a power cut: a commit under `FULL`
@@ -290,7 +331,7 @@ impl RoomWrite<'_> {
     }
 
     fn compare(&self, entry: &Entry) -> rusqlite::Result<Fit> {
-        // What the snapshot has swallowed cannot be compared any more.
+        // What is not kept any more cannot be compared.
         let chain = self.chain_at(entry.idx)?;
         Ok(if chain.is_none_or(|ours| ours == entry.chain) { Fit::Follows } else { Fit::Hole })
     }
@@ -300,17 +341,20 @@ impl RoomWrite<'_> {
         self.transaction.query_row(sql, [signed(idx)], |row| row.get(0)).optional()
     }
 
-    /// Everything anew from a snapshot: the entries held belong to another branch, or there
-    /// are none.
+    /// Everything anew from a snapshot. What is held of another branch goes, and so does what the
+    /// snapshot does not join; of its own log what led to it stays.
     pub fn replace(&mut self, snapshot: &Snapshot) -> rusqlite::Result<()> {
-        self.transaction.execute("DELETE FROM log", [])?;
+        let is_known = self.chain_at(snapshot.idx)? == Some(snapshot.chain);
+        let from = if is_known { signed(snapshot.idx) } else { -1 };
+        self.transaction.execute("DELETE FROM log WHERE idx > ?1", [from])?;
         self.put(snapshot)?;
         self.tip = Some(Tip { idx: snapshot.idx, chain: snapshot.chain });
         Ok(())
     }
 
-    /// The same log in a shorter form: the entries up to the snapshot go. A snapshot that is
-    /// not of this log, or ahead of it, replaces everything; one from before is of no use.
+    /// The same log in a shorter form: the entries up to the snapshot are needed no more, and go
+    /// in time. A snapshot that is not of this log, or ahead of it, replaces everything; one from
+    /// before is of no use.
     pub fn compact(&mut self, snapshot: &Snapshot) -> rusqlite::Result<()> {
         let base = read_base(&self.transaction)?;
         let ours = match base {
@@ -321,8 +365,8 @@ impl RoomWrite<'_> {
         if ours != Some(snapshot.chain) {
             return self.replace(snapshot);
         }
-        self.transaction.execute("DELETE FROM log WHERE idx <= ?1", [signed(snapshot.idx)])?;
-        self.put(snapshot)
+        self.put(snapshot)?;
+        log::retain(&self.transaction, snapshot.idx)
     }
 
     /// The entries behind `to_idx` go. [`Fit::Hole`] if the file begins behind it.
@@ -342,6 +386,10 @@ impl RoomWrite<'_> {
 
     pub fn drop_outbox(&self, ids: &[OpId]) -> rusqlite::Result<()> {
         outbox::remove(&self.transaction, ids)
+    }
+
+    pub fn save_dropped(&self, op: &DroppedOp) -> rusqlite::Result<()> {
+        dropped::save(&self.transaction, op)
     }
 
     pub fn save_position(&self, position: &SavedPosition) -> rusqlite::Result<()> {

@@ -6,7 +6,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
-use crate::base::limits::{MAX_KNOWN_PEERS, MAX_OUTBOX, STORE_QUEUE_BYTES};
+use crate::base::limits::{
+    LOG_KEPT, LOG_KEPT_BYTES, MAX_DROPPED, MAX_KNOWN_PEERS, MAX_OUTBOX, STORE_QUEUE_BYTES,
+};
 use crate::base::{BlobHash, NodeId, OpId, RoomTime, SegmentId, Span, Term};
 use crate::engine::status::DiskState;
 use crate::wire::codec;
@@ -104,15 +106,22 @@ fn log(last: u64) -> Vec<Entry> {
     (1..=last).map(entry).collect()
 }
 
-/// `n` entries that continue a log, with bodies of that length, ordered in a reign of their own.
-pub(super) fn entries_with(log: &[Entry], n: u64, body: usize, reign: u64) -> Vec<Entry> {
+/// `n` entries that continue a log, with bodies of that length, ordered in a reign of their own,
+/// one every `pace`.
+pub(super) fn entries_with(
+    log: &[Entry],
+    n: u64,
+    body: usize,
+    reign: u64,
+    pace: Span,
+) -> Vec<Entry> {
     let mut last = log.last().map_or((0, [0; 16]), |entry| (entry.idx, entry.chain));
     let term = Term { n: reign, ..term() };
     let entry = |_| {
         let idx = last.0 + 1;
         let id = OpId { author: NodeId([1; 32]), boot: 2, seq: idx };
         let op = Op { id, body: vec![7; body], ..self::log(1)[0].op.clone() };
-        let at = RoomTime(idx.cast_signed());
+        let at = RoomTime(idx.cast_signed() * pace.0);
         let chain = codec::chain(&last.1, &term, at, &op);
         last = (idx, chain);
         Entry { idx, term, at, op, chain }
@@ -143,7 +152,7 @@ fn snapshot(idx: u64) -> Snapshot {
 }
 
 fn loaded_room(snapshot: Snapshot, entries: Vec<Entry>) -> LoadedRoom {
-    LoadedRoom { snapshot, entries, outbox: vec![], position: None }
+    LoadedRoom { snapshot, entries, outbox: vec![], dropped: vec![], position: None }
 }
 
 fn written(idx: u64, ticket: u64) -> StoreEvent {
@@ -157,6 +166,11 @@ pub(super) fn ops(of: std::ops::Range<u64>) -> Vec<Op> {
 
 fn ids(ops: &[Op]) -> Vec<OpId> {
     ops.iter().map(|op| op.id).collect()
+}
+
+pub(super) fn left_out(seq: u64) -> DroppedOp {
+    let (what, why) = ("skipped Blue".into(), "it came too late".into());
+    DroppedOp { id: ops(seq..seq + 1)[0].id, created: RoomTime(-7), what, why }
 }
 
 pub(super) fn position(seconds: i64) -> SavedPosition {
@@ -285,7 +299,7 @@ fn what_was_reported_written_is_there_after_a_crash() {
 }
 
 #[test]
-fn a_snapshot_makes_the_log_shorter_and_loses_nothing_behind_it() {
+fn a_snapshot_makes_a_start_shorter_and_loses_nothing_behind_it() {
     let disk = Disk::new();
     disk.with_room(0, 10);
     let (store, ..) = disk.open();
@@ -297,6 +311,25 @@ fn a_snapshot_makes_the_log_shorter_and_loses_nothing_behind_it() {
     let (_store, loaded, _) = disk.open();
     let room = loaded.last_room.expect("there");
     assert_eq!((room.snapshot, room.entries), (snapshot(6), entries(6, 11)));
+}
+
+#[test]
+fn a_room_that_is_written_again_keeps_what_led_to_it() {
+    let disk = Disk::new();
+    disk.with_room(0, 10);
+    let (store, _, events) = disk.open();
+    let kept = |store: &Store| {
+        let kept = store.log_reader().entries(room(), u64::MAX, 100).expect("readable");
+        kept.iter().map(|entry| entry.idx).collect::<Vec<_>>()
+    };
+    store.save_room(snapshot(7), 3).expect("enqueued");
+    store.save_entries(room(), entries(7, 12), 4).expect("enqueued");
+    wait_for(&events, &written(12, 4));
+    assert_eq!(kept(&store), (1..=12).collect::<Vec<_>>());
+    // With a hole before it nobody knows that it is the same log.
+    store.save_room(snapshot(20), 5).expect("enqueued");
+    wait_for(&events, &written(20, 5));
+    assert!(kept(&store).is_empty());
 }
 
 #[test]
@@ -394,6 +427,23 @@ fn the_outbox_is_bounded_and_the_oldest_go_first() {
 }
 
 #[test]
+fn what_merges_left_out_is_kept_once_and_the_oldest_goes_first() {
+    let disk = Disk::new();
+    disk.with_room(0, 1);
+    let (store, ..) = disk.open();
+    let n = MAX_DROPPED as u64;
+    for seq in [1, 1, 2].into_iter().chain(3..=n + 2) {
+        store.save_dropped(room(), left_out(seq)).expect("enqueued");
+    }
+    // It is of this device, and no part of what a state replaces.
+    store.save_room(snapshot(9), 1).expect("enqueued");
+    drop(store);
+    let (_store, loaded, _) = disk.open();
+    let kept = loaded.last_room.expect("there").dropped;
+    assert_eq!(kept, (3..=n + 2).map(left_out).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_position_is_the_one_saved_last() {
     let disk = Disk::new();
     disk.with_room(0, 2);
@@ -487,12 +537,14 @@ fn a_log_with_a_damaged_end_is_kept_up_to_there() {
         disk.with_room(0, 6);
         let (store, ..) = disk.open();
         store.save_outbox(room(), ops(1..3)).expect("enqueued");
+        store.save_dropped(room(), left_out(3)).expect("enqueued");
         store.save_position(room(), position(7)).expect("enqueued");
         store.save_history(room(), vec![heard(1), heard(2)]).expect("enqueued");
         drop(store);
         disk.damage(damage);
         let good = LoadedRoom {
             outbox: ops(1..3),
+            dropped: vec![left_out(3)],
             position: Some(position(7)),
             ..loaded_room(snapshot(0), entries(0, 3))
         };
@@ -681,34 +733,96 @@ fn a_disk_that_cannot_keep_up_is_reported_and_nobody_waits() {
     assert_eq!(store.disk(), DiskState::Ok);
 }
 
-#[test]
-fn a_hundred_thousand_entries_need_no_more_space_than_a_few_thousand() {
-    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-    let dir = dir.expect("a directory");
+/// Writes a long log as the engine does, with the state moved up every thousand entries, and
+/// what the files took at most.
+fn long_log(rooms: &Path, thousands: u64, body: usize) -> (RoomId, u64) {
     let (base, room) = snapshot_of(&[], 0);
-    let (mut file, _) = room_file::RoomFile::open(dir.path(), room).expect("opens");
+    let (mut file, _) = room_file::RoomFile::open(rooms, room).expect("opens");
     file.transact(|write| write.replace(&base)).expect("written");
     let (mut last, mut most) = (Vec::new(), 0);
-    for thousand in 0..100 {
+    for thousand in 1..=thousands {
         for _ in 0..20 {
-            let new = entries_with(&last, 50, 200, 5);
+            let new = entries_with(&last, 50, body, 5, Span(1));
             file.transact(|write| new.iter().try_for_each(|e| write.append(e).map(drop)))
                 .expect("written");
             last = new.last().cloned().into_iter().collect();
         }
-        // As the engine does every thousand entries; the state of a full room is 2 MiB.
         let idx = last[0].idx;
-        assert_eq!(idx, (thousand + 1) * 1000);
+        assert_eq!(idx, thousand * 1000);
+        // The state of a full room.
         let state = vec![9; 2 * 1024 * 1024];
         let snapshot = Snapshot { state, ..snapshot_of(&last, idx).0 };
         file.transact(|write| write.compact(&snapshot)).expect("written");
-        let sizes = fs::read_dir(dir.path())
+        let sizes = fs::read_dir(rooms)
             .expect("listed")
             .map(|file| file.and_then(|file| file.metadata()).expect("readable").len());
         most = most.max(sizes.sum::<u64>());
     }
-    println!("{most} bytes at most");
-    // Two states, a thousand entries and a journal that is cut back to 4 MiB.
-    assert!(most < 16 * 1024 * 1024, "{most} bytes");
-    assert_eq!(file.tip().expect("entries").idx, 100_000);
+    assert_eq!(file.tip().expect("entries").idx, thousands * 1000);
+    (room, most)
+}
+
+fn in_memory() -> tempfile::TempDir {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    dir.expect("a directory")
+}
+
+#[test]
+fn twenty_thousand_entries_stay_and_a_hundred_thousand_need_no_more_space() {
+    let dir = in_memory();
+    let (room, most) = long_log(dir.path(), 100, 200);
+    let path = room_path(dir.path(), room);
+    let kept = log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
+    let ends = (kept[0].idx, kept[kept.len() - 1].idx);
+    assert_eq!((ends, kept.len() as u64), ((80_001, 100_000), LOG_KEPT));
+    let begun = std::time::Instant::now();
+    let (loaded, notice) = room_file::load(dir.path(), room).expect("loads");
+    let took = begun.elapsed();
+    println!("{most} bytes at most; {took:?} to start with {} entries", kept.len());
+    assert_eq!((notice, loaded.expect("there").snapshot.idx), (None, 100_000));
+    // The entries, two states, and a journal that is cut back to 4 MiB.
+    assert!(most < 24 * 1024 * 1024, "{most} bytes");
+}
+
+#[test]
+fn a_log_of_whole_folders_is_bounded_in_bytes() {
+    let dir = in_memory();
+    let (room, most) = long_log(dir.path(), 4, 30_000);
+    let path = room_path(dir.path(), room);
+    let kept = log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
+    let bytes = kept.iter().map(|entry| entry.op.body.len() as u64).sum::<u64>();
+    println!("{} entries, {most} bytes at most", kept.len());
+    assert!((LOG_KEPT_BYTES - 100_000..=LOG_KEPT_BYTES).contains(&bytes), "{bytes}");
+    // A thousand come in before some go.
+    assert!(most < 80 * 1024 * 1024, "{most} bytes");
+}
+
+#[test]
+fn what_happened_more_than_a_week_before_the_last_entry_is_forgotten() {
+    let day = Span::from_secs(24 * 3600);
+    let mut chain = [0; 16];
+    let log = log(100).into_iter().map(|entry| {
+        // Ten a day; all of the last day after a clock that stood still.
+        let at = RoomTime::default() + Span(day.0 / 10 * entry.idx.min(95).cast_signed());
+        chain = codec::chain(&chain, &entry.term, at, &entry.op);
+        Entry { at, chain, ..entry }
+    });
+    let log = log.collect::<Vec<_>>();
+    let disk = Disk::new();
+    let (store, _, events) = disk.open();
+    store.save_room(snapshot(0), 1).expect("enqueued");
+    store.save_entries(room(), log.clone(), 2).expect("enqueued");
+    let reader = store.log_reader();
+    for (state, first) in [(10, 11), (90, 25)] {
+        store.save_snapshot(snapshot_of(&log, state).0).expect("enqueued");
+        store.save_entries(room(), log.clone(), state).expect("enqueued");
+        let (idx, chain) = (100, log[99].chain);
+        wait_for(&events, &StoreEvent::Written { room: room(), idx, chain, ticket: state });
+        let kept = reader.entries(room(), u64::MAX, 1000).expect("readable");
+        assert_eq!(kept.first().map(|entry| entry.idx), Some(first), "with the state at {state}");
+        assert_eq!(kept.last().map(|entry| entry.idx), Some(100));
+    }
+    let some = reader.entries(room(), 51, 3).expect("readable");
+    assert_eq!(some, log[47..50]);
+    assert_eq!(reader.entries(RoomId([9; 32]), 51, 3).expect("no such file"), []);
 }

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use super::health::{self, Health};
 use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
 use super::{
-    HistoryRow, Intent, NodeFile, SavedPosition, StoreError, StoreEvent, history, room_path,
+    HistoryRow, Intent, NodeFile, SavedPosition, StoreError, StoreEvent, history, log, room_path,
 };
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
 use crate::engine::status::DiskState;
 use crate::wire::codec;
-use crate::wire::message::{PeerAddress, Snapshot};
+use crate::wire::message::{DroppedOp, PeerAddress, Snapshot};
 use crate::wire::op::{Entry, Op};
 
 /// How long what has been written may wait for its sync. A power cut loses no more than this.
@@ -49,12 +49,35 @@ pub struct Store {
     rooms: PathBuf,
 }
 
+/// Reads what the writer has written, from any thread. Waits for the disk.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    rooms: PathBuf,
+}
+
+impl LogReader {
+    /// The last `at_most` entries before index `before` that the file has, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the room's file cannot be read.
+    pub fn entries(
+        &self,
+        room: RoomId,
+        before: u64,
+        at_most: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        log::read_file(&room_path(&self.rooms, room), before, at_most)
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Job {
     Entries { room: RoomId, entries: Vec<Entry>, ticket: u64 },
     Rewind { room: RoomId, to_idx: u64 },
     Outbox { room: RoomId, ops: Vec<Op> },
     Offered { room: RoomId, ids: Vec<OpId> },
+    Dropped { room: RoomId, op: Box<DroppedOp> },
     Position { room: RoomId, position: SavedPosition },
     History { room: RoomId, rows: Vec<HistoryRow> },
     Replace { room: RoomId, snapshot: Box<Snapshot>, ticket: u64 },
@@ -79,6 +102,7 @@ impl Job {
             | Job::Rewind { room, .. }
             | Job::Outbox { room, .. }
             | Job::Offered { room, .. }
+            | Job::Dropped { room, .. }
             | Job::Position { room, .. }
             | Job::History { room, .. }
             | Job::Replace { room, .. }
@@ -98,6 +122,7 @@ impl Job {
             Job::Offered { ids, .. } => ids.len() * size_of::<OpId>(),
             Job::History { rows, .. } => rows.len() * 2 * size_of::<HistoryRow>(),
             Job::Replace { snapshot, .. } | Job::Compact { snapshot, .. } => snapshot.state.len(),
+            Job::Dropped { op, .. } => size_of::<DroppedOp>() + op.what.len() + op.why.len(),
             Job::Rewind { .. }
             | Job::Position { .. }
             | Job::Forget(_)
@@ -113,15 +138,21 @@ impl Store {
     pub(super) fn start(
         lock: File,
         node: NodeFile,
+        trouble: Option<&StoreError>,
         rooms: PathBuf,
         notify: Notify,
     ) -> Result<Store, StoreError> {
         let (sender, receiver) = sync_channel(STORE_QUEUE);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let health = Arc::new(Health::default());
+        if let Some(error) = trouble {
+            health.set_trouble(health::diagnosis(error, &rooms));
+        }
+        let at_start =
+            |_: &StoreError| Trouble { room: None, next_try: Instant::now(), hopeful: false };
         let writer = Writer {
             health: Arc::clone(&health),
-            trouble: None,
+            trouble: trouble.map(at_start),
             kept: Vec::new(),
             last_room: None,
             node,
@@ -169,6 +200,11 @@ impl Store {
         self.enqueue(Job::Offered { room, ids })
     }
 
+    /// Keeps what a merge left out.
+    pub fn save_dropped(&self, room: RoomId, op: DroppedOp) -> Result<(), Slow> {
+        self.enqueue(Job::Dropped { room, op: Box::new(op) })
+    }
+
     /// Remembers where the music stands. Worth it every 5 s while it plays.
     pub fn save_position(&self, room: RoomId, position: SavedPosition) -> Result<(), Slow> {
         self.enqueue(Job::Position { room, position })
@@ -189,6 +225,12 @@ impl Store {
         history::read_file(&room_path(&self.rooms, room), at_most)
     }
 
+    /// The way to read a room's log again.
+    #[must_use]
+    pub fn log_reader(&self) -> LogReader {
+        LogReader { rooms: self.rooms.clone() }
+    }
+
     /// Writes a whole room in place of whatever its file has: a new room, or one whose log
     /// was replaced by another branch.
     pub fn save_room(&self, snapshot: Snapshot, ticket: u64) -> Result<(), Slow> {
@@ -196,8 +238,9 @@ impl Store {
         self.enqueue(Job::Replace { room, snapshot: Box::new(snapshot), ticket })
     }
 
-    /// Shortens a room's log: the state at an index in place of the entries up to there. Worth
-    /// it every 1,000 entries.
+    /// Moves a room's state up to an index: a start has less to apply then. The entries up to
+    /// there stay for `groovebox log` until they are too many or too old. Worth it every 1,000
+    /// entries.
     pub fn save_snapshot(&self, snapshot: Snapshot) -> Result<(), Slow> {
         let room = codec::room_id(&snapshot.genesis);
         self.enqueue(Job::Compact { room, snapshot: Box::new(snapshot) })
@@ -426,9 +469,14 @@ impl Writer {
 
     /// A small write that reaches the disk.
     fn probe(&mut self, room: Option<RoomId>) -> Result<(), StoreError> {
+        self.node.probe()?;
         match room {
-            Some(room) => self.room_file(room)?.sync(),
-            None => self.node.probe(),
+            Some(room) => {
+                let file = self.room_file(room)?;
+                file.begin_journal_anew()?;
+                file.sync()
+            }
+            None => Ok(()),
         }
     }
 
@@ -555,6 +603,7 @@ fn write_job(write: &mut RoomWrite<'_>, job: &Job, so_far: Fit) -> rusqlite::Res
     match job {
         Job::Outbox { ops, .. } => write.save_outbox(ops).map(|()| so_far),
         Job::Offered { ids, .. } => write.drop_outbox(ids).map(|()| so_far),
+        Job::Dropped { op, .. } => write.save_dropped(op).map(|()| so_far),
         Job::Position { position, .. } => write.save_position(position).map(|()| so_far),
         Job::History { rows, .. } => write.save_history(rows).map(|()| so_far),
         Job::Rewind { to_idx, .. } => match write.rewind(*to_idx)? {

@@ -163,6 +163,18 @@ pub struct Estimator {
 }
 
 impl Estimator {
+    /// Measurements held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Whether nothing has been measured yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
     /// Knows nothing but the prior.
     #[must_use]
     pub fn new(prior: FrequencyPrior) -> Estimator {

@@ -183,6 +183,12 @@ pub struct ClockStats {
 }
 
 impl RoomClock {
+    /// How much it remembers: questions under way, measurements, and frequencies of clocks.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.asked.len() + self.remembered.len() + self.estimator.len()
+    }
+
     /// Knows no room. The seed spreads the probes of devices over time.
     #[must_use]
     pub fn new(seed: u64) -> RoomClock {

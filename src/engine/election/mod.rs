@@ -223,6 +223,20 @@ pub struct Election {
 }
 
 impl Election {
+    /// How much it remembers of others.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let reign = match &self.state {
+            State::Coordinator(reign) => {
+                reign.heard.len() + reign.deserters.len() + reign.beaten.len()
+            }
+            State::Candidate { round, .. } => round.asked.len() + round.answers.len(),
+            _ => 0,
+        };
+        let outputs = self.outputs.len();
+        reign + outputs + self.others.len() + self.live.len() + self.successors.len()
+    }
+
     /// An observer. It stands for itself only once it has the room's log and has heard nobody
     /// for 3 s.
     #[must_use]

@@ -120,6 +120,14 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// How much it remembers: nodes with their addresses, and rooms that refused this one.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let of_peer = |peer: &Peer| 1 + peer.addresses.len() + peer.shared.len();
+        let known = self.peers.values().map(of_peer).sum::<usize>();
+        known + self.statics.len() + self.refusals.len() + self.outputs.len()
+    }
+
     /// Nobody is known, no room, told nothing.
     #[must_use]
     pub fn new(me: NodeId, seed: u64, now: LocalTime) -> Membership {

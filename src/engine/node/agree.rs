@@ -1,10 +1,11 @@
 //! Whether everybody has the same, and how safe it is: levels of the log, states compared, the
 //! log in words.
 
-use super::{LocalTime, Message, Node, NodeId, Notice, RequestId, RoomId, Span, Term};
-use crate::base::limits::MAX_LOG_SHOWN;
+use super::{LocalTime, Message, Node, NodeId, Notice, OpId, RequestId, RoomId, Span, Term};
 use crate::engine::room::{Room, describe, kind_name};
-use crate::engine::status::{DroppedStatus, LogEntryStatus, LogStatus, TermStatus, WaitingStatus};
+use crate::engine::status::{
+    DroppedStatus, LogEntryStatus, LogStatus, OperationStatus, TermStatus, WaitingStatus,
+};
 use crate::wire::message::{Agreement, DroppedOp, Level};
 use crate::wire::op::{Entry, Op};
 use crate::wire::{Refusal, RefusalCode};
@@ -34,11 +35,18 @@ impl Node {
     }
 
     fn tell_safe(&mut self, room: RoomId) {
+        for peer in self.member_peers() {
+            self.tell_safe_to(peer, room);
+        }
+    }
+
+    /// To a member that may have missed it: it has come just now, or has another log than before.
+    pub(super) fn tell_safe_to(&mut self, peer: NodeId, room: RoomId) {
         let Some(term) = self.election.as_ref().map(crate::engine::election::Election::term) else {
             return;
         };
         let (replicated, durable) = self.replication.safe;
-        for peer in self.member_peers() {
+        if (replicated, durable) != (0, 0) {
             self.send(peer, Message::Safe { room, term, replicated, durable });
         }
     }
@@ -151,13 +159,14 @@ impl Node {
 
 /// The log in words.
 impl Node {
-    /// The last entries of the log, what waits, and what merges left out.
+    /// The last entries of the log, as far back as memory goes; what waits, and what merges left
+    /// out.
     #[must_use]
-    pub fn log(&self) -> LogStatus {
+    pub fn log(&self, at_most: usize) -> LogStatus {
         let Some(room) = &self.room else { return LogStatus::default() };
         let (replicated, durable) = self.replication.safe;
         let log = room.log();
-        let shown = log.last_idx().saturating_sub(MAX_LOG_SHOWN as u64);
+        let shown = log.last_idx().saturating_sub(at_most as u64);
         let entries = log.entries().filter(|entry| entry.idx > shown);
         LogStatus {
             last_idx: log.last_idx(),
@@ -174,13 +183,43 @@ impl Node {
         }
     }
 
-    fn entry_status(&self, room: &Room, entry: &Entry) -> LogEntryStatus {
+    /// Earlier entries of the room's log, which the disk has kept, in the same words.
+    #[must_use]
+    pub fn worded(&self, entries: &[Entry]) -> Vec<LogEntryStatus> {
+        let Some(room) = &self.room else { return Vec::new() };
+        let ours = entries.iter().filter(|entry| entry.op.room == room.id());
+        ours.map(|entry| self.entry_status(room, entry)).collect()
+    }
+
+    /// What became of one of this node's own operations by now, by start counter and number. None
+    /// if it was refused, or is too long ago.
+    #[must_use]
+    pub fn operation(&self, boot: u32, seq: u64) -> Option<OperationStatus> {
+        let id = OpId { author: self.me, boot, seq };
+        let room = self.room.as_ref()?;
+        match room.state().known(&id) {
+            Some((idx, _)) => Some(OperationStatus { idx: Some(idx), level: self.level_at(idx) }),
+            None if self.replication.outbox.contains(id) => {
+                Some(OperationStatus { idx: None, level: Level::Local })
+            }
+            None => None,
+        }
+    }
+
+    /// How safe an entry of the log is by now.
+    fn level_at(&self, idx: u64) -> Level {
         let (replicated, durable) = self.replication.safe;
-        let level = match entry.idx {
-            idx if idx <= durable => Level::Durable,
-            idx if idx <= replicated => Level::Replicated,
-            _ => Level::Local,
-        };
+        if idx <= durable {
+            Level::Durable
+        } else if idx <= replicated {
+            Level::Replicated
+        } else {
+            Level::Local
+        }
+    }
+
+    fn entry_status(&self, room: &Room, entry: &Entry) -> LogEntryStatus {
+        let level = self.level_at(entry.idx);
         LogEntryStatus {
             idx: entry.idx,
             term: TermStatus {

@@ -52,6 +52,10 @@ impl Requests {
         ops.into_iter().chain(room).min()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.ops.len() + usize::from(self.room.is_some())
+    }
+
     pub(super) fn is_waiting(&self, op: OpId) -> bool {
         self.ops.contains_key(&op)
     }

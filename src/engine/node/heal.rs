@@ -264,6 +264,8 @@ impl Node {
     pub(super) fn replace_state(&mut self, now: LocalTime, room: Room) {
         let Some(old) = self.room.take() else { return };
         self.replication.asked = None;
+        // Of another log it may not be true; the coordinator tells it anew.
+        self.replication.safe = (0, 0);
         let cut = old.log().entries().cloned().collect::<Vec<_>>();
         self.room = Some(room);
         self.note_unknown(now, None);
@@ -537,10 +539,10 @@ impl Node {
         if op.id.author == self.me {
             self.tell(Notice::Dropped { what: op.what.clone(), why: op.why.clone() });
         }
-        self.replication.dropped.push_back(op);
-        while self.replication.dropped.len() > MAX_DROPPED {
-            self.replication.dropped.pop_front();
+        if let Some(room) = self.room_id() {
+            self.outputs.push_back(Output::SaveDropped { room, dropped: op.clone() });
         }
+        self.replication.list_dropped(op);
         true
     }
 }

@@ -48,6 +48,11 @@ impl Condition {
     pub(super) fn flaps(&self) -> &VecDeque<LocalTime> {
         &self.flaps
     }
+
+    /// How often that happened, as far back as it is kept.
+    pub(super) fn n_flaps(&self) -> usize {
+        self.flaps.len()
+    }
 }
 
 impl Node {

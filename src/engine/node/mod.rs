@@ -31,6 +31,7 @@ mod playback;
 mod position;
 mod replication;
 mod rooms;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -52,7 +53,7 @@ use crate::engine::room::Room;
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
 use crate::identity::NodeKey;
-use crate::wire::message::{LogPlace, OutputState, Snapshot, Start};
+use crate::wire::message::{DroppedOp, LogPlace, OutputState, Snapshot, Start};
 use crate::wire::{
     Announcement, Datagram, Entry, Heartbeat, HeartbeatAck, Hello, Message, Op, PreVote,
     PreVoteReply, Report, RoomCard, Track,
@@ -111,6 +112,8 @@ pub struct RestoredRoom {
     pub entries: Vec<Entry>,
     /// Operations that had no answer yet.
     pub outbox: Vec<Op>,
+    /// What merges had left out, oldest first.
+    pub dropped: Vec<DroppedOp>,
     /// Where the music stood.
     pub position: Option<RestoredPosition>,
 }
@@ -403,6 +406,13 @@ pub enum Output {
         room: RoomId,
         /// Which.
         ids: Vec<OpId>,
+    },
+    /// A merge left something out: keep it for people.
+    SaveDropped {
+        /// The room.
+        room: RoomId,
+        /// What.
+        dropped: DroppedOp,
     },
     /// The log may be cut: write this state instead of the entries before it.
     CompactRoom(Box<Snapshot>),

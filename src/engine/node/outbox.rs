@@ -110,6 +110,10 @@ impl Outbox {
         self.held.iter().any(|held| held.came == Came::Waiting)
     }
 
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }

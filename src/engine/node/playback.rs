@@ -79,6 +79,13 @@ pub(super) struct Playback {
 }
 
 impl Playback {
+    /// How many segments and files it remembers something of.
+    pub(super) fn size(&self) -> usize {
+        self.prepared.len() + self.failed.len() + self.opened.len() + self.holdings.len()
+    }
+}
+
+impl Playback {
     pub(super) fn reset(&mut self) {
         *self = Playback::default();
     }

@@ -322,7 +322,8 @@ mod tests {
             self.boot += 1;
             let (snapshot, entries) = self.room.clone().expect("a room");
             let position = self.position.map(|position| RestoredPosition { position, outage });
-            let room = RestoredRoom { snapshot, entries, outbox: vec![], position };
+            let room =
+                RestoredRoom { snapshot, entries, outbox: vec![], dropped: vec![], position };
             // The device was switched on anew: its clock begins anywhere.
             self.now = LocalTime(7_000_000_000);
             self.node = Node::new(config(&self.key, self.boot, Some(room), resume), self.now);

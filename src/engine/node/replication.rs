@@ -17,7 +17,7 @@ use super::{
     HeartbeatAck, LocalTime, Message, Node, NodeId, OpId, Output, RequestId, Room, RoomId,
     RoomTime, Span, Term,
 };
-use crate::base::limits::{MAX_ENTRIES_PER_APPEND, MAX_FRAME};
+use crate::base::limits::{MAX_DROPPED, MAX_ENTRIES_PER_APPEND, MAX_FRAME};
 use crate::engine::command::Done;
 use crate::engine::election::Election;
 use crate::engine::planted::{self, Bug};
@@ -115,9 +115,21 @@ impl Replication {
         *self = Replication::default();
     }
 
+    pub(super) fn n_waiting(&self) -> usize {
+        self.waiting.values().map(|waiting| 1 + waiting.origins.len()).sum()
+    }
+
     pub(super) fn forget(&mut self, peer: NodeId) {
         if !planted::is(Bug::StaleMatch) {
             self.progress.remove(&peer);
+        }
+    }
+
+    /// Remembers what a merge left out, for people and for when it is offered again.
+    pub(super) fn list_dropped(&mut self, op: DroppedOp) {
+        self.dropped.push_back(op);
+        while self.dropped.len() > MAX_DROPPED {
+            self.dropped.pop_front();
         }
     }
 
@@ -299,8 +311,10 @@ impl Node {
                 return;
             }
         };
+        let room = room.id();
         self.replication.progress.entry(peer).or_default().sent = Some(last);
         self.send(peer, Message::Snapshot(snapshot));
+        self.tell_safe_to(peer, room);
     }
 
     pub(super) fn snapshot_wanted(&mut self, from: NodeId, room: RoomId) {
@@ -339,6 +353,9 @@ impl Node {
             progress.note_resend(there.idx);
             progress.sent = Some(there.idx);
             self.replicate_to(now, from);
+        }
+        if is_new {
+            self.tell_safe_to(from, ack.room);
         }
         // What its disk has it tells when it is asked. An answer that travelled slowly may have
         // lowered what was true.

@@ -54,6 +54,9 @@ impl Node {
         self.replication.is_cold = true;
         self.replication.compacted = restored.snapshot.idx;
         self.replication.disk_has(last);
+        for dropped in &restored.dropped {
+            self.replication.list_dropped(dropped.clone());
+        }
         self.restore_outbox(&restored.outbox);
         self.set_later_entries_aside(now, &restored.entries);
         self.hold(now, restored.position);
@@ -144,10 +147,22 @@ impl Node {
         }
     }
 
-    /// Writes the room once more, as a whole.
+    /// Writes the room once more: from the oldest state on, so that the disk finds the place in
+    /// what it has of the log, and what has to make way later can.
     pub(super) fn rewrite(&mut self, id: RoomId) {
-        if self.room_id() == Some(id) {
-            self.save_own_room();
+        let Some(room) = self.room.as_ref().filter(|room| room.id() == id) else { return };
+        match room.base_snapshot() {
+            Ok(snapshot) => {
+                let after = room.log().entries().filter(|entry| entry.idx > snapshot.idx);
+                let entries = after.cloned().collect::<Vec<_>>();
+                self.replication.compacted = snapshot.idx;
+                self.replication.disk_has(0);
+                self.outputs.push_back(Output::SaveRoom(Box::new(snapshot)));
+                if !entries.is_empty() {
+                    self.outputs.push_back(Output::SaveEntries { room: id, entries });
+                }
+            }
+            Err(error) => tracing::error!(%error, "the room is too large to be written"),
         }
     }
 

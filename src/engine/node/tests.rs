@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::*;
 use crate::base::BlobHash;
 use crate::engine::command::{Done, SeekTo};
-use crate::engine::status::PlaybackState;
+use crate::engine::status::{OperationStatus, PlaybackState};
 use crate::wire::message::Level;
 use crate::wire::op::OpBody;
 use crate::wire::{Codec, codec};
@@ -39,6 +39,7 @@ enum Write {
     Compact(Snapshot),
     Keep(Vec<Op>),
     Let(Vec<OpId>),
+    Dropped(DroppedOp),
 }
 
 /// What a device would find after a restart.
@@ -47,6 +48,7 @@ struct Disk {
     snapshot: Option<Snapshot>,
     entries: Vec<Entry>,
     outbox: Vec<Op>,
+    dropped: Vec<DroppedOp>,
 }
 
 impl Disk {
@@ -84,6 +86,7 @@ impl Disk {
             }
             Write::Keep(ops) => self.outbox.extend(ops),
             Write::Let(ids) => self.outbox.retain(|op| !ids.contains(&op.id)),
+            Write::Dropped(op) => self.dropped.push(op),
         }
         true
     }
@@ -93,6 +96,7 @@ impl Disk {
             snapshot: self.snapshot.clone()?,
             entries: self.entries.clone(),
             outbox: self.outbox.clone(),
+            dropped: self.dropped.clone(),
             position: None,
         })
     }
@@ -284,6 +288,9 @@ impl House {
             }
             Output::SaveOutbox { ops, .. } => self.at(soon, Event::Done(i, Write::Keep(ops))),
             Output::DropOutbox { ids, .. } => self.at(soon, Event::Done(i, Write::Let(ids))),
+            Output::SaveDropped { dropped, .. } => {
+                self.at(soon, Event::Done(i, Write::Dropped(dropped)));
+            }
             Output::OpenBlob { hash, .. } => {
                 let input = Input::BlobOpened { hash, have: Have::Complete };
                 self.at(later, Event::Input(i, input));
@@ -358,7 +365,7 @@ impl House {
         let room = match &write {
             Write::Room(snapshot) | Write::Compact(snapshot) => codec::room_id(&snapshot.genesis),
             Write::Entries(room, _) | Write::Rewind(room, _) => *room,
-            Write::Keep(_) | Write::Let(_) => {
+            Write::Keep(_) | Write::Let(_) | Write::Dropped(_) => {
                 self.devices[i].disk.write(write);
                 return;
             }
@@ -441,7 +448,7 @@ impl House {
         }
         for device in &self.devices {
             let Some(node) = &device.node else { continue };
-            eprintln!("{}: {:#?}", node.name, node.log());
+            eprintln!("{}: {:#?}", node.name, node.log(100));
         }
         panic!("they do not agree");
     }
@@ -548,10 +555,18 @@ fn a_skip_from_the_half_that_gives_way_is_left_out_and_its_author_is_told() {
     assert_eq!(told, ["skipped to the next track", "paused"]);
     assert!(house.notices(0).iter().find_map(dropped).is_none());
     for i in 0..3 {
-        let log = house.node(i).log();
+        let log = house.node(i).log(100);
         assert_eq!(log.dropped.len(), 2, "everybody can look it up");
         assert!(log.dropped.iter().all(|op| op.author == "d2" && !op.why.is_empty()));
     }
+    // After a restart as well, and nobody is told a second time.
+    let before = house.node(2).log(100).dropped;
+    house.notices(2);
+    house.kill(2);
+    house.start(2);
+    house.run(Span::from_secs(5));
+    assert_eq!(house.node(2).log(100).dropped, before);
+    assert!(house.notices(2).iter().find_map(dropped).is_none());
 }
 
 #[test]
@@ -642,7 +657,10 @@ fn what_waits_survives_a_restart() {
     house.command(author, add(&["kept"]));
     house.command(author, Command::Next);
     house.run(Span::from_millis(100));
-    assert_eq!(house.node(author).log().waiting.len(), 2);
+    assert_eq!(house.node(author).log(100).waiting.len(), 2);
+    let (boot, seq) = (house.node(author).boot, house.node(author).op_seq);
+    let waits = OperationStatus { idx: None, level: Level::Local };
+    assert_eq!(house.node(author).operation(boot, seq), Some(waits));
     house.kill(author);
     assert_eq!(house.devices[author].disk.outbox.len(), 2);
     house.heal();
@@ -713,15 +731,31 @@ fn an_entry_becomes_durable_everywhere_once_the_disks_have_synced() {
     let done = house.order(0, add(&["song"]));
     let idx = done.idx.expect("it has a place");
     let level = |house: &House, i: usize| {
-        let log = house.node(i).log();
+        let log = house.node(i).log(100);
         log.entries.iter().find(|entry| entry.idx == idx).map(|entry| entry.level)
     };
     let lead = house.coordinator();
     assert_eq!(level(&house, lead), Some(Level::Replicated));
+    // Its author can ask by name.
+    let name = done.op.expect("an operation");
+    let operation = |house: &House, i: usize| house.node(i).operation(name.boot, name.seq);
+    let known = operation(&house, 0).expect("its own");
+    assert_eq!(known.idx, Some(idx));
+    assert!(known.level < Level::Durable, "the answer came before the sync");
+    assert_eq!(operation(&house, 1), None, "it is not its own");
     house.run(Span::from_secs(2));
     for i in 0..3 {
         assert_eq!(level(&house, i), Some(Level::Durable));
+        assert!(house.node(i).status(house.now).room.expect("in it").durable_idx >= idx);
     }
+    let durable = OperationStatus { idx: Some(idx), level: Level::Durable };
+    assert_eq!(operation(&house, 0), Some(durable));
+    // A member that comes back is told without anything new happening.
+    let member = house.others()[0];
+    house.kill(member);
+    house.start(member);
+    house.run(Span::from_secs(5));
+    assert_eq!(level(&house, member), Some(Level::Durable));
 }
 
 #[test]

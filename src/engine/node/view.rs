@@ -71,6 +71,7 @@ impl Node {
             dj: None,
             settings: serde_json::Value::Object(serde_json::Map::new()),
             log_idx: room.log().last_idx(),
+            durable_idx: self.replication.safe.1,
             state_hash: crate::base::ids::hex(&self.state_hash(room)),
         })
     }

@@ -96,6 +96,12 @@ impl Log {
         self.entry(idx).map(|entry| entry.chain)
     }
 
+    /// Bytes of the bodies of the entries held.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        self.body_bytes
+    }
+
     /// Index before the oldest entry held.
     #[must_use]
     pub fn base_idx(&self) -> u64 {

@@ -143,6 +143,12 @@ impl Transfer {
         }
     }
 
+    /// How many files it remembers something of, its own and the peers' together.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.blobs.len() + self.peers.values().map(Peer::size).sum::<usize>()
+    }
+
     /// Whether a blob is wanted and not yet complete.
     #[must_use]
     pub fn wants(&self, hash: &BlobHash) -> bool {
@@ -151,7 +157,8 @@ impl Transfer {
 
     /// A peer said what it holds.
     pub fn peer_has(&mut self, peer: NodeId, hash: BlobHash, have: Have) {
-        self.peers.entry(peer).or_default().add(hash, have);
+        let blobs = &self.blobs;
+        self.peers.entry(peer).or_default().add(hash, have, |hash| blobs.contains_key(hash));
     }
 
     /// A peer is out of reach. What it was asked for is asked of others.

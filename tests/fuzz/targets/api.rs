@@ -11,9 +11,9 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use futures_util::future::BoxFuture;
 use groovebox::api::{self, Backend, Imported, OutputInfo};
-use groovebox::base::limits::{MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD};
+use groovebox::base::limits::{LOG_KEPT, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD};
 use groovebox::engine::command::{CommandReply, Done, SeekTo};
-use groovebox::engine::status::LogStatus;
+use groovebox::engine::status::{LogStatus, OperationStatus};
 use groovebox::engine::{Command, Status};
 use groovebox::wire::message::Level;
 use groovebox::wire::{Refusal, RefusalCode};
@@ -58,7 +58,17 @@ impl Backend for Nobody {
         Box::pin(async { Ok(imported) })
     }
 
-    fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
+    fn operation(
+        &self,
+        _boot: u32,
+        _seq: u64,
+        wanted: Level,
+    ) -> BoxFuture<'_, Result<OperationStatus, Refusal>> {
+        Box::pin(async move { Ok(OperationStatus { idx: None, level: wanted }) })
+    }
+
+    fn log(&self, at_most: usize) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
+        assert!((1..=LOG_KEPT).contains(&(at_most as u64)));
         Box::pin(async { Ok(LogStatus::default()) })
     }
 

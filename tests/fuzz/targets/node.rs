@@ -584,7 +584,7 @@ fn restored(room: &Room, input: &mut Bytes<'_>) -> RestoredRoom {
         },
         outage: (position >= 128).then(|| Span(input.i64())),
     });
-    RestoredRoom { snapshot, entries, outbox: Vec::new(), position }
+    RestoredRoom { snapshot, entries, outbox: Vec::new(), dropped: Vec::new(), position }
 }
 
 // ---- where to begin ------------------------------------------------------------------------

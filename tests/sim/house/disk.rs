@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use groovebox::base::limits::MAX_DROPPED;
 use groovebox::base::rng::Rng;
 use groovebox::base::{NodeId, OpId, RoomId, Span};
 use groovebox::engine::membership::Intent;
 use groovebox::engine::node::{Position, RestoredPosition, RestoredRoom};
 use groovebox::wire::codec;
-use groovebox::wire::message::Snapshot;
+use groovebox::wire::message::{DroppedOp, Snapshot};
 use groovebox::wire::op::{Entry, Op};
 
 use crate::world::{Chance, MS};
@@ -26,6 +27,7 @@ pub enum Job {
     Rewind(RoomId, u64),
     Hold(RoomId, Vec<Op>),
     LetGo(RoomId, Vec<OpId>),
+    Dropped(RoomId, DroppedOp),
     Position(RoomId, Position, i64),
     Intent(Intent),
     Peer(NodeId, String, SocketAddr),
@@ -38,6 +40,8 @@ pub struct RoomFile {
     pub entries: Vec<Rc<Entry>>,
     /// What waits for a coordinator's answer.
     pub outbox: Vec<Rc<Op>>,
+    /// What merges left out.
+    pub dropped: Vec<DroppedOp>,
     /// Where the music stood, and when that was.
     position: Option<(Position, i64)>,
 }
@@ -92,7 +96,8 @@ impl RoomFile {
             position,
             outage: Some(Span(now - written_at)),
         });
-        RestoredRoom { snapshot: (*self.snapshot).clone(), entries, outbox, position }
+        let dropped = self.dropped.clone();
+        RestoredRoom { snapshot: (*self.snapshot).clone(), entries, outbox, dropped, position }
     }
 
     fn append(&mut self, entry: &Rc<Entry>) -> bool {
@@ -290,10 +295,12 @@ impl Files {
             Job::Replace(snapshot) => {
                 let room = codec::room_id(&snapshot.genesis);
                 let before = self.rooms.remove(&room);
-                let (outbox, position) =
-                    before.map(|file| (file.outbox, file.position)).unwrap_or_default();
+                let (outbox, dropped, position) = before
+                    .map(|file| (file.outbox, file.dropped, file.position))
+                    .unwrap_or_default();
                 let entries = Vec::new();
-                self.rooms.insert(room, RoomFile { snapshot, entries, outbox, position });
+                let file = RoomFile { snapshot, entries, outbox, dropped, position };
+                self.rooms.insert(room, file);
                 Some((room, Some(true)))
             }
             Job::Rewind(room, to_idx) => {
@@ -312,6 +319,14 @@ impl Files {
                 }
                 None
             }
+            Job::Dropped(room, op) => {
+                if let Some(file) = self.rooms.get_mut(&room) {
+                    file.dropped.push(op);
+                    let beyond = file.dropped.len().saturating_sub(MAX_DROPPED);
+                    file.dropped.drain(..beyond);
+                }
+                None
+            }
             Job::Position(room, position, at) => {
                 if let Some(file) = self.rooms.get_mut(&room) {
                     file.position = Some((position, at));
@@ -323,8 +338,8 @@ impl Files {
                 if let Some(file) = self.rooms.get_mut(&room) {
                     file.compact(&snapshot);
                 } else {
-                    let (entries, outbox) = (Vec::new(), Vec::new());
-                    let file = RoomFile { snapshot, entries, outbox, position: None };
+                    let (entries, outbox, dropped) = Default::default();
+                    let file = RoomFile { snapshot, entries, outbox, dropped, position: None };
                     self.rooms.insert(room, file);
                 }
                 Some((room, Some(true)))

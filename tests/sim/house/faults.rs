@@ -104,7 +104,7 @@ impl House {
         }
     }
 
-    fn suffer(&mut self, fault: Fault) {
+    pub fn suffer(&mut self, fault: Fault) {
         let leader = self.coordinators().first().copied();
         let someone = self.someone();
         match fault {

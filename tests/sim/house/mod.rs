@@ -13,6 +13,7 @@
 //! | `faults` | what goes wrong |
 //! | `ledger` | every log there ever was, replayed by the rules |
 //! | `checks` | what must hold after every event |
+//! | `week` | whether anything goes on growing |
 //! | `tests` | the runs |
 
 #![expect(
@@ -32,6 +33,7 @@ mod people;
 mod speaker;
 mod tests;
 mod watch;
+mod week;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -86,6 +88,8 @@ pub struct Plan {
     pub resumes: bool,
     /// No device lacks data, is slow or full.
     pub is_ideal: bool,
+    /// Too long a time for the ledger, which remembers everything.
+    pub is_long: bool,
 }
 
 pub enum Event {
@@ -577,7 +581,9 @@ impl House {
     fn carry_out(&mut self, d: usize, output: Output) {
         match output {
             Output::Send { to, message } => {
-                if let Message::Dropped { dropped, .. } = &message {
+                if let Message::Dropped { dropped, .. } = &message
+                    && !self.plan.is_long
+                {
                     self.ledger.dropped.extend(dropped.iter().map(|op| op.id));
                 }
                 self.trace.add(2);
@@ -619,6 +625,7 @@ impl House {
                 self.devices[d].speaker.is_told = true;
                 self.save(d, Job::Rewind(room, to_idx));
             }
+            Output::SaveDropped { room, dropped } => self.save(d, Job::Dropped(room, dropped)),
             Output::SavePosition { room, position } => {
                 self.save(d, Job::Position(room, position, self.now));
             }

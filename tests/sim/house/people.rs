@@ -105,7 +105,7 @@ impl House {
         self.devices[d].speaker.cache.insert(track.hash, Blob::new(track.size, true));
     }
 
-    fn any_command(&mut self, d: usize) -> Command {
+    pub fn any_command(&mut self, d: usize) -> Command {
         let queue: Vec<_> = self.devices[d]
             .node
             .as_ref()

@@ -41,6 +41,7 @@ fn chaos(seed: u64, clocks: Clocks) -> House {
         clocks,
         resumes: seed.is_multiple_of(2),
         is_ideal: false,
+        is_long: false,
     };
     let mut house = House::new(seed, plan);
     let outcome = catch_unwind(AssertUnwindSafe(|| live(&mut house)));
@@ -83,7 +84,7 @@ struct Ran {
 }
 
 /// How to see it again.
-fn report(house: &House, broken: &Broken) -> String {
+pub fn report(house: &House, broken: &Broken) -> String {
     let tail = house.tail.iter().cloned().collect::<Vec<_>>().join("\n");
     let exact = if house.plan.clocks == Clocks::Exact { "GROOVEBOX_SIM_CLOCKS=exact " } else { "" };
     format!(
@@ -159,7 +160,7 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
 }
 
-fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
@@ -200,7 +201,15 @@ fn one_seed_is_one_story_of_whole_nodes() {
 
 /// A house in which music plays and nothing has gone wrong yet.
 fn playing(seed: u64, size: usize, air: Air) -> House {
-    let plan = Plan { size, air, wired: 0, clocks: Clocks::Exact, resumes: false, is_ideal: true };
+    let plan = Plan {
+        size,
+        air,
+        wired: 0,
+        clocks: Clocks::Exact,
+        resumes: false,
+        is_ideal: true,
+        is_long: false,
+    };
     let mut house = House::new(seed, plan);
     house.run(8 * SEC);
     for number in 0..3 {
