@@ -4,7 +4,10 @@
 //! frequency once measured against it stays true. It is read through libc, like everything
 //! else a program can be given another clock for.
 
-#![expect(unsafe_code, reason = "libc is the only way to the raw clock, and to how well the wall clock is kept")]
+#![expect(
+    unsafe_code,
+    reason = "libc is the only way to the raw clock, and to how well the wall clock is kept"
+)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -369,6 +369,16 @@ impl House {
         tips.all(|tip| Some(tip) == first)
     }
 
+    /// Whether the logs of those who share a room end alike.
+    pub fn is_one_history_in_each_room(&self) -> bool {
+        let nodes = self.devices.iter().filter_map(|device| device.node.as_ref());
+        let mut tips: BTreeMap<RoomId, Chain> = BTreeMap::new();
+        nodes.filter_map(|node| node.room()).all(|room| {
+            let tip = room.log().chain();
+            *tips.entry(room.id()).or_insert(tip) == tip
+        })
+    }
+
     /// The largest difference of what two devices take for the room's time, seconds.
     pub fn apart(&self) -> f64 {
         let at_work = self.devices.iter().filter(|device| device.is_at_work());
