@@ -69,6 +69,10 @@ const SILENCE: Span = Span::from_secs(3);
 /// A model without fresh answers is drawn anew this often: its error grows.
 const REFRESH: Span = Span::from_secs(1);
 
+/// A coast and a measurement that differ by more standard deviations than this contradict each
+/// other.
+const BELIEVED_SIGMAS: f64 = 3.0;
+
 /// Weight below which the coast is let go.
 const NEGLIGIBLE: f64 = 0.01;
 
@@ -753,10 +757,16 @@ fn room_at(line: &RoomLine, at: LocalTime) -> RoomTime {
     leading(line).room(at)
 }
 
-/// The coast's share in the inverse-variance mean.
+/// The coast's share in the inverse-variance mean. The room's time is what its coordinator says:
+/// a coast that differs by more than both errors allow is the one that is wrong, however sure
+/// it is. A former coordinator is very sure, and its successor may have had little time to
+/// learn.
 fn coast_weight(coast: &ClockModel, measured: &ClockModel) -> f64 {
+    let apart = (coast.room0 - measured.room0).as_secs_f64();
     let (coast, measured) = (coast.sigma.powi(2), measured.sigma.powi(2));
-    measured / (coast + measured).max(f64::MIN_POSITIVE)
+    let allowed = BELIEVED_SIGMAS.powi(2) * (coast + measured);
+    let wrong = coast + (apart * apart - allowed).max(0.0);
+    measured / (wrong + measured).max(f64::MIN_POSITIVE)
 }
 
 /// The inverse-variance mean of two models of one instant. Where they differ by more than
