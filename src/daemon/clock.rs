@@ -4,7 +4,10 @@
 //! frequency once measured against it stays true. It is read through libc, like everything
 //! else a program can be given another clock for.
 
-#![expect(unsafe_code, reason = "libc is the only way to the raw clock, and to how well the wall clock is kept")]
+#![expect(
+    unsafe_code,
+    reason = "libc is the only way to the raw clock, and to how well the wall clock is kept"
+)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,17 +47,20 @@ pub fn wall() -> i64 {
 }
 
 /// Whether the wall clock follows a time server, if the system tells.
+#[cfg(target_os = "linux")]
 #[must_use]
 pub fn wall_is_synced() -> Option<bool> {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: a timex of zeros is one that changes nothing.
-        let mut timex: libc::timex = unsafe { std::mem::zeroed() };
-        // SAFETY: `timex` is valid to read and write, and asks for no change.
-        let state = unsafe { libc::adjtimex(&raw mut timex) };
-        (state >= 0).then_some(state != libc::TIME_ERROR)
-    }
-    #[cfg(not(target_os = "linux"))]
+    // SAFETY: a timex of zeros is a valid one, which asks for no change.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `timex` is valid to be read and written.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    (state >= 0).then_some(state != libc::TIME_ERROR)
+}
+
+/// Whether the wall clock follows a time server, if the system tells.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn wall_is_synced() -> Option<bool> {
     None
 }
 

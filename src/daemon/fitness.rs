@@ -150,9 +150,8 @@ fn slowed_from(zone: &Path) -> Option<i64> {
     let kind = |n| read(&zone.join(format!("trip_point_{n}_type")));
     let trips = (0..MAX_TRIPS).map_while(|n| kind(n).map(|kind| (n, kind)));
     let slowing = trips.filter(|(_, kind)| kind == "passive" || kind == "hot");
-    let marks = slowing.filter_map(|(n, _)| {
-        read(&zone.join(format!("trip_point_{n}_temp")))?.parse::<i64>().ok()
-    });
+    let marks = slowing
+        .filter_map(|(n, _)| read(&zone.join(format!("trip_point_{n}_temp")))?.parse::<i64>().ok());
     // Some firmware says 0 or less of a trip point that is not used.
     marks.filter(|mark| *mark > 0).min()
 }

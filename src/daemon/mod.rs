@@ -17,8 +17,8 @@ pub mod clock;
 mod dispatch;
 mod event_loop;
 mod fitness;
-mod gateway;
 mod front;
+mod gateway;
 mod logging;
 mod wifi;
 

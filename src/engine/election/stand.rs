@@ -121,7 +121,9 @@ impl Election {
 
     /// With nobody else to ask, the gateway can tell which of two devices is away.
     fn ask_gateway(&mut self, silence: Silence) -> Silence {
-        if silence.gateway != Gateway::NotAsked || self.isolation(Gateway::NotAsked) != ISOLATION_OF_TWO {
+        if silence.gateway != Gateway::NotAsked
+            || self.isolation(Gateway::NotAsked) != ISOLATION_OF_TWO
+        {
             return silence;
         }
         self.output(ElectionOutput::AskGateway);

@@ -643,7 +643,7 @@ mod tests {
         let theirs = new(other.order(later, RoomTime(40), op));
         let taken = replica.follow(2, entries[1].chain, &[entries[2].clone(), theirs.clone()]);
         let taken = taken.expect("the two part after 3");
-        assert_eq!(taken, Taken { entries: vec![theirs], refused: vec![], cut: vec![mine] });
+        assert_eq!(taken, Taken { entries: vec![theirs], cut: vec![mine], ..Taken::default() });
         assert_eq!(replica, other);
         let again = replica.follow(2, entries[1].chain, &entries[2..]).expect("known");
         assert_eq!(again, Taken::default(), "an old message takes nothing away");
