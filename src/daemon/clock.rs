@@ -47,17 +47,20 @@ pub fn wall() -> i64 {
 }
 
 /// Whether the wall clock follows a time server, if the system tells.
+#[cfg(target_os = "linux")]
 #[must_use]
 pub fn wall_is_synced() -> Option<bool> {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: a timex of zeros is one that changes nothing.
-        let mut timex: libc::timex = unsafe { std::mem::zeroed() };
-        // SAFETY: `timex` is valid to read and write, and asks for no change.
-        let state = unsafe { libc::adjtimex(&raw mut timex) };
-        (state >= 0).then_some(state != libc::TIME_ERROR)
-    }
-    #[cfg(not(target_os = "linux"))]
+    // SAFETY: a timex of zeros is a valid one, which asks for no change.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `timex` is valid to be read and written.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    (state >= 0).then_some(state != libc::TIME_ERROR)
+}
+
+/// Whether the wall clock follows a time server, if the system tells.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn wall_is_synced() -> Option<bool> {
     None
 }
 

@@ -115,6 +115,11 @@ impl Radio {
         if now < self.until { (self.until - now, self.drops) } else { (0, false) }
     }
 
+    /// How much longer nothing gets through, as far as it is known.
+    pub fn held_for(&self, now: i64) -> i64 {
+        (self.until - now).max(0)
+    }
+
     /// Nothing gets through from now until then, and then all of it at once.
     pub fn hold(&mut self, until: i64, rng: &mut Rng) {
         self.until = until;

@@ -273,7 +273,8 @@ mod tests {
         let seeing = Fitness { sees_all: Some(true), ..plain };
         let synced = Fitness { wall_clock_synced: Some(true), ..plain };
         assert!(hot.score() < plain.score());
-        assert!(seeing.score() > synced.score() && synced.score() > plain.score());
+        assert!(seeing.score() > plain.score() && synced.score() > plain.score());
+        assert!(seeing.device_points() > synced.device_points());
         let all = Fitness {
             wired: Some(true),
             mains: Some(true),

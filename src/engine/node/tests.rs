@@ -917,6 +917,7 @@ fn a_coordinator_alone_leaves_at_once_and_whoever_is_on_the_way_out_is_not_asked
 #[test]
 fn a_coordinator_orders_nothing_before_its_reign_has_begun() {
     let mut house = House::together(2);
+    house.run(Span::from_secs(5));
     let lead = house.coordinator();
     let heir = 1 - lead;
     house.kill(lead);
