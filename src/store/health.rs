@@ -79,6 +79,9 @@ impl Health {
     }
 }
 
+/// Space that the index of a journal needs, and some more.
+const LITTLE: u64 = 64 * 1024;
+
 /// Whether a full disk is behind an error, or something worse.
 pub(super) fn diagnosis(error: &StoreError, dir: &Path) -> DiskState {
     let full = match error {
@@ -95,7 +98,8 @@ pub(super) fn diagnosis(error: &StoreError, dir: &Path) -> DiskState {
 }
 
 fn has_no_space(dir: &Path) -> bool {
-    rustix::fs::statvfs(dir).is_ok_and(|fs| fs.f_blocks > 0 && fs.f_bavail == 0)
+    let left = |fs: &rustix::fs::StatVfs| fs.f_bavail.saturating_mul(fs.f_frsize);
+    rustix::fs::statvfs(dir).is_ok_and(|fs| fs.f_blocks > 0 && left(&fs) < LITTLE)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use super::{StoreError, boot_file};
 use crate::base::ids::hex;
 
 /// Longer is not ours: a key is 166 digits.
@@ -50,11 +50,11 @@ impl IdentityText {
         })
     }
 
-    /// Written as a whole or not at all, and synced. Where that fails the old file is removed:
-    /// a counter that is behind is worse than none.
+    /// Written as a whole or not at all, and synced. Where that fails the old file is removed,
+    /// unless the counter is noted elsewhere: one that is behind is worse than none.
     pub fn write(&self, state_dir: &Path) -> Result<(), StoreError> {
         let written = self.replace(state_dir);
-        if written.is_err() {
+        if written.is_err() && boot_file::read(state_dir, &self.key) != Some(self.boot) {
             let _ = fs::remove_file(path(state_dir));
         }
         written

@@ -5,6 +5,7 @@
 //!  ├── lock              held by the daemon that uses the directory
 //!  ├── node.db           identity key, start counter, known peers, what the node was told to do
 //!  ├── identity.txt      the first two once more, should that file be damaged
+//!  ├── boots             the start counter once more, should the disk be full
 //!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it and those
 //!                        of some days before it; outbox, what merges left out,
 //!                        position of the music, history
@@ -21,6 +22,7 @@
 //!
 //! The store understands places and chain values, not what the entries mean.
 
+mod boot_file;
 mod dropped;
 mod health;
 mod history;
@@ -235,7 +237,7 @@ pub fn open(
         last_room,
         notices: ident.notice.into_iter().chain(damage).collect(),
     };
-    Ok((Store::start(lock, node, rooms, notify)?, loaded))
+    Ok((Store::start(lock, node, ident.trouble.as_ref(), rooms, notify)?, loaded))
 }
 
 fn make_dir(dir: &Path) -> Result<(), StoreError> {
@@ -260,9 +262,9 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         }
         Err(TryLockError::Error(source)) => return Err(io("lock")(source)),
     }
-    // For people only: the lock itself is the kernel's.
+    // For people only: the lock itself is the kernel's, and a full disk takes it as well.
     let pid = std::process::id().to_string();
-    file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(io("write"))?;
+    let _nobody_needs_it = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes()));
     Ok(file)
 }
 

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 
 use super::identity_text::IdentityText;
-use super::schema::{self, Migrations, of};
-use super::{Intent, StoreError, corrupt};
+use super::schema::{self, Migrations, dir_of, of};
+use super::{Intent, StoreError, boot_file, corrupt};
 use crate::base::NodeId;
 use crate::base::limits::{MAX_ADDRESSES, MAX_KNOWN_PEERS};
 use crate::identity::IdentityError;
@@ -33,6 +33,8 @@ pub(super) struct Ident {
     pub boot: u32,
     /// For people, where something did.
     pub notice: Option<String>,
+    /// Why the counter is noted in the file `boots` alone: the disk takes nothing new.
+    pub trouble: Option<StoreError>,
 }
 
 /// The open file.
@@ -44,7 +46,8 @@ pub(super) struct NodeFile {
 }
 
 impl NodeFile {
-    /// Opens it, makes the key where there is none, and raises the start counter.
+    /// Opens it, makes the key where there is none, and raises the start counter. Where the disk is
+    /// full, the file `boots` alone has the counter.
     ///
     /// A damaged file is set aside. The key and the counter are then taken from
     /// `identity.txt`; without it the device goes on as a new one, because a counter that is
@@ -55,7 +58,14 @@ impl NodeFile {
     ) -> Result<(NodeFile, Ident), StoreError> {
         let mut make_key = Some(make_key);
         match NodeFile::start(path, &mut make_key) {
-            Err(StoreError::Corrupt { why, .. }) => {
+            Err(error) => {
+                let Some(why) = schema::is_lost(&error) else { return Err(error) };
+                let is_damaged = matches!(error, StoreError::Corrupt { .. });
+                // What the medium does not give back now it may give back later: only where the
+                // identity is not lost with it.
+                if !is_damaged && IdentityText::read(dir_of(path)).is_none() {
+                    return Err(error);
+                }
                 let aside = schema::set_aside(path)?;
                 let (file, mut ident) = NodeFile::start(path, &mut make_key)?;
                 let became = ident.notice.unwrap_or_else(|| {
@@ -67,7 +77,7 @@ impl NodeFile {
                 ));
                 Ok((file, ident))
             }
-            other => other,
+            Ok(opened) => Ok(opened),
         }
     }
 
@@ -75,12 +85,12 @@ impl NodeFile {
         path: &Path,
         make_key: &mut Option<impl FnOnce() -> Result<Vec<u8>, IdentityError>>,
     ) -> Result<(NodeFile, Ident), StoreError> {
-        let conn = schema::open(path, MIGRATIONS)?;
+        let conn = schema::open_even_full(path, MIGRATIONS)?;
         let known: Option<(Vec<u8>, u32)> = conn
             .query_row("SELECT key, boot FROM ident", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
             .map_err(of(path))?;
-        let state_dir = path.parent().unwrap_or(Path::new("."));
+        let state_dir = dir_of(path);
         let kept = IdentityText::read(state_dir);
         let mut notice = None;
         let (key, boot) = match (known, kept) {
@@ -97,23 +107,37 @@ impl NodeFile {
                 None => return Err(corrupt(path, "its identity could not be made again")),
             },
         };
+        let boot = boot.max(boot_file::read(state_dir, &key).unwrap_or(0));
         let boot = boot.checked_add(1).ok_or_else(|| StoreError::NoMoreBoots(path.into()))?;
-        // The connection syncs every commit: when this returns, the number is on the disk.
-        conn.execute("INSERT OR REPLACE INTO ident VALUES(1, ?1, ?2)", params![key, boot])
-            .map_err(of(path))?;
+        let noted = boot_file::write(state_dir, &key, boot);
+        // The connection syncs every commit: when this returns, the number is on the disk. One of
+        // the two is enough.
+        let trouble = write_ident(&conn, &key, boot).map_err(of(path)).err();
+        let trouble = match (trouble, noted) {
+            (None, Ok(())) => None,
+            (None, Err(error)) => {
+                warn!(%error, "a start from a full disk would fail");
+                None
+            }
+            (Some(trouble), _) if schema::is_lost(&trouble).is_some() => {
+                return Err(trouble);
+            }
+            (Some(trouble), Ok(())) => Some(trouble),
+            (Some(trouble), Err(_)) => return Err(trouble),
+        };
         let intent = read_intent(&conn).map_err(of(path))?.unwrap_or_default();
         let text = IdentityText { key: key.clone(), boot, intent };
         if let Err(error) = text.write(state_dir) {
             warn!(%error, "there is no second copy of this device's identity");
         }
         let file = NodeFile { path: path.into(), conn, text: RefCell::new(text) };
-        Ok((file, Ident { key, boot, notice }))
+        Ok((file, Ident { key, boot, notice, trouble }))
     }
 
-    /// Writes something and waits until the disk has it.
+    /// Writes the start counter once more and waits until the disk has it.
     pub fn probe(&self) -> Result<(), StoreError> {
-        let sql = "UPDATE ident SET boot = boot";
-        self.conn.execute(sql, []).map(drop).map_err(of(&self.path))
+        let text = self.text.borrow();
+        write_ident(&self.conn, &text.key, text.boot).map_err(of(&self.path))
     }
 
     pub fn peers(&self) -> Result<Vec<PeerAddress>, StoreError> {
@@ -172,8 +196,13 @@ impl NodeFile {
         write_intent(&self.conn, &text).map_err(of(&self.path))?;
         let mut kept = self.text.borrow_mut();
         kept.intent = text;
-        kept.write(self.path.parent().unwrap_or(Path::new(".")))
+        kept.write(dir_of(&self.path))
     }
+}
+
+fn write_ident(conn: &Connection, key: &[u8], boot: u32) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO ident VALUES(1, ?1, ?2)";
+    conn.execute(sql, params![key, boot]).map(drop)
 }
 
 fn read_intent(conn: &Connection) -> rusqlite::Result<Option<String>> {

@@ -10,12 +10,15 @@ use std::path::Path;
 use super::room_file::{self, RoomFile};
 use super::tests::{entries_with, left_out, ops, position, snapshot_of};
 use super::*;
-use crate::base::OpId;
-use crate::base::limits::MAX_DROPPED;
+use crate::base::limits::{LOG_KEPT_FOR, MAX_DROPPED};
 use crate::base::rng::Rng;
+use crate::base::{OpId, Span};
 
 /// What a disk writes as a whole.
 const SECTOR: usize = 512;
+
+/// Between two entries: so that what is a week old goes while this runs.
+const PACE: Span = Span::from_secs(6 * 3600);
 
 /// A page of the database.
 const PAGE: usize = 4096;
@@ -96,6 +99,8 @@ struct Life {
     room: RoomId,
     /// The whole log; what is written of it is rewound and written again in other words.
     log: Vec<Entry>,
+    /// The first entry that is not too old.
+    kept_from: u64,
     commits: Vec<Known>,
     /// The commit that was synced last, and what the disk had then.
     synced: (usize, Image),
@@ -121,6 +126,7 @@ impl Life {
             rng: Rng::new(seed),
             room,
             log: Vec::new(),
+            kept_from: 1,
             commits: vec![known],
             synced: (0, Image::of(dir.path(), room)),
             file,
@@ -137,7 +143,7 @@ impl Life {
         let mut known = self.commits.last().expect("one").clone();
         match draw {
             0..=5 => {
-                let new = entries_with(&self.log, n, body, seq);
+                let new = entries_with(&self.log, n, body, seq, PACE);
                 self.log.extend(new.iter().cloned());
                 self.file.transact(|write| new.iter().try_for_each(|e| write.append(e).map(drop)))
             }
@@ -159,6 +165,10 @@ impl Life {
                 let to = known.base.0.max(last.saturating_sub(2));
                 let (snapshot, _) = snapshot_of(&self.log, to);
                 known.base = (snapshot.idx, snapshot.chain);
+                let end = self.log.last().map_or(0, |entry| entry.at.0);
+                let old = |entry: &&Entry| entry.idx <= to && end - entry.at.0 > LOG_KEPT_FOR.0;
+                let gone = self.log.iter().filter(old).map(|entry| entry.idx).max();
+                self.kept_from = self.kept_from.max(gone.unwrap_or(0) + 1);
                 self.file.transact(|write| write.compact(&snapshot))
             }
             8 => {
@@ -198,7 +208,8 @@ impl Life {
             }
         }
         .expect("written");
-        known.kept = places(&self.log);
+        let kept = self.log.iter().filter(|entry| entry.idx >= self.kept_from);
+        known.kept = kept.map(|entry| (entry.idx, entry.chain)).collect();
         known.last = self.log.last().map_or(known.base, |entry| (entry.idx, entry.chain));
         self.commits.push(known);
     }

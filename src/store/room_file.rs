@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use tracing::warn;
 
 use super::schema::{self, Migrations, Synchronous, of};
 use super::{
@@ -91,11 +92,16 @@ pub(super) fn load(
         Ok(Some(Contents { room: loaded, damage: None, .. })) => Ok((Some(loaded), None)),
         Ok(Some(Contents { room: loaded, history, damage: Some(why) })) => {
             let notice = set_aside(&path, &why)?;
-            rescue(rooms, room, &loaded, &history)?;
+            // Where that fails, the writer asks for the room later.
+            if let Err(error) = rescue(rooms, room, &loaded, &history) {
+                warn!(%error, "what could be read of the room's file is in memory only");
+            }
             Ok((Some(loaded), Some(notice)))
         }
-        Err(StoreError::Corrupt { why, .. }) => Ok((None, Some(set_aside(&path, &why)?))),
-        Err(other) => Err(other),
+        Err(error) => match schema::is_lost(&error) {
+            Some(why) => Ok((None, Some(set_aside(&path, &why)?))),
+            None => Err(error),
+        },
     }
 }
 
@@ -138,7 +144,7 @@ struct Contents {
 }
 
 fn read(path: &Path, room: RoomId) -> Result<Option<Contents>, StoreError> {
-    let conn = schema::open(path, MIGRATIONS)?;
+    let conn = schema::open_even_full(path, MIGRATIONS)?;
     let Some(snapshot) = read_snapshot(&conn, path)? else { return Ok(None) };
     if codec::room_id(&snapshot.genesis) != room {
         return Err(corrupt(path, "it holds another room than its name says"));
@@ -211,11 +217,12 @@ impl RoomFile {
         let path = room_path(rooms, room);
         let mut notice = None;
         let conn = match schema::open(&path, MIGRATIONS) {
-            Err(StoreError::Corrupt { why, .. }) => {
+            Err(error) => {
+                let Some(why) = schema::is_lost(&error) else { return Err(error) };
                 notice = Some(set_aside(&path, &why)?);
                 schema::open(&path, MIGRATIONS)?
             }
-            other => other?,
+            Ok(conn) => conn,
         };
         schema::set_synchronous(&conn, Synchronous::Normal).map_err(of(&path))?;
         let tip = read_tip(&conn).map_err(of(&path))?;
@@ -242,6 +249,27 @@ impl RoomFile {
         };
         self.tip = transact().map_err(of(&self.path))?;
         Ok(())
+    }
+
+    /// After a sync has failed nobody knows which parts of the journal the disk has, and it may
+    /// take what comes behind a part that it lacks: carries the journal over into the file and
+    /// begins it anew.
+    pub fn begin_journal_anew(&self) -> Result<(), StoreError> {
+        let carry = || {
+            schema::set_synchronous(&self.conn, Synchronous::Full)?;
+            let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+            let is_busy: bool = self.conn.query_row(sql, [], |row| row.get(0))?;
+            schema::set_synchronous(&self.conn, Synchronous::Normal)?;
+            Ok(is_busy)
+        };
+        match carry().map_err(of(&self.path))? {
+            true => Err(StoreError::Io {
+                doing: "begin the journal anew of",
+                path: self.path.clone(),
+                source: std::io::ErrorKind::ResourceBusy.into(),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// When this returns, everything written survives a power cut: a commit under `FULL`

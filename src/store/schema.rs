@@ -8,7 +8,8 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::info;
 
-use super::{StoreError, corrupt};
+use super::{StoreError, corrupt, health};
+use crate::engine::status::DiskState;
 
 /// Damaged files of one name that are kept; further ones replace the last.
 const MAX_ASIDE: u32 = 10;
@@ -55,6 +56,38 @@ pub(super) fn open(path: &Path, migrations: Migrations) -> Result<Connection, St
     Ok(conn)
 }
 
+/// As [`open`], and where that needs space that a full disk does not have, without: what is in the
+/// file can be read then. Nobody else can open it at the same time.
+pub(super) fn open_even_full(
+    path: &Path,
+    migrations: Migrations,
+) -> Result<Connection, StoreError> {
+    match open(path, migrations) {
+        Err(error)
+            if path.exists() && health::diagnosis(&error, dir_of(path)) == DiskState::Full =>
+        {
+            // A file of an earlier version cannot be brought up to date now.
+            open_alone(path, migrations).or(Err(error))
+        }
+        other => other,
+    }
+}
+
+/// The index of the journal is kept in memory where no other process has to see it.
+fn open_alone(path: &Path, migrations: Migrations) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(of(path))?;
+    conn.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(of(path))?;
+    let version = version(&conn, path)?;
+    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+    if version != known {
+        return Err(StoreError::Newer { path: path.into(), found: version, known });
+    }
+    set_pragmas(&conn).map_err(of(path))?;
+    check(&conn, path)?;
+    Ok(conn)
+}
+
 /// Keeps the file as it was before its schema changes: whoever goes back to an earlier version
 /// of the program puts it in its place. A file that is too large for a card is changed without.
 fn back_up(conn: &Connection, path: &Path, version: i64) -> Result<(), StoreError> {
@@ -93,6 +126,27 @@ pub(super) fn of(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
     }
 }
 
+/// What the medium does not give back. A refused write is another thing: what is there is sound.
+const UNREADABLE: [i32; 4] = [
+    rusqlite::ffi::SQLITE_IOERR_READ,
+    rusqlite::ffi::SQLITE_IOERR_SHORT_READ,
+    rusqlite::ffi::SQLITE_IOERR_CORRUPTFS,
+    rusqlite::ffi::SQLITE_IOERR_DATA,
+];
+
+/// Why a file cannot be used, where that is the file's own fault: it is damaged, or the medium
+/// does not give it back.
+pub(super) fn is_lost(error: &StoreError) -> Option<String> {
+    match error {
+        StoreError::Corrupt { why, .. } => Some(why.clone()),
+        StoreError::Sqlite { source, .. } => {
+            let code = source.sqlite_error()?.extended_code;
+            UNREADABLE.contains(&code).then(|| source.to_string())
+        }
+        _ => None,
+    }
+}
+
 pub(super) fn set_synchronous(conn: &Connection, how: Synchronous) -> rusqlite::Result<()> {
     let value = match how {
         Synchronous::Normal => "NORMAL",
@@ -109,8 +163,12 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
     let file = options.open(path).map_err(io("open"))?;
     file.set_permissions(Permissions::from_mode(0o600)).map_err(io("protect"))?;
     // The name of a new file survives a power cut once its directory is synced.
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = dir_of(path);
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync the directory of"))
+}
+
+pub(super) fn dir_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 fn version(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
@@ -159,4 +217,28 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
         source,
     })?;
     Ok(aside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_lost_and_what_cannot_be_written_is_not() {
+        let failed = |code| StoreError::Sqlite {
+            path: "/".into(),
+            source: rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None),
+        };
+        assert!(is_lost(&corrupt(Path::new("/"), "torn")).is_some());
+        assert!(is_lost(&failed(rusqlite::ffi::SQLITE_IOERR_READ)).is_some());
+        for code in [
+            rusqlite::ffi::SQLITE_IOERR_WRITE,
+            rusqlite::ffi::SQLITE_IOERR_FSYNC,
+            rusqlite::ffi::SQLITE_IOERR_SHMSIZE,
+            rusqlite::ffi::SQLITE_FULL,
+            rusqlite::ffi::SQLITE_CANTOPEN,
+        ] {
+            assert!(is_lost(&failed(code)).is_none(), "{code}");
+        }
+    }
 }

@@ -106,15 +106,22 @@ fn log(last: u64) -> Vec<Entry> {
     (1..=last).map(entry).collect()
 }
 
-/// `n` entries that continue a log, with bodies of that length, ordered in a reign of their own.
-pub(super) fn entries_with(log: &[Entry], n: u64, body: usize, reign: u64) -> Vec<Entry> {
+/// `n` entries that continue a log, with bodies of that length, ordered in a reign of their own,
+/// one every `pace`.
+pub(super) fn entries_with(
+    log: &[Entry],
+    n: u64,
+    body: usize,
+    reign: u64,
+    pace: Span,
+) -> Vec<Entry> {
     let mut last = log.last().map_or((0, [0; 16]), |entry| (entry.idx, entry.chain));
     let term = Term { n: reign, ..term() };
     let entry = |_| {
         let idx = last.0 + 1;
         let id = OpId { author: NodeId([1; 32]), boot: 2, seq: idx };
         let op = Op { id, body: vec![7; body], ..self::log(1)[0].op.clone() };
-        let at = RoomTime(idx.cast_signed());
+        let at = RoomTime(idx.cast_signed() * pace.0);
         let chain = codec::chain(&last.1, &term, at, &op);
         last = (idx, chain);
         Entry { idx, term, at, op, chain }
@@ -735,7 +742,7 @@ fn long_log(rooms: &Path, thousands: u64, body: usize) -> (RoomId, u64) {
     let (mut last, mut most) = (Vec::new(), 0);
     for thousand in 1..=thousands {
         for _ in 0..20 {
-            let new = entries_with(&last, 50, body, 5);
+            let new = entries_with(&last, 50, body, 5, Span(1));
             file.transact(|write| new.iter().try_for_each(|e| write.append(e).map(drop)))
                 .expect("written");
             last = new.last().cloned().into_iter().collect();
@@ -780,7 +787,7 @@ fn twenty_thousand_entries_stay_and_a_hundred_thousand_need_no_more_space() {
 #[test]
 fn a_log_of_whole_folders_is_bounded_in_bytes() {
     let dir = in_memory();
-    let (room, most) = long_log(dir.path(), 4, 30_000);
+    let (room, most) = long_log(dir.path(), 2, 30_000);
     let path = room_path(dir.path(), room);
     let kept = log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
     let bytes = kept.iter().map(|entry| entry.op.body.len() as u64).sum::<u64>();

@@ -138,15 +138,21 @@ impl Store {
     pub(super) fn start(
         lock: File,
         node: NodeFile,
+        trouble: Option<&StoreError>,
         rooms: PathBuf,
         notify: Notify,
     ) -> Result<Store, StoreError> {
         let (sender, receiver) = sync_channel(STORE_QUEUE);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let health = Arc::new(Health::default());
+        if let Some(error) = trouble {
+            health.set_trouble(health::diagnosis(error, &rooms));
+        }
+        let at_start =
+            |_: &StoreError| Trouble { room: None, next_try: Instant::now(), hopeful: false };
         let writer = Writer {
             health: Arc::clone(&health),
-            trouble: None,
+            trouble: trouble.map(at_start),
             kept: Vec::new(),
             last_room: None,
             node,
@@ -463,9 +469,14 @@ impl Writer {
 
     /// A small write that reaches the disk.
     fn probe(&mut self, room: Option<RoomId>) -> Result<(), StoreError> {
+        self.node.probe()?;
         match room {
-            Some(room) => self.room_file(room)?.sync(),
-            None => self.node.probe(),
+            Some(room) => {
+                let file = self.room_file(room)?;
+                file.begin_journal_anew()?;
+                file.sync()
+            }
+            None => Ok(()),
         }
     }
 
