@@ -22,7 +22,7 @@ use crate::base::ids::hex;
 const SLOT: u64 = 512;
 
 /// Bytes of a line.
-const LINE: usize = 63;
+const LINE: usize = 59;
 
 /// Both slots, in one block of the file system.
 const LEN: usize = 4096;

@@ -787,7 +787,7 @@ fn twenty_thousand_entries_stay_and_a_hundred_thousand_need_no_more_space() {
 #[test]
 fn a_log_of_whole_folders_is_bounded_in_bytes() {
     let dir = in_memory();
-    let (room, most) = long_log(dir.path(), 4, 30_000);
+    let (room, most) = long_log(dir.path(), 2, 30_000);
     let path = room_path(dir.path(), room);
     let kept = log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
     let bytes = kept.iter().map(|entry| entry.op.body.len() as u64).sum::<u64>();

@@ -162,9 +162,17 @@ fn a_room_file_that_cannot_be_read_is_set_aside_and_comes_from_the_others() {
     house.add(&[0]);
     house.wait_together();
     let kitchen = |house: &House| house.daemons[0].status().expect("it answers");
-    let song = write_song(house.path(), "kept", 3);
-    house.daemons[0].order(&["queue", "add", text(&song)]);
-    house.wait_queue(&["kept"]);
+    let songs = (0..30).map(|n| write_song(house.path(), &format!("song-{n}"), 1));
+    let songs = songs.collect::<Vec<_>>();
+    let add = ["queue", "add"].into_iter().chain(songs.iter().map(|song| text(song)));
+    let add = add.collect::<Vec<_>>();
+    // Several times, so that the file has a second part.
+    for _ in 0..4 {
+        house.daemons[0].order(&add);
+    }
+    let queue = |house: &House, i: usize| house.daemons[i].status().expect("it answers").queue;
+    let kept = |house: &House| (queue(house, 0).len() == 120).then_some(());
+    house.until("the queue", LONG, kept);
     let (id, room) = (kitchen(&house).node.id, house.room().expect("one room"));
     house.daemons[0].stop();
     disk.unmount();
@@ -172,7 +180,7 @@ fn a_room_file_that_cannot_be_read_is_set_aside_and_comes_from_the_others() {
     disk.mount();
     house.daemons[0].start();
     house.wait_together();
-    house.wait_queue(&["kept"]);
+    house.until("the queue", LONG, kept);
     let node = kitchen(&house).node;
     assert_eq!((node.id, house.room()), (id, Some(room)));
     let notice = node.disk_notice.expect("it says so");
@@ -224,7 +232,7 @@ fn a_device_starts_from_a_full_disk_under_a_number_that_is_new() {
     house.daemons[0].stop();
     house.daemons[0].start();
     house.wait_queue(&["kept"]);
-    let reply = house.daemons[0].order(&["volume", "50"]);
+    let reply = house.daemons[0].order(&["queue", "add", text(&song)]);
     assert!(reply["op"]["boot"].as_u64() > boots.last().copied(), "{reply}");
 }
 
