@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 
 use super::OutputInfo;
 use super::answer::Answer;
 use super::router::App;
+use crate::base::limits::MAX_HISTORY;
 use crate::engine::Status;
 use crate::engine::status::{
-    LogStatus, MemberStatus, PeerStatus, QueueStatus, RoomInReach, SyncStatus,
+    HistoryStatus, LogStatus, MemberStatus, PeerStatus, QueueStatus, RoomInReach, SyncStatus,
 };
 use crate::wire::message::OutputState;
+
+/// Rows of the history for whoever does not say how many.
+const HISTORY_SHOWN: usize = 20;
 
 /// How well one member follows.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -90,6 +95,26 @@ pub(super) async fn queue(State(app): State<App>) -> Json<Vec<QueueStatus>> {
 
 pub(super) async fn log(State(app): State<App>) -> Result<Json<LogStatus>, Answer> {
     Ok(Json(app.backend.log().await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HowMany {
+    n: Option<usize>,
+}
+
+pub(super) async fn history(
+    State(app): State<App>,
+    query: Result<Query<HowMany>, QueryRejection>,
+) -> Result<Json<Vec<HistoryStatus>>, Answer> {
+    let wrong = |message: String| {
+        Answer::invalid(message, format!("write for example /history?n=20; 1 to {MAX_HISTORY}"))
+    };
+    let Query(HowMany { n }) = query.map_err(|rejection| wrong(rejection.body_text()))?;
+    match n.unwrap_or(HISTORY_SHOWN) {
+        n @ 1..=MAX_HISTORY => Ok(Json(app.backend.history(n).await?)),
+        n => Err(wrong(format!("{n} rows cannot be shown"))),
+    }
 }
 
 pub(super) async fn outputs(State(app): State<App>) -> Result<Json<Vec<OutputInfo>>, Answer> {

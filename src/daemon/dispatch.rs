@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::clock;
 use super::event_loop::EventSender;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
-use crate::base::{BlobHash, NodeId, SegmentId, pcm};
+use crate::base::{BlobHash, NodeId, RoomTime, SegmentId, pcm};
 use crate::engine::Status;
 use crate::engine::membership::Intent;
 use crate::engine::node::{Input, MemberChange, Notice, Output, Position};
+use crate::engine::room::Heard;
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have};
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
@@ -66,6 +67,11 @@ impl Driver {
             Output::DropOutbox { room, ids } => kept(self.store.drop_outbox(room, ids)),
             Output::SavePosition { room, position } => {
                 kept(self.store.save_position(room, stored_position(&position)));
+            }
+            Output::SaveHistory { room, rows, at } => {
+                let wall = clock::wall();
+                let rows = rows.into_iter().map(|row| stored_row(row, at, wall)).collect();
+                kept(self.store.save_history(room, rows));
             }
             Output::CompactRoom(snapshot) => kept(self.store.save_snapshot(*snapshot)),
             Output::RememberIntent(intent) => {
@@ -220,6 +226,26 @@ fn stored_position(position: &Position) -> store::SavedPosition {
     }
 }
 
+/// What was heard, and when that was by the wall clock. `at` is the room's time now.
+fn stored_row(row: Heard, at: RoomTime, wall: i64) -> store::HistoryRow {
+    let Heard { segment, track, added_by_name, started, ended, reason, present, .. } = row;
+    store::HistoryRow {
+        segment,
+        track: track.hash,
+        title: track.title,
+        artists: track.artists.join(", "),
+        album: track.album,
+        source: "file".into(),
+        dj: None,
+        added_by: added_by_name,
+        started,
+        ended,
+        ended_wall: wall - (at - ended).as_millis(),
+        reason,
+        present,
+    }
+}
+
 fn stored_intent(intent: Intent) -> store::Intent {
     match intent {
         Intent::Anywhere => store::Intent::Any,
@@ -269,6 +295,7 @@ fn tell(notice: &Notice) {
                  memory and by the other devices until it is well again"
             );
         }
+        Notice::LeftOut { message } => tracing::warn!("{message}"),
         Notice::TrackFailed { title, reason } => {
             tracing::warn!(track = %title, %reason, "cannot be played here");
         }

@@ -14,9 +14,10 @@ use crate::api::{Backend, Imported, OutputInfo};
 use crate::audio::devices::{self, DeviceInfo};
 use crate::base::limits::MAX_TRACKS_PER_ADD;
 use crate::engine::command::CommandReply;
-use crate::engine::status::LogStatus;
+use crate::engine::status::{HeardTrack, HistoryStatus, LogStatus};
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
+use crate::store::{HistoryReader, HistoryRow};
 use crate::wire::{Refusal, RefusalCode};
 
 /// The daemon as the local interface sees it.
@@ -24,6 +25,7 @@ pub struct Front {
     events: EventSender,
     status: watch::Receiver<Arc<Status>>,
     library: Library,
+    history: HistoryReader,
 }
 
 impl Front {
@@ -33,8 +35,9 @@ impl Front {
         events: EventSender,
         status: watch::Receiver<Arc<Status>>,
         library: Library,
+        history: HistoryReader,
     ) -> Front {
-        Front { events, status, library }
+        Front { events, status, library, history }
     }
 }
 
@@ -57,6 +60,19 @@ impl Backend for Front {
             let (sender, receiver) = oneshot::channel();
             self.events.send(Event::Log(sender)).await.map_err(|_| stopping())?;
             receiver.await.map_err(|_| stopping())
+        }
+        .boxed()
+    }
+
+    fn history(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<HistoryStatus>, Refusal>> {
+        let room = self.status.borrow().room.as_ref().and_then(|room| room.id.parse().ok());
+        let reader = self.history.clone();
+        async move {
+            let room = room.ok_or_else(in_no_room)?;
+            let read = tokio::task::spawn_blocking(move || reader.read(room, at_most));
+            let rows = read.await.map_err(|_| internal("reading the history failed"))?;
+            let rows = rows.map_err(|error| internal(&error.to_string()))?;
+            Ok(rows.into_iter().map(history_status).collect())
         }
         .boxed()
     }
@@ -117,6 +133,35 @@ fn import(library: &Library, paths: &[PathBuf]) -> Result<Imported, Refusal> {
         )),
         (false, _) => Ok(imported),
     }
+}
+
+fn history_status(row: HistoryRow) -> HistoryStatus {
+    let lasted_ms = (row.ended - row.started).as_millis();
+    HistoryStatus {
+        id: format!("{:016x}", row.segment.0),
+        track: HeardTrack {
+            id: row.track.to_string(),
+            title: row.title,
+            artists: row.artists,
+            album: row.album,
+            source: row.source,
+            added_by: row.added_by,
+        },
+        dj: row.dj,
+        started_at: row.ended_wall - lasted_ms,
+        ended_at: row.ended_wall,
+        lasted_ms,
+        reason: row.reason,
+        present: row.present,
+    }
+}
+
+fn in_no_room() -> Refusal {
+    Refusal::new(
+        RefusalCode::NotInRoom,
+        "this device is in no room",
+        "join one first: `groovebox room join`; each room has a history of its own",
+    )
 }
 
 fn too_many(left_out: usize) -> Refusal {

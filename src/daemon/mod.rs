@@ -133,7 +133,8 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     let parts = Parts::open(settings, events.clone()).await?;
     let listener = crate::api::listen(&settings.socket).await?;
     let (status, watch) = watch::channel(Arc::new(Status::default()));
-    let front = Front::new(events.clone(), watch, parts.driver.library.clone());
+    let (library, history) = (parts.driver.library.clone(), parts.driver.store.history_reader());
+    let front = Front::new(events.clone(), watch, library, history);
     tracing::info!(
         name = %settings.name,
         node = %parts.driver.me.short(),

@@ -35,7 +35,7 @@ mod power_cuts;
 #[cfg(test)]
 mod tests;
 
-pub use history::{EndReason, HistoryRow};
+pub use history::{HistoryReader, HistoryRow};
 pub use position::SavedPosition;
 pub use writer::{Notify, Slow, Store};
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::base::limits::{MAX_KNOWN_PEERS, MAX_OUTBOX, STORE_QUEUE_BYTES};
 use crate::base::{BlobHash, NodeId, OpId, RoomTime, SegmentId, Span, Term};
+use crate::engine::room::EndReason;
 use crate::engine::status::DiskState;
 use crate::wire::codec;
 use crate::wire::op::{Genesis, Op};

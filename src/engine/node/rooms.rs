@@ -147,6 +147,7 @@ impl Node {
     pub(super) fn rewrite(&mut self, id: RoomId) {
         if self.room_id() == Some(id) {
             self.save_own_room();
+            self.playback.past.give_again();
         }
     }
 

@@ -11,9 +11,9 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use futures_util::future::BoxFuture;
 use groovebox::api::{self, Backend, Imported, OutputInfo};
-use groovebox::base::limits::{MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD};
+use groovebox::base::limits::{MAX_HISTORY, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD};
 use groovebox::engine::command::{CommandReply, Done, SeekTo};
-use groovebox::engine::status::LogStatus;
+use groovebox::engine::status::{HistoryStatus, LogStatus};
 use groovebox::engine::{Command, Status};
 use groovebox::wire::message::Level;
 use groovebox::wire::{Refusal, RefusalCode};
@@ -60,6 +60,11 @@ impl Backend for Nobody {
 
     fn log(&self) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
         Box::pin(async { Ok(LogStatus::default()) })
+    }
+
+    fn history(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<HistoryStatus>, Refusal>> {
+        assert!((1..=MAX_HISTORY).contains(&at_most));
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>> {

@@ -10,6 +10,7 @@ use groovebox::base::rng::Rng;
 use groovebox::base::{NodeId, OpId, RoomId, Span};
 use groovebox::engine::membership::Intent;
 use groovebox::engine::node::{Position, RestoredPosition, RestoredRoom};
+use groovebox::engine::room::Heard;
 use groovebox::wire::codec;
 use groovebox::wire::message::Snapshot;
 use groovebox::wire::op::{Entry, Op};
@@ -27,6 +28,7 @@ pub enum Job {
     Hold(RoomId, Vec<Op>),
     LetGo(RoomId, Vec<OpId>),
     Position(RoomId, Position, i64),
+    History(RoomId, Vec<Heard>),
     Intent(Intent),
     Peer(NodeId, String, SocketAddr),
 }
@@ -40,6 +42,8 @@ pub struct RoomFile {
     pub outbox: Vec<Rc<Op>>,
     /// Where the music stood, and when that was.
     position: Option<(Position, i64)>,
+    /// What was played: a segment that has a row keeps it.
+    pub history: Vec<Heard>,
 }
 
 #[derive(Clone, Default)]
@@ -107,6 +111,14 @@ impl RoomFile {
         }
         let held = self.entries.iter().find(|held| held.idx == entry.idx);
         held.is_none_or(|held| held.chain == entry.chain)
+    }
+
+    fn note(&mut self, rows: Vec<Heard>) {
+        for row in rows {
+            if self.history.iter().all(|held| held.segment != row.segment) {
+                self.history.push(row);
+            }
+        }
     }
 
     fn rewind(&mut self, to_idx: u64) -> bool {
@@ -290,10 +302,12 @@ impl Files {
             Job::Replace(snapshot) => {
                 let room = codec::room_id(&snapshot.genesis);
                 let before = self.rooms.remove(&room);
-                let (outbox, position) =
-                    before.map(|file| (file.outbox, file.position)).unwrap_or_default();
+                let (outbox, position, history) = before
+                    .map(|file| (file.outbox, file.position, file.history))
+                    .unwrap_or_default();
                 let entries = Vec::new();
-                self.rooms.insert(room, RoomFile { snapshot, entries, outbox, position });
+                let file = RoomFile { snapshot, entries, outbox, position, history };
+                self.rooms.insert(room, file);
                 Some((room, Some(true)))
             }
             Job::Rewind(room, to_idx) => {
@@ -318,13 +332,19 @@ impl Files {
                 }
                 None
             }
+            Job::History(room, rows) => {
+                if let Some(file) = self.rooms.get_mut(&room) {
+                    file.note(rows);
+                }
+                None
+            }
             Job::Compact(snapshot) => {
                 let room = codec::room_id(&snapshot.genesis);
                 if let Some(file) = self.rooms.get_mut(&room) {
                     file.compact(&snapshot);
                 } else {
-                    let (entries, outbox) = (Vec::new(), Vec::new());
-                    let file = RoomFile { snapshot, entries, outbox, position: None };
+                    let (entries, outbox, history) = (Vec::new(), Vec::new(), Vec::new());
+                    let file = RoomFile { snapshot, entries, outbox, position: None, history };
                     self.rooms.insert(room, file);
                 }
                 Some((room, Some(true)))
