@@ -21,7 +21,7 @@ use groovebox::wire::message::{
     Accepted, Agreement, DroppedOp, Handoff, Level, LogPlace, OutputState, PeerAddress, Snapshot,
     Start, SyncState,
 };
-use groovebox::wire::op::AddMode;
+use groovebox::wire::op::{AddMode, Repeat};
 use groovebox::wire::{
     BulkReply, BulkRequest, Codec, Datagram, Entry, Genesis, Guard, Heartbeat, HeartbeatAck, Hello,
     MemberKind, Message, Op, OpBody, PreVote, PreVoteReply, Probe, ProbeReply, Refusal,
@@ -279,6 +279,10 @@ fn bodies() -> Vec<(&'static str, OpBody)> {
         ("Volume", OpBody::Volume { member: NODE, volume: 50 }),
         ("Mute", OpBody::Mute { member: NODE, muted: true }),
         ("RoomVolume", OpBody::RoomVolume { volume: 50 }),
+        ("Move", OpBody::Move { entry: EntryKey(1), behind: Some(EntryKey(2)) }),
+        ("Shuffle", OpBody::Shuffle { seed: 7 }),
+        ("Repeat", OpBody::Repeat { mode: Repeat::All }),
+        ("Availability", OpBody::Availability { gone: vec![EntryKey(1)], back: vec![EntryKey(2)] }),
     ]
 }
 
@@ -346,6 +350,10 @@ fn body_number(body: &OpBody) -> u8 {
         OpBody::Volume { .. } => 14,
         OpBody::Mute { .. } => 15,
         OpBody::RoomVolume { .. } => 16,
+        OpBody::Move { .. } => 17,
+        OpBody::Shuffle { .. } => 18,
+        OpBody::Repeat { .. } => 19,
+        OpBody::Availability { .. } => 20,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::base::limits::{MAX_NAME, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD};
 use crate::base::{EntryId, Span};
 use crate::engine::Command;
 use crate::engine::command::{Done, SeekTo, VolumeChange};
+use crate::wire::op::Repeat;
 use crate::wire::{Refusal, RefusalCode, Track};
 
 /// Characters of what names a room or a member: the longest is an id of 64, or `host:port`.
@@ -80,6 +81,32 @@ pub(super) async fn remove(
             "write for example /queue/7 or /queue/7,9; GET /queue lists them",
         )),
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MoveInput {
+    entry: u64,
+    place: usize,
+}
+
+pub(super) async fn move_entry(State(app): State<App>, Input(input): Input<MoveInput>) -> Reply {
+    let MoveInput { entry, place } = input;
+    app.order(Command::Move { entry: EntryId(entry), place }).await
+}
+
+pub(super) async fn shuffle(State(app): State<App>, _: Input<Nothing>) -> Reply {
+    app.order(Command::Shuffle).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RepeatInput {
+    mode: Repeat,
+}
+
+pub(super) async fn repeat(State(app): State<App>, Input(input): Input<RepeatInput>) -> Reply {
+    app.order(Command::Repeat { mode: input.mode }).await
 }
 
 pub(super) async fn pause(State(app): State<App>, _: Input<Nothing>) -> Reply {

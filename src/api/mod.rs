@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
-use crate::engine::status::{LogStatus, OperationStatus};
+use crate::engine::status::{HistoryStatus, LogStatus, OperationStatus};
 use crate::engine::{Command, CommandReply, Status};
 use crate::wire::message::Level;
 use crate::wire::{Refusal, Track};
@@ -68,6 +68,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// So many entries of the end of the room's log, as far as they are kept.
     fn log(&self, at_most: usize) -> BoxFuture<'_, Result<LogStatus, Refusal>>;
+
+    /// What was played in the room, the latest first.
+    fn history(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<HistoryStatus>, Refusal>>;
 
     /// Reads, hashes and caches files and folders of this machine.
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>>;

@@ -1,13 +1,15 @@
 //! A status with something in every place, for the tests of those who show one.
 
 use crate::engine::Status;
+use crate::engine::room::EndReason;
 use crate::engine::status::{
-    DiskState, DroppedStatus, LogEntryStatus, LogStatus, MemberStatus, NodeStatus, PeerStatus,
-    PlaybackState, PlaybackStatus, QueueStatus, RoomInReach, RoomStatus, SyncStatus, TermStatus,
-    TrackStatus, WaitingStatus,
+    DiskState, DroppedStatus, HeardTrack, HistoryStatus, LogEntryStatus, LogStatus, MemberStatus,
+    NodeStatus, PeerStatus, PlaybackState, PlaybackStatus, QueueStatus, RoomInReach, RoomStatus,
+    SyncStatus, TermStatus, TrackStatus, WaitingStatus,
 };
 use crate::wire::MemberKind;
 use crate::wire::message::{Level, OutputState, SyncState};
+use crate::wire::op::Repeat;
 
 /// Three devices in a kitchen, one of them away, and a jazz record.
 pub(crate) fn status() -> Status {
@@ -42,6 +44,8 @@ pub(crate) fn status() -> Status {
             started_at: Some(1_000),
             track: Some(track("So What")),
             volume: 80,
+            repeat: Repeat::Off,
+            notice: None,
         },
         queue: vec![entry(7, "Freddie Freeloader"), entry(9, "Blue in Green")],
         votes: Vec::new(),
@@ -136,7 +140,7 @@ fn track(title: &str) -> TrackStatus {
 }
 
 fn entry(id: u64, title: &str) -> QueueStatus {
-    QueueStatus { id, track: track(title), duration_ms: 337_000 }
+    QueueStatus { id, track: track(title), duration_ms: 337_000, unavailable: false }
 }
 
 fn peer(name: &str, id: &str, connected: bool, sent_bytes: u64) -> PeerStatus {
@@ -149,6 +153,31 @@ fn peer(name: &str, id: &str, connected: bool, sent_bytes: u64) -> PeerStatus {
         sent_bytes,
         received_bytes: 0,
     }
+}
+
+/// Two rows, the latest first.
+pub(crate) fn history() -> Vec<HistoryStatus> {
+    let row = |id: u64, title: &str, reason| HistoryStatus {
+        id: format!("{id:016x}"),
+        track: HeardTrack {
+            id: "f6".repeat(32),
+            title: title.to_owned(),
+            artists: "Miles Davis".to_owned(),
+            album: "Kind of Blue".to_owned(),
+            source: "file".to_owned(),
+            added_by: "kitchen".to_owned(),
+        },
+        dj: None,
+        started_at: 1_795_000_000_000,
+        ended_at: 1_795_000_337_000,
+        lasted_ms: 337_000,
+        reason,
+        present: 0,
+    };
+    vec![
+        row(2, "Blue in Green", EndReason::Skipped),
+        row(1, "Freddie Freeloader", EndReason::Finished),
+    ]
 }
 
 /// A log after two halves have met.

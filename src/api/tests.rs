@@ -87,6 +87,10 @@ impl Backend for Fake {
         Box::pin(async { Ok(sample::log()) })
     }
 
+    fn history(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<HistoryStatus>, Refusal>> {
+        Box::pin(async move { Ok(sample::history().into_iter().take(at_most).collect()) })
+    }
+
     /// Everything is music but what is called `broken`.
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {
         let mut imported = Imported::default();

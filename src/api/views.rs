@@ -10,12 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::OutputInfo;
 use super::answer::Answer;
 use super::router::App;
-use crate::base::limits::{LOG_KEPT, LOG_SHOWN};
+use crate::base::limits::{LOG_KEPT, LOG_SHOWN, MAX_HISTORY};
 use crate::engine::Status;
 use crate::engine::status::{
-    LogStatus, MemberStatus, OperationStatus, PeerStatus, QueueStatus, RoomInReach, SyncStatus,
+    HistoryStatus, LogStatus, MemberStatus, OperationStatus, PeerStatus, QueueStatus, RoomInReach,
+    SyncStatus,
 };
 use crate::wire::message::{Level, OutputState};
+
+/// Rows of the history for whoever does not say how many.
+const HISTORY_SHOWN: usize = 20;
 
 /// How well one member follows.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -127,6 +131,26 @@ pub(super) async fn operation(
         how_safe.map_err(|rejection| Answer::invalid(rejection.body_text(), hint))?;
     let wanted = level.unwrap_or(Level::Local);
     Ok(Json(app.backend.operation(boot, seq, wanted).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HowMany {
+    n: Option<usize>,
+}
+
+pub(super) async fn history(
+    State(app): State<App>,
+    query: Result<Query<HowMany>, QueryRejection>,
+) -> Result<Json<Vec<HistoryStatus>>, Answer> {
+    let wrong = |message: String| {
+        Answer::invalid(message, format!("write for example /history?n=20; 1 to {MAX_HISTORY}"))
+    };
+    let Query(HowMany { n }) = query.map_err(|rejection| wrong(rejection.body_text()))?;
+    match n.unwrap_or(HISTORY_SHOWN) {
+        n @ 1..=MAX_HISTORY => Ok(Json(app.backend.history(n).await?)),
+        n => Err(wrong(format!("{n} rows cannot be shown"))),
+    }
 }
 
 pub(super) async fn outputs(State(app): State<App>) -> Result<Json<Vec<OutputInfo>>, Answer> {

@@ -55,6 +55,23 @@ pub const MAX_MEMBERS: usize = 256;
 /// Played entries remembered for "previous".
 pub const MAX_PLAYED: usize = 50;
 
+/// What was played last, kept in the room's state until every device has written it down. A device
+/// that was away for longer has not heard it either.
+pub const MAX_HEARD: usize = 32;
+
+/// How often entries follow each other by repetition alone until somebody, or the coordinator's
+/// next entry, shows that there is still a room: weeks of music. It bounds the work of moving a
+/// state on, however far.
+pub const MAX_REPEATS: u32 = 10_000;
+
+/// A shorter track is played once even where all is repeated: nobody could hear it as music, and
+/// thousands a second would have to be prepared.
+pub const MIN_REPEATED: Span = Span::from_secs(1);
+
+/// Unavailable entries that are looked out for at a time. When the first of them are back the
+/// next get their turn.
+pub const MAX_WATCHED: usize = 64;
+
 /// Operations remembered with their place in the room's state, so that one that is offered again
 /// after a change of coordinator is answered with it. Offers are repeated for seconds; 60 people
 /// at 60 operations a minute fill it in 8 s.

@@ -18,6 +18,7 @@ mod client;
 mod daemon;
 mod demo;
 mod failure;
+mod history;
 mod live;
 mod log;
 mod mute;
@@ -125,6 +126,8 @@ enum Verb {
     Volume(volume::VolumeArgs),
     /// Silence a device, or let it sound again
     Mute(mute::MuteArgs),
+    /// Show what was played
+    History(history::HistoryArgs),
     /// Show what was done in the room, and what was left out when two halves of it met
     Log(log::LogArgs),
     /// Give devices the coordinator's state anew
@@ -199,6 +202,7 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::Queue(args) => queue::run(args, session).await,
         Verb::Volume(args) => volume::run(args, session).await,
         Verb::Mute(args) => mute::run(args, session).await,
+        Verb::History(args) => history::run(&args, session).await,
         Verb::Log(args) => log::run(&args, session).await,
         Verb::Resync(args) => resync::run(args, session).await,
         Verb::Outputs => outputs::run(session).await,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 use serde_json::json;
 
@@ -10,10 +10,12 @@ use super::client::Patience;
 use super::failure::Failure;
 use super::play::absolute;
 use super::screen::Look;
-use super::session::Session;
-use super::table::{Column, table, word};
+use super::session::{Format, Session};
+use super::table::{Column, Tone, cell, table, word};
 use super::text::clock;
+use crate::engine::Status;
 use crate::engine::status::QueueStatus;
+use crate::wire::op::Repeat;
 
 #[derive(Args, Debug)]
 pub(super) struct QueueArgs {
@@ -39,14 +41,48 @@ pub(super) enum QueueVerb {
     },
     /// Take all out
     Clear,
+    /// Put an entry elsewhere
+    Move {
+        /// Its number, as `queue list` shows it
+        #[arg(value_name = "NUMBER")]
+        entry: u64,
+        /// Its place from then on: 1 plays next
+        #[arg(value_name = "PLACE")]
+        place: usize,
+    },
+    /// Put what comes next in another order, once
+    Shuffle,
+    /// What comes again by itself: nothing, the track that plays, or the whole queue
+    Repeat {
+        #[arg(value_enum)]
+        mode: Mode,
+    },
+}
+
+/// What comes again by itself.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    Off,
+    One,
+    All,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Mode::Off => "off",
+            Mode::One => "one",
+            Mode::All => "all",
+        }
+    }
 }
 
 pub(super) async fn run(args: QueueArgs, session: &mut Session) -> Result<(), Failure> {
     match args.verb.unwrap_or(QueueVerb::List) {
-        QueueVerb::List => {
-            let all = |queue: &Vec<QueueStatus>, look| lines(queue, look);
-            session.show("/queue", all).await
+        QueueVerb::List if session.format == Format::Json => {
+            session.show("/queue", |_: &Vec<QueueStatus>, _| Vec::new()).await
         }
+        QueueVerb::List => session.show("/status", all).await,
         QueueVerb::Add { paths } => {
             let body = json!({ "paths": absolute(paths)? });
             session.order(Method::POST, "/queue", Some(body), Patience::Files).await
@@ -56,7 +92,30 @@ pub(super) async fn run(args: QueueArgs, session: &mut Session) -> Result<(), Fa
             let path = format!("/queue/{}", entries.join(","));
             session.order(Method::DELETE, &path, None, Patience::Short).await
         }
+        QueueVerb::Move { entry, place } => {
+            session.post("/queue/move", json!({ "entry": entry, "place": place })).await
+        }
+        QueueVerb::Shuffle => session.post("/queue/shuffle", json!({})).await,
+        QueueVerb::Repeat { mode } => {
+            session.post("/queue/repeat", json!({ "mode": mode.name() })).await
+        }
         QueueVerb::Clear => session.order(Method::DELETE, "/queue", None, Patience::Short).await,
+    }
+}
+
+/// The queue, and whether anything of it comes again.
+pub(super) fn all(status: &Status, look: Look) -> Vec<String> {
+    let mut lines = lines(&status.queue, look);
+    lines.extend(repeat_line(status.playback.repeat).map(str::to_owned));
+    lines
+}
+
+/// What a person should know of repetition, if there is any.
+pub(super) fn repeat_line(repeat: Repeat) -> Option<&'static str> {
+    match repeat {
+        Repeat::Off => None,
+        Repeat::One => Some("repeat: the track that plays"),
+        Repeat::All => Some("repeat: the whole queue"),
     }
 }
 
@@ -76,7 +135,11 @@ pub(super) fn lines(queue: &[QueueStatus], look: Look) -> Vec<String> {
             word(entry.id.to_string()),
             word(&entry.track.title),
             word(entry.track.artists.join(", ")),
-            word(clock(entry.duration_ms)),
+            if entry.unavailable {
+                cell("unavailable", Tone::Bad)
+            } else {
+                word(clock(entry.duration_ms))
+            },
             word(&entry.track.added_by),
         ]
     };

@@ -92,7 +92,9 @@ fn disk_lines(status: &Status, look: Look) -> Vec<String> {
 
 fn playback_lines(playback: &PlaybackStatus, look: Look) -> Vec<String> {
     let Some(track) = &playback.track else {
-        return vec!["nothing plays; `groovebox play FILE` begins".to_owned()];
+        let mut lines = vec!["nothing plays; `groovebox play FILE` begins".to_owned()];
+        lines.extend(about_queue(playback, look));
+        return lines;
     };
     let word = match playback.state {
         PlaybackState::Stopped => "stopped",
@@ -105,7 +107,17 @@ fn playback_lines(playback: &PlaybackStatus, look: Look) -> Vec<String> {
     let times = format!("{} / {}", clock(playback.position_ms), clock(playback.duration_ms));
     let room = usize::from(look.width).saturating_sub(times.chars().count() + 2);
     let bar = bar(playback.position_ms, playback.duration_ms, room);
-    vec![clip(&format!("{word}  {}", parts.join(" · ")), look), format!("{bar}  {times}")]
+    let mut lines =
+        vec![clip(&format!("{word}  {}", parts.join(" · ")), look), format!("{bar}  {times}")];
+    lines.extend(about_queue(playback, look));
+    lines
+}
+
+/// What comes again, and what was left out.
+fn about_queue(playback: &PlaybackStatus, look: Look) -> Vec<String> {
+    let repeat = queue::repeat_line(playback.repeat).map(str::to_owned);
+    let notice = playback.notice.as_ref().map(|notice| clip(&plain(notice), look));
+    repeat.into_iter().chain(notice).collect()
 }
 
 /// A line that is heavy as far as the music has come.

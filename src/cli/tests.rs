@@ -16,6 +16,7 @@ use crate::base::{EntryId, Span};
 use crate::engine::command::{SeekTo, VolumeChange};
 use crate::engine::status::DiskState;
 use crate::engine::{Command, Status};
+use crate::wire::op::Repeat;
 use crate::wire::{Refusal, RefusalCode};
 
 fn parse(line: &str) -> Result<Verb, String> {
@@ -41,7 +42,7 @@ fn the_arguments_are_consistent() {
 fn help_mentions_every_verb_and_every_exit_code() {
     let help = Arguments::command().render_long_help().to_string();
     let verbs = "daemon status sync peers rooms room play pause resume toggle stop next prev seek \
-                 queue volume mute log resync outputs demo version";
+                 queue volume mute history log resync outputs demo version";
     for verb in verbs.split_whitespace() {
         let listed = help.lines().any(|line| line.trim_start().starts_with(&format!("{verb} ")));
         assert!(listed, "{verb} is missing in\n{help}");
@@ -87,6 +88,10 @@ fn wrong_arguments_are_refused_with_what_is_right() {
         ("groovebox mute maybe", "toggle"),
         ("groovebox queue add", "FILE|DIR"),
         ("groovebox queue remove x", "NUMBER"),
+        ("groovebox queue move 7", "<PLACE>"),
+        ("groovebox queue move 7 up", "PLACE"),
+        ("groovebox queue repeat twice", "off, one, all"),
+        ("groovebox history -n 0", "1..=10000"),
         ("groovebox room join", "<ROOM>"),
         ("groovebox demo --seconds 4", "5..=86400"),
         ("groovebox daemon --port 70000", "70000"),
@@ -158,6 +163,36 @@ living-room-left synced -340±96µs 206µs 412µs  1.6ms -12.3 +31.2 +0.4 15.2  
 porch            away           –     –     –      –     –     –    –    –   –
 ",
     );
+}
+
+#[test]
+fn the_history_of_an_evening() {
+    assert_lines(
+        &history::lines(&sample::history(), 1_795_000_400_000, Look::PLAIN),
+        "
+    ENDED TRACK              ARTIST      LASTED END      FROM
+1 min ago Freddie Freeloader Miles Davis   5:37 finished kitchen
+1 min ago Blue in Green      Miles Davis   5:37 skipped  kitchen
+",
+    );
+    let mut rows = sample::history();
+    rows[0].dj = Some("anna".to_owned());
+    rows[1].present = 3;
+    let lines = history::lines(&rows, 1_795_000_400_000, Look::PLAIN);
+    assert!(lines[0].ends_with("FROM    DJ   PEOPLE"), "{lines:?}");
+    assert_eq!(history::lines(&[], 0, Look::PLAIN).len(), 1);
+}
+
+#[test]
+fn what_comes_again_and_what_cannot_is_shown() {
+    let mut status = sample::status();
+    status.playback.repeat = Repeat::All;
+    status.playback.notice = Some("\"Nardis\" was passed over".to_owned());
+    status.queue[1].unavailable = true;
+    let queue = queue::all(&status, Look::PLAIN).join("\n");
+    assert!(queue.contains("unavailable") && queue.contains("repeat: the whole queue"), "{queue}");
+    let shown = status::lines(&status, Look::PLAIN).join("\n");
+    assert!(shown.contains("repeat: the whole queue") && shown.contains("Nardis"), "{shown}");
 }
 
 #[test]
@@ -331,6 +366,8 @@ async fn every_verb_reaches_a_daemon() {
         "volume",
         "log",
         "log --json",
+        "history",
+        "history -n 1 --json",
         "outputs",
         "version --json",
     ] {
@@ -347,6 +384,9 @@ async fn every_verb_reaches_a_daemon() {
         ("resume", Command::Resume),
         ("seek -10", Command::Seek { to: SeekTo::Relative(Span::from_secs(-10)) }),
         ("queue clear", Command::Clear),
+        ("queue move 7 1", Command::Move { entry: EntryId(7), place: 1 }),
+        ("queue shuffle", Command::Shuffle),
+        ("queue repeat all --json", Command::Repeat { mode: Repeat::All }),
         ("queue remove 7 9", Command::Remove { entries: vec![EntryId(7), EntryId(9)] }),
         (
             "volume -5 --member porch",

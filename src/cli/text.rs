@@ -16,6 +16,16 @@ pub(super) fn clock(ms: i64) -> String {
     }
 }
 
+/// How long ago that was: `12 s ago`, `5 min ago`, `3 h ago`, `2 d ago`.
+pub(super) fn ago(ms: i64) -> String {
+    match ms.max(0) / 1000 {
+        seconds @ 0..60 => format!("{seconds} s ago"),
+        seconds @ 60..3_600 => format!("{} min ago", seconds / 60),
+        seconds @ 3_600..86_400 => format!("{} h ago", seconds / 3_600),
+        seconds => format!("{} d ago", seconds / 86_400),
+    }
+}
+
 /// A short time given in microseconds: `18µs`, `1.2ms`, `340ms`, `1.5s`.
 pub(super) fn short_time(us: f64) -> String {
     if !us.is_finite() {
@@ -66,6 +76,16 @@ pub(super) fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_past_is_told_in_one_unit() {
+        let cases = [(-5, "0 s ago"), (59_999, "59 s ago"), (60_000, "1 min ago")];
+        for (ms, text) in cases {
+            assert_eq!(ago(ms), text);
+        }
+        assert_eq!(ago(7_200_000), "2 h ago");
+        assert_eq!(ago(200_000_000), "2 d ago");
+    }
 
     #[test]
     fn times_take_the_unit_that_fits() {

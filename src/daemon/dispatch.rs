@@ -7,10 +7,11 @@ use super::clock;
 use super::event_loop::EventSender;
 use super::gateway;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
-use crate::base::{BlobHash, NodeId, SegmentId, pcm};
+use crate::base::{BlobHash, NodeId, RoomTime, SegmentId, pcm};
 use crate::engine::Status;
 use crate::engine::membership::Intent;
 use crate::engine::node::{Input, MemberChange, Notice, Output, Position};
+use crate::engine::room::Heard;
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have};
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
@@ -69,6 +70,11 @@ impl Driver {
             Output::SaveDropped { room, dropped } => kept(self.store.save_dropped(room, dropped)),
             Output::SavePosition { room, position } => {
                 kept(self.store.save_position(room, stored_position(&position)));
+            }
+            Output::SaveHistory { room, rows, at } => {
+                let wall = clock::wall();
+                let rows = rows.into_iter().map(|row| stored_row(row, at, wall)).collect();
+                kept(self.store.save_history(room, rows));
             }
             Output::CompactRoom(snapshot) => kept(self.store.save_snapshot(*snapshot)),
             Output::RememberIntent(intent) => {
@@ -232,6 +238,26 @@ fn stored_position(position: &Position) -> store::SavedPosition {
     }
 }
 
+/// What was heard, and when that was by the wall clock. `at` is the room's time now.
+fn stored_row(row: Heard, at: RoomTime, wall: i64) -> store::HistoryRow {
+    let Heard { segment, track, added_by_name, started, ended, reason, present, .. } = row;
+    store::HistoryRow {
+        segment,
+        track: track.hash,
+        title: track.title,
+        artists: track.artists.join(", "),
+        album: track.album,
+        source: "file".into(),
+        dj: None,
+        added_by: added_by_name,
+        started,
+        ended,
+        ended_wall: wall - (at - ended).as_millis(),
+        reason,
+        present,
+    }
+}
+
 fn stored_intent(intent: Intent) -> store::Intent {
     match intent {
         Intent::Anywhere => store::Intent::Any,
@@ -286,6 +312,7 @@ fn tell(notice: &Notice) {
             "the room uses a later version of GrooveBox: update it on this device; until then it \
              plays on with what it knows, and does not see what is done in the room"
         ),
+        Notice::LeftOut { message } => tracing::warn!("{message}"),
         Notice::TrackFailed { title, reason } => {
             tracing::warn!(track = %title, %reason, "cannot be played here");
         }

@@ -15,10 +15,10 @@ use crate::api::{Backend, Imported, OutputInfo};
 use crate::audio::devices::{self, DeviceInfo};
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
 use crate::engine::command::CommandReply;
-use crate::engine::status::{LogStatus, OperationStatus};
+use crate::engine::status::{HeardTrack, HistoryStatus, LogStatus, OperationStatus};
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
-use crate::store::LogReader;
+use crate::store::{HistoryReader, HistoryRow, LogReader};
 use crate::wire::message::Level;
 use crate::wire::{Refusal, RefusalCode};
 
@@ -35,6 +35,7 @@ pub struct Front {
     status: watch::Receiver<Arc<Status>>,
     library: Library,
     log: LogReader,
+    history: HistoryReader,
 }
 
 impl Front {
@@ -45,8 +46,9 @@ impl Front {
         status: watch::Receiver<Arc<Status>>,
         library: Library,
         log: LogReader,
+        history: HistoryReader,
     ) -> Front {
-        Front { events, status, library, log }
+        Front { events, status, library, log, history }
     }
 
     /// What memory has of the log, and before it as much as is wanted of what the disk has.
@@ -116,6 +118,19 @@ impl Backend for Front {
         self.read_log(at_most).boxed()
     }
 
+    fn history(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<HistoryStatus>, Refusal>> {
+        let room = self.status.borrow().room.as_ref().and_then(|room| room.id.parse().ok());
+        let reader = self.history.clone();
+        async move {
+            let room = room.ok_or_else(in_no_room)?;
+            let read = tokio::task::spawn_blocking(move || reader.read(room, at_most));
+            let rows = read.await.map_err(|_| internal("reading the history failed"))?;
+            let rows = rows.map_err(|error| internal(&error.to_string()))?;
+            Ok(rows.into_iter().map(history_status).collect())
+        }
+        .boxed()
+    }
+
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {
         let library = self.library.clone();
         async move {
@@ -172,6 +187,35 @@ fn import(library: &Library, paths: &[PathBuf]) -> Result<Imported, Refusal> {
         )),
         (false, _) => Ok(imported),
     }
+}
+
+fn history_status(row: HistoryRow) -> HistoryStatus {
+    let lasted_ms = (row.ended - row.started).as_millis();
+    HistoryStatus {
+        id: format!("{:016x}", row.segment.0),
+        track: HeardTrack {
+            id: row.track.to_string(),
+            title: row.title,
+            artists: row.artists,
+            album: row.album,
+            source: row.source,
+            added_by: row.added_by,
+        },
+        dj: row.dj,
+        started_at: row.ended_wall - lasted_ms,
+        ended_at: row.ended_wall,
+        lasted_ms,
+        reason: row.reason,
+        present: row.present,
+    }
+}
+
+fn in_no_room() -> Refusal {
+    Refusal::new(
+        RefusalCode::NotInRoom,
+        "this device is in no room",
+        "join one first: `groovebox room join`; each room has a history of its own",
+    )
 }
 
 fn too_many(left_out: usize) -> Refusal {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{EntryId, OpId, RoomTime, Span};
 use crate::wire::message::Level;
+use crate::wire::op::Repeat;
 use crate::wire::{Refusal, Track};
 
 /// Ties a reply to its command.
@@ -30,6 +31,20 @@ pub enum Command {
     },
     /// Empty the queue.
     Clear,
+    /// Put an entry of the queue elsewhere.
+    Move {
+        /// Which.
+        entry: EntryId,
+        /// Its place from then on, counted from 1.
+        place: usize,
+    },
+    /// The queue in another order.
+    Shuffle,
+    /// What comes again by itself.
+    Repeat {
+        /// From now on.
+        mode: Repeat,
+    },
     /// Pause.
     Pause,
     /// Go on, or begin with the queue.

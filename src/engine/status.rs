@@ -4,8 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::room::EndReason;
 use crate::wire::message::{Level, OutputState, SyncState};
-use crate::wire::op::MemberKind;
+use crate::wire::op::{MemberKind, Repeat};
 
 /// The whole of it.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -272,6 +273,12 @@ pub struct PlaybackStatus {
     pub track: Option<TrackStatus>,
     /// Room volume: the loudest member's, 0 to 100.
     pub volume: u8,
+    /// What comes again by itself: off, one or all.
+    #[serde(default)]
+    pub repeat: Repeat,
+    /// What was left out of the queue in the last minute, and why.
+    #[serde(default)]
+    pub notice: Option<String>,
 }
 
 /// stopped, buffering, playing or paused.
@@ -315,6 +322,47 @@ pub struct QueueStatus {
     pub track: TrackStatus,
     /// How long.
     pub duration_ms: i64,
+    /// No device that is here has it: it is passed over.
+    #[serde(default)]
+    pub unavailable: bool,
+}
+
+/// What was played, once.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HistoryStatus {
+    /// Its name: no other row has it. 16 hexadecimal digits.
+    pub id: String,
+    /// What.
+    pub track: HeardTrack,
+    /// Who was DJ then.
+    pub dj: Option<String>,
+    /// When it began to sound, by this device's wall clock, Unix ms.
+    pub started_at: i64,
+    /// When it was heard last, by this device's wall clock, Unix ms.
+    pub ended_at: i64,
+    /// From one to the other, pauses included.
+    pub lasted_ms: i64,
+    /// finished, skipped, stopped, unavailable or failed.
+    pub reason: EndReason,
+    /// People in the room at its end.
+    pub present: u32,
+}
+
+/// A track that was played.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HeardTrack {
+    /// Its content hash.
+    pub id: String,
+    /// Title.
+    pub title: String,
+    /// Who plays, in one line.
+    pub artists: String,
+    /// Album.
+    pub album: String,
+    /// file for now.
+    pub source: String,
+    /// The device that brought it.
+    pub added_by: String,
 }
 
 /// Another room.

@@ -1,6 +1,6 @@
 //! What was played in a room: one row for each segment, whoever notes it and how often.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OpenFlags, ToSql, params};
@@ -9,7 +9,8 @@ use super::StoreError;
 use super::room_file::{signed, unsigned};
 use super::schema::of;
 use crate::base::limits::MAX_HISTORY;
-use crate::base::{BlobHash, RoomTime, SegmentId};
+use crate::base::{BlobHash, RoomId, RoomTime, SegmentId};
+use crate::engine::room::EndReason;
 
 /// [`MAX_HISTORY`] as `SQLite` counts.
 const KEPT: u32 = 10_000;
@@ -52,43 +53,6 @@ pub struct HistoryRow {
     pub present: u32,
 }
 
-/// Why a segment stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EndReason {
-    /// Its track was over.
-    Finished,
-    /// Something else was asked for.
-    Skipped,
-    /// Nothing was to sound any more.
-    Stopped,
-    /// Nobody had it.
-    Unavailable,
-    /// Nobody could play it.
-    Failed,
-}
-
-impl EndReason {
-    const ALL: [EndReason; 5] = [
-        EndReason::Finished,
-        EndReason::Skipped,
-        EndReason::Stopped,
-        EndReason::Unavailable,
-        EndReason::Failed,
-    ];
-
-    /// One word, for the file and for programs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            EndReason::Finished => "finished",
-            EndReason::Skipped => "skipped",
-            EndReason::Stopped => "stopped",
-            EndReason::Unavailable => "unavailable",
-            EndReason::Failed => "failed",
-        }
-    }
-}
-
 impl ToSql for EndReason {
     fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
         self.as_str().to_sql()
@@ -100,6 +64,23 @@ impl FromSql for EndReason {
         let text = value.as_str()?;
         let reason = EndReason::ALL.into_iter().find(|reason| reason.as_str() == text);
         reason.ok_or(FromSqlError::InvalidType)
+    }
+}
+
+/// Reads the histories of rooms, on whatever thread may wait for the disk.
+#[derive(Clone, Debug)]
+pub struct HistoryReader {
+    pub(super) rooms: PathBuf,
+}
+
+impl HistoryReader {
+    /// As [`Store::history`](super::Store::history).
+    ///
+    /// # Errors
+    ///
+    /// When the room's file cannot be read.
+    pub fn read(&self, room: RoomId, at_most: usize) -> Result<Vec<HistoryRow>, StoreError> {
+        read_file(&super::room_path(&self.rooms, room), at_most)
     }
 }
 

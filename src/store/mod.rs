@@ -40,7 +40,7 @@ mod power_cuts;
 #[cfg(test)]
 mod tests;
 
-pub use history::{EndReason, HistoryRow};
+pub use history::{HistoryReader, HistoryRow};
 pub use position::SavedPosition;
 pub use writer::{LogReader, Notify, Slow, Store};
 

@@ -10,6 +10,7 @@ use crate::base::limits::{
     LOG_KEPT, LOG_KEPT_BYTES, MAX_DROPPED, MAX_KNOWN_PEERS, MAX_OUTBOX, STORE_QUEUE_BYTES,
 };
 use crate::base::{BlobHash, NodeId, OpId, RoomTime, SegmentId, Span, Term};
+use crate::engine::room::EndReason;
 use crate::engine::status::DiskState;
 use crate::wire::codec;
 use crate::wire::op::{Genesis, Op};

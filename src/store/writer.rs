@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use super::health::{self, Health};
 use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
 use super::{
-    HistoryRow, Intent, NodeFile, SavedPosition, StoreError, StoreEvent, history, log, room_path,
+    HistoryReader, HistoryRow, Intent, NodeFile, SavedPosition, StoreError, StoreEvent, log,
+    room_path,
 };
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
@@ -222,7 +223,13 @@ impl Store {
     ///
     /// When the room's file cannot be read.
     pub fn history(&self, room: RoomId, at_most: usize) -> Result<Vec<HistoryRow>, StoreError> {
-        history::read_file(&room_path(&self.rooms, room), at_most)
+        self.history_reader().read(room, at_most)
+    }
+
+    /// Reads the same without the store.
+    #[must_use]
+    pub fn history_reader(&self) -> HistoryReader {
+        HistoryReader { rooms: self.rooms.clone() }
     }
 
     /// The way to read a room's log again.

@@ -225,6 +225,44 @@ pub enum OpBody {
         /// 0 to 100.
         volume: u8,
     },
+    /// An entry to another place of the queue.
+    Move {
+        /// Which.
+        entry: EntryKey,
+        /// The entry behind which it goes; none is the front of the queue.
+        behind: Option<EntryKey>,
+    },
+    /// The queue in another order, once.
+    Shuffle {
+        /// Decides which.
+        seed: u64,
+    },
+    /// What comes again by itself.
+    Repeat {
+        /// From now on.
+        mode: Repeat,
+    },
+    /// The coordinator: which entries nobody who is here has, and which of those somebody has
+    /// again.
+    Availability {
+        /// No longer.
+        gone: Vec<EntryKey>,
+        /// Again.
+        back: Vec<EntryKey>,
+    },
+}
+
+/// What comes again by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Repeat {
+    /// Nothing: what was played makes way.
+    #[default]
+    Off,
+    /// What plays, until somebody goes on to the next.
+    One,
+    /// The whole queue: what was played goes to its end.
+    All,
 }
 
 /// Where added tracks go.
@@ -283,6 +321,10 @@ impl OpBody {
             OpBody::Volume { .. } => 30,
             OpBody::Mute { .. } => 31,
             OpBody::RoomVolume { .. } => 32,
+            OpBody::Move { .. } => 13,
+            OpBody::Shuffle { .. } => 14,
+            OpBody::Repeat { .. } => 15,
+            OpBody::Availability { .. } => 29,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{Command, LocalTime, Node, OpId, Output, RequestId, RoomCard, RoomId,
 use crate::base::EntryId;
 use crate::engine::command::{CommandReply, Done, SeekTo, VolumeChange};
 use crate::engine::membership::Intent;
+use crate::engine::room::RoomState;
 use crate::engine::status::PlaybackState;
 use crate::wire::message::Level;
 use crate::wire::op::{AddMode, Guard, OpBody};
@@ -136,6 +137,9 @@ impl Node {
             Command::Add { tracks } => return self.add(now, id, tracks, AddMode::Append),
             Command::Remove { entries } => self.remove(now, &entries)?,
             Command::Clear => OpBody::Clear,
+            Command::Move { entry, place } => self.move_to(now, entry, place)?,
+            Command::Shuffle => OpBody::Shuffle { seed: self.rng.next_u64() },
+            Command::Repeat { mode } => OpBody::Repeat { mode },
             Command::Pause => OpBody::Pause(self.guard(now)),
             Command::Resume => OpBody::Resume(self.guard(now)),
             Command::Toggle => self.toggle(now),
@@ -179,6 +183,20 @@ impl Node {
         };
         let entries = entries.iter().map(key_of).collect::<Result<Vec<_>, _>>()?;
         Ok(OpBody::Remove { entries })
+    }
+
+    /// A place is told by what stands before it: the queue may have moved on by the time this has
+    /// its turn.
+    fn move_to(&self, now: LocalTime, id: EntryId, place: usize) -> Result<OpBody, Refusal> {
+        let (state, _) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
+        let focus = state.focus().map(|segment| &segment.entry);
+        let mut known = state.queue().iter().chain(focus);
+        let entry = known.find(|entry| entry.id == id).ok_or_else(|| no_such_entry(id))?.key;
+        let others = state.queue().iter().filter(|other| other.key != entry);
+        let before = others.map(|other| Some(other.key)).collect::<Vec<_>>();
+        let behind = [None].into_iter().chain(before).nth(place.wrapping_sub(1));
+        let behind = behind.filter(|_| place > 0).ok_or_else(|| no_such_place(&state, place))?;
+        Ok(OpBody::Move { entry, behind })
     }
 
     fn volume(&self, member: Option<&str>, change: VolumeChange) -> Result<OpBody, Refusal> {
@@ -316,8 +334,16 @@ impl Node {
 fn no_such_entry(id: EntryId) -> Refusal {
     Refusal::new(
         RefusalCode::NotFound,
-        format!("the queue has no entry {}; nothing was removed", id.0),
+        format!("the queue has no entry {}; nothing was changed", id.0),
         "`groovebox queue` lists the entries with their numbers",
+    )
+}
+
+fn no_such_place(state: &RoomState, place: usize) -> Refusal {
+    Refusal::new(
+        RefusalCode::InvalidRequest,
+        format!("there is no place {place} in a queue of {}", state.queue().len()),
+        "place 1 is what plays next; `groovebox queue` lists the entries in their order",
     )
 }
 

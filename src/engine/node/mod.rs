@@ -14,6 +14,8 @@
 //! | `agree.rs` | whether everybody has the same, and how safe it is |
 //! | `commands.rs` | what a person's request means as an operation |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
+//! | `holders.rs` | what nobody has, so that it is passed over |
+//! | `past.rs` | what was played, for the disk; what was left out, for people |
 //! | `position.rs` | where the music stood, and goes on, after a house was dark |
 //! | `disk.rs` | what follows when the disk takes nothing |
 //! | `outdated.rs` | what follows when the log has something of a later version |
@@ -24,9 +26,11 @@ mod commands;
 mod departure;
 mod disk;
 mod heal;
+mod holders;
 mod life;
 mod outbox;
 mod outdated;
+mod past;
 mod playback;
 mod position;
 mod replication;
@@ -49,7 +53,7 @@ use crate::engine::election::{DeviceFacts, Election, ElectionOutput, MemberFacts
 use crate::engine::membership::{Intent, Membership, MembershipOutput};
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::PlayoutPlan;
-use crate::engine::room::Room;
+use crate::engine::room::{Heard, Room};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
 use crate::identity::NodeKey;
@@ -423,6 +427,15 @@ pub enum Output {
         /// Where.
         position: Position,
     },
+    /// Rows of the room's history: write them; a segment that has one keeps it.
+    SaveHistory {
+        /// The room.
+        room: RoomId,
+        /// In the order in which they ended.
+        rows: Vec<Heard>,
+        /// The room's time now: how long ago that was.
+        at: RoomTime,
+    },
     /// What this device was told about rooms, for after a restart.
     RememberIntent(Intent),
     /// A peer's address worked.
@@ -515,6 +528,11 @@ pub enum Notice {
     Outdated {
         /// The operation's number.
         kind: u16,
+    },
+    /// An entry was left out of the queue, or passed over because nobody has it.
+    LeftOut {
+        /// Which and why, as a sentence.
+        message: String,
     },
     /// A track could not be played.
     TrackFailed {
@@ -803,11 +821,14 @@ impl Node {
         self.refresh_election(now);
         self.refresh_reign(now);
         self.order_settle(now);
+        self.look_for_holders(now);
         self.check_gate(now);
         self.refresh_segments(now);
         self.refresh_card(now);
         self.tell_agreement(now);
         self.save_position(now);
+        self.write_history(now);
+        self.tell_left_out(now);
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
             self.send_report(now);

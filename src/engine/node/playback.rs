@@ -30,9 +30,6 @@ const GATE_NONE: Span = Span::from_secs(20);
 /// The lead that a late joiner allows itself for opening and decoding.
 const LATE_JOIN_LEAD: Span = Span::from_millis(150);
 
-/// Queue entries behind the planned ones that are fetched ahead.
-const FETCH_AHEAD: usize = 3;
-
 /// A lead is never shorter, whatever was measured.
 const MIN_LEAD: Span = Span::from_millis(30);
 
@@ -68,7 +65,7 @@ pub(super) struct Playback {
     /// Blobs that the cache was asked about.
     opened: BTreeSet<BlobHash>,
     /// What the cache holds of them.
-    holdings: BTreeMap<BlobHash, Have>,
+    pub(super) holdings: BTreeMap<BlobHash, Have>,
     told_have: Option<LocalTime>,
     plan: Option<PlayoutPlan>,
     plan_due: Option<LocalTime>,
@@ -76,6 +73,8 @@ pub(super) struct Playback {
     waiting: Option<(SegmentId, LocalTime)>,
     ordered: Option<SegmentId>,
     pub(super) standing: super::position::Standing,
+    pub(super) past: super::past::Past,
+    pub(super) holders: super::holders::Holders,
 }
 
 impl Playback {
@@ -132,7 +131,7 @@ impl Node {
             self.want_blob(now, &segment.entry.track, Some((segment, at)), priority);
             self.prepare(segment, at);
         }
-        for (priority, entry) in (10..).zip(state.queue().iter().take(FETCH_AHEAD + 2)) {
+        for (priority, entry) in (10..).zip(super::holders::near(&state)) {
             if wanted.insert(entry.track.hash) {
                 self.want_blob(now, &entry.track, None, priority);
             }

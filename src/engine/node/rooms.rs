@@ -164,6 +164,7 @@ impl Node {
             }
             Err(error) => tracing::error!(%error, "the room is too large to be written"),
         }
+        self.playback.past.give_again();
     }
 
     /// Forgets the room this node is in, without a word to anybody.

@@ -1,6 +1,8 @@
 //! Whole nodes on a perfect network with honest disks: what becomes of the log when devices come,
 //! go and meet again. Seeded faults of all kinds are the simulator's business (`tests/sim`).
 
+mod queue;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use crate::engine::command::{Done, SeekTo};
 use crate::engine::status::{OperationStatus, PlaybackState};
 use crate::wire::message::Level;
 use crate::wire::op::OpBody;
-use crate::wire::{Codec, codec};
+use crate::wire::{Codec, RefusalCode, codec};
 
 /// From one node to another.
 const WAY: Span = Span::from_millis(2);
@@ -108,6 +110,9 @@ struct Device {
     disk: Disk,
     node: Option<Node>,
     notices: Vec<Notice>,
+    history: Vec<Heard>,
+    /// What its cache has nothing of.
+    lacks: BTreeSet<BlobHash>,
     replies: BTreeMap<RequestId, CommandReply>,
 }
 
@@ -129,6 +134,8 @@ impl House {
             disk: Disk::default(),
             node: None,
             notices: Vec::new(),
+            history: Vec::new(),
+            lacks: BTreeSet::new(),
             replies: BTreeMap::new(),
         };
         let mut house = House {
@@ -292,7 +299,9 @@ impl House {
                 self.at(soon, Event::Done(i, Write::Dropped(dropped)));
             }
             Output::OpenBlob { hash, .. } => {
-                let input = Input::BlobOpened { hash, have: Have::Complete };
+                let lacks = self.devices[i].lacks.contains(&hash);
+                let have = if lacks { Have::Pieces(vec![0]) } else { Have::Complete };
+                let input = Input::BlobOpened { hash, have };
                 self.at(later, Event::Input(i, input));
             }
             Output::Prepare { segment, .. } => {
@@ -301,6 +310,7 @@ impl House {
             Output::Reply { id, reply } => {
                 self.devices[i].replies.insert(id, reply);
             }
+            Output::SaveHistory { rows, .. } => self.devices[i].history.extend(rows),
             Output::Tell(notice) => self.devices[i].notices.push(notice),
             _ => {}
         }

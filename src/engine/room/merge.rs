@@ -7,9 +7,11 @@
 //! | leave | its author has not come back since | dropped |
 //! | add | always, at the end of the queue | |
 //! | remove | its entries wait in the queue | dropped |
-//! | clear | made not longer than 5 s ago | dropped |
+//! | clear, shuffle | made not longer than 5 s ago | dropped |
+//! | move | its entry and the one before it are there | dropped |
+//! | repeat | nobody has set it later | dropped |
 //! | pause, resume, stop, seek, next, previous | made not longer than 5 s ago, for what plays now | dropped |
-//! | begin, fail, settle | never: the present coordinator says so itself if it is so | dropped in silence |
+//! | begin, fail, settle, availability | never: the present coordinator says so itself if it is so | dropped in silence |
 //! | volume, mute | nobody has set it later | dropped |
 //! | room volume | nobody has set any volume later | dropped |
 //!
@@ -97,16 +99,21 @@ pub fn merge(op: &Op, body: &OpBody, came: Came, state: &RoomState, now: RoomTim
             let waits = |key| state.queue().iter().any(|entry| entry.key == key);
             drop_if(!entries.iter().all(|key| waits(*key)), Reason::Gone)
         }
-        OpBody::Clear => drop_if(is_stale(op, came, now), Reason::TooLate),
+        OpBody::Clear | OpBody::Shuffle { .. } => drop_if(is_stale(op, came, now), Reason::TooLate),
+        OpBody::Move { entry, behind } => drop_if(!state.can_move(*entry, *behind), Reason::Gone),
+        OpBody::Repeat { .. } => {
+            drop_if(state.playback.repeat_by > Some(Stamp::of(op)), Reason::SetSince)
+        }
         OpBody::Pause(_)
         | OpBody::Resume(_)
         | OpBody::Stop(_)
         | OpBody::Seek { .. }
         | OpBody::Next(_)
         | OpBody::Prev(_) => playback(op, body, came, state, now),
-        OpBody::Begin { .. } | OpBody::Fail { .. } | OpBody::Settle => {
-            Verdict::Drop(Reason::Housekeeping)
-        }
+        OpBody::Begin { .. }
+        | OpBody::Fail { .. }
+        | OpBody::Settle
+        | OpBody::Availability { .. } => Verdict::Drop(Reason::Housekeeping),
         OpBody::Volume { member, .. } => {
             let set = state.member(member).and_then(|member| member.volume_by);
             drop_if(set > Some(Stamp::of(op)), Reason::SetSince)
@@ -142,7 +149,7 @@ fn drop_if(dropped: bool, reason: Reason) -> Verdict {
 /// Whether only the moment gives it a sense: waiting longer than a person does is of no use.
 #[must_use]
 pub fn is_of_the_moment(body: &OpBody) -> bool {
-    body.guard().is_some() || matches!(body, OpBody::Clear)
+    body.guard().is_some() || matches!(body, OpBody::Clear | OpBody::Shuffle { .. })
 }
 
 /// Whether only a coordinator says so, of its own reign.

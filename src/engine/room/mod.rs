@@ -6,7 +6,7 @@
 //!           └── same rules, same state ────┴─────────────────────────┘
 //! ```
 //!
-//! [`RoomState`] holds members, queue, playback and volumes. Playback is a function of the
+//! [`RoomState`] holds members, queue, playback, volumes and what was played last. Playback is a function of the
 //! state and of room time: between two entries every node moves on to the next track by itself
 //! ([`RoomState::settle`]), so that a lost coordinator cannot be heard. [`Log`] is the tail of
 //! the entries in memory; [`Room`] ties both to the room's genesis and checks signatures.
@@ -14,6 +14,7 @@
 //! Nothing here knows who is online, whether data has arrived or when to begin: the
 //! coordinator decides that and says it with operations.
 
+mod history;
 mod log;
 mod members;
 pub mod merge;
@@ -27,6 +28,7 @@ mod state;
 mod tests;
 mod words;
 
+pub use history::{EndReason, Heard};
 pub use log::Log;
 pub use members::{Member, gain_of};
 pub use playback::{Notice, Phase, QueueEntry, Segment};

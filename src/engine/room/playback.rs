@@ -11,21 +11,29 @@
 //!
 //! What follows the current segment is not stored: the next two entries of the queue, each
 //! starting where the one before ends, with ids derived from it. A change of the queue is thus
-//! a change of the plan, and what sounds is never touched by it.
+//! a change of the plan, and what sounds is never touched by it. What is repeated follows in the
+//! same way: the entry itself, or the queue from its beginning, at whose end stands whatever has
+//! had its turn. Entries that nobody has are passed over and keep their place.
 //!
 //! Every method takes an instant to which the playback is already settled.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{MAX_PLAYED, MAX_QUEUE, MAX_REASON, MAX_TAG};
+use crate::base::limits::{
+    MAX_HEARD, MAX_PLAYED, MAX_QUEUE, MAX_REASON, MAX_REPEATS, MAX_TAG, MIN_REPEATED,
+};
+use crate::base::rng::Rng;
 use crate::base::{EntryId, EntryKey, NodeId, OpId, RoomTime, SegmentId, Span};
 use crate::engine::playout::PlannedSpan;
 use crate::engine::playout::plan::PLAN_SPANS;
 use crate::wire::Track;
-use crate::wire::op::AddMode;
+use crate::wire::op::{AddMode, Repeat};
 use crate::wire::track::{frames_to_span, span_to_frames};
+
+use super::history::{EndReason, Over, Playing};
+use super::members::Stamp;
 
 /// Segments planned behind the current one.
 const PLANNED: usize = 2;
@@ -77,11 +85,7 @@ pub struct Segment {
 
 impl Segment {
     fn of_op(op: &OpId, entry: QueueEntry, from: u64) -> Segment {
-        let id = segment_id(|hasher| {
-            hasher.update(b"op").update(&op.author.0).update(&op.boot.to_le_bytes());
-            hasher.update(&op.seq.to_le_bytes()).update(&entry.key.0.to_le_bytes());
-            hasher.update(&from.to_le_bytes());
-        });
+        let id = op_segment_id(op, &entry, from);
         Segment { id, entry, from, start: None, cut: None }
     }
 
@@ -168,12 +172,32 @@ pub(super) struct Playback {
     /// The latest order to play that may come in several parts, and the last entry that it has
     /// brought so far.
     pub brought: Option<(OpId, EntryId)>,
+    pub repeat: Repeat,
+    /// Who set that last.
+    pub repeat_by: Option<Stamp>,
+    /// How often an entry was put back by itself since the last entry of the log.
+    pub repeats: u32,
+    /// Entries of the queue that nobody has.
+    pub absent: BTreeSet<EntryKey>,
+    /// Those of them whose turn it was already.
+    pub passed: BTreeSet<EntryKey>,
+    /// What has begun and is not over.
+    pub playing: Option<Playing>,
+    /// What is over and the history does not have yet. Empty wherever somebody looks.
+    #[serde(skip)]
+    over: VecDeque<Over>,
 }
 
 impl Playback {
+    /// Nothing queued and nothing played.
+    pub fn empty() -> Playback {
+        Playback { next_entry: 1, ..Playback::default() }
+    }
+
     /// Moves on by the passing of time alone.
     pub fn settle(&mut self, at: RoomTime) {
-        // At most once per entry of the queue: every step takes one out.
+        // At most once per entry of the queue, and [`MAX_REPEATS`] times more: every step takes
+        // one out or counts as a repetition.
         while self.step(at) {}
         while self.ended.front().is_some_and(|old| is_forgotten(old, at)) {
             self.ended.pop_front();
@@ -189,12 +213,17 @@ impl Playback {
     fn step(&mut self, at: RoomTime) -> bool {
         match std::mem::take(&mut self.phase) {
             Phase::Playing { current } if current.has_ended(at) => {
-                self.remember(current.entry.clone());
                 self.phase = self.successor(&current);
                 self.retire(current);
                 true
             }
             Phase::Buffering { pending, sounding: Some(old) } if old.has_ended(at) => {
+                let end = old.end().unwrap_or(at);
+                if pending.entry.key == old.entry.key {
+                    self.falls_silent(end);
+                } else {
+                    self.ends(end, EndReason::Finished);
+                }
                 self.retire(*old);
                 self.phase = Phase::Buffering { pending, sounding: None };
                 false
@@ -207,11 +236,56 @@ impl Playback {
     }
 
     fn successor(&mut self, current: &Segment) -> Phase {
-        let upcoming = self.upcoming_after(current).next().map(|(id, _, start)| (id, start));
-        let Some(((id, start), entry)) = upcoming.zip(self.queue.pop_front()) else {
-            return Phase::Stopped;
-        };
-        Phase::Playing { current: Segment { id, entry, from: 0, start: Some(start), cut: None } }
+        let end = current.end().unwrap_or(RoomTime::FAR);
+        self.ends(end, EndReason::Finished);
+        let Some(entry) = self.follower(current, end) else { return Phase::Stopped };
+        let id = id_after(current.id, entry.key);
+        let next = Segment { id, entry, from: 0, start: Some(end), cut: None };
+        self.begins(&next, end);
+        Phase::Playing { current: next }
+    }
+
+    /// What follows by itself, out of the queue. The first of [`upcoming`](Self::upcoming).
+    fn follower(&mut self, current: &Segment, end: RoomTime) -> Option<QueueEntry> {
+        let again = self.may_repeat(&current.entry);
+        if again && self.repeat != Repeat::Off {
+            self.repeats += 1;
+        }
+        if again && self.repeat == Repeat::One {
+            return Some(current.entry.clone());
+        }
+        self.had_its_turn(current.entry.clone());
+        self.take_next(end, |entry| id_after(current.id, entry.key))
+    }
+
+    /// Whether an entry may follow itself, or come back.
+    fn may_repeat(&self, entry: &QueueEntry) -> bool {
+        entry.track.duration() >= MIN_REPEATED && self.repeats < MAX_REPEATS
+    }
+
+    /// The first of the queue that somebody has. What stands before it is passed over, and named
+    /// as the stretch that it would have been.
+    fn take_next(
+        &mut self,
+        at: RoomTime,
+        name: impl Fn(&QueueEntry) -> SegmentId,
+    ) -> Option<QueueEntry> {
+        let place = self.queue.iter().position(|entry| !self.absent.contains(&entry.key));
+        let before = self.queue.iter().take(place.unwrap_or(self.queue.len()));
+        let passed = before.filter(|entry| !self.passed.contains(&entry.key));
+        for entry in passed.cloned().collect::<Vec<_>>() {
+            self.pass_over(entry.clone(), name(&entry), at);
+        }
+        self.queue.remove(place?)
+    }
+
+    fn pass_over(&mut self, entry: QueueEntry, segment: SegmentId, at: RoomTime) {
+        self.passed.insert(entry.key);
+        let title = &entry.track.title;
+        let message = format!("\"{title}\" was passed over: no device that has it is here");
+        self.notice = Some(Notice { at, message });
+        let (started, ended, reason) = (at, at, EndReason::Unavailable);
+        self.note(Over { segment, entry, started, ended, reason });
     }
 
     fn retire(&mut self, segment: Segment) {
@@ -221,11 +295,77 @@ impl Playback {
         }
     }
 
+    /// Counts as played from now on, and comes again where all is repeated.
+    fn had_its_turn(&mut self, entry: QueueEntry) {
+        let waits = self.queue.iter().any(|waiting| waiting.key == entry.key);
+        if self.repeat == Repeat::All && self.may_repeat(&entry) && !waits {
+            self.queue.push_back(entry.clone());
+        }
+        self.remember(entry);
+    }
+
     fn remember(&mut self, entry: QueueEntry) {
+        self.played.retain(|before| before.key != entry.key);
         self.played.push_back(entry);
         while self.played.len() > MAX_PLAYED {
             self.played.pop_front();
         }
+    }
+}
+
+/// What the history is told.
+impl Playback {
+    /// A stretch begins: of what plays already, or of something new.
+    fn begins(&mut self, segment: &Segment, at: RoomTime) {
+        match &mut self.playing {
+            Some(playing) if playing.entry.key == segment.entry.key => playing.silent = None,
+            _ => {
+                self.ends(at, EndReason::Skipped);
+                let (id, entry) = (segment.id, segment.entry.clone());
+                self.playing = Some(Playing { segment: id, entry, started: at, silent: None });
+            }
+        }
+    }
+
+    fn falls_silent(&mut self, at: RoomTime) {
+        if let Some(playing) = &mut self.playing {
+            playing.silent.get_or_insert(at);
+        }
+    }
+
+    /// What plays is over; earlier, if it was silent already.
+    fn ends(&mut self, at: RoomTime, reason: EndReason) {
+        if let Some(playing) = self.playing.take() {
+            let ended = playing.silent.unwrap_or(at);
+            self.note(playing.over(ended, reason));
+        }
+    }
+
+    /// What is silent is over, unless it is what the room is about.
+    fn ends_if_left(&mut self, reason: EndReason) {
+        let Some((key, silent)) = self.playing.as_ref().map(|p| (p.entry.key, p.silent)) else {
+            return;
+        };
+        let is_left = self.focus().is_none_or(|focus| focus.entry.key != key);
+        if let Some(at) = silent.filter(|_| is_left) {
+            self.ends(at, reason);
+        }
+    }
+
+    fn note(&mut self, over: Over) {
+        let was_heard = over.started < over.ended;
+        let is_told = matches!(over.reason, EndReason::Unavailable | EndReason::Failed);
+        if was_heard || is_told && over.started == over.ended {
+            self.over.push_back(over);
+        }
+        while self.over.len() > MAX_HEARD {
+            self.over.pop_front();
+        }
+    }
+
+    /// What is over since this was last asked for.
+    pub fn take_over(&mut self) -> VecDeque<Over> {
+        std::mem::take(&mut self.over)
     }
 }
 
@@ -270,40 +410,93 @@ impl Playback {
             self.phase = Phase::Stopped;
         }
         self.turn_to(op, first, 0);
+        self.ends_if_left(EndReason::Skipped);
     }
 
     pub fn remove(&mut self, entries: &[EntryKey]) {
         self.queue.retain(|entry| !entries.contains(&entry.key));
+        self.forget_absent();
     }
 
     pub fn clear(&mut self) {
         self.queue.clear();
+        self.forget_absent();
+    }
+
+    pub fn move_behind(&mut self, entry: EntryKey, behind: Option<EntryKey>) {
+        let Some(from) = self.place_of(entry) else { return };
+        let Some(moved) = self.queue.remove(from) else { return };
+        let to = self.place_behind(behind).unwrap_or(from);
+        self.queue.insert(to, moved);
+    }
+
+    /// Fisher and Yates: every order is equally likely, and the seed decides which.
+    pub fn shuffle(&mut self, seed: u64) {
+        let mut rng = Rng::new(seed);
+        for last in (1..self.queue.len()).rev() {
+            let drawn = rng.below(last as u64 + 1);
+            self.queue.swap(last, usize::try_from(drawn).unwrap_or(last));
+        }
+    }
+
+    pub fn set_repeat(&mut self, repeat: Repeat, by: Stamp) {
+        self.repeat = repeat;
+        self.repeat_by = Some(by);
+    }
+
+    /// What nobody has, and what somebody has again. Where it is the turn of the former, the next
+    /// one takes it.
+    pub fn set_absent(&mut self, op: &OpId, at: RoomTime, gone: &[EntryKey], back: &[EntryKey]) {
+        let waiting = self.queue.iter().map(|entry| entry.key);
+        self.absent.extend(waiting.filter(|key| gone.contains(key)));
+        for key in back {
+            self.absent.remove(key);
+            self.passed.remove(key);
+        }
+        let pending = match &self.phase {
+            Phase::Buffering { pending, .. } => Some(pending.entry.clone()),
+            _ => None,
+        };
+        if let Some(entry) = pending.filter(|entry| gone.contains(&entry.key)) {
+            let title = &entry.track.title;
+            let message = format!("\"{title}\" was passed over: no device that has it is here");
+            self.give_up(op, at, EndReason::Unavailable, message);
+        }
+    }
+
+    fn forget_absent(&mut self) {
+        let Playback { queue, absent, passed, .. } = self;
+        absent.retain(|key| queue.iter().any(|entry| entry.key == *key));
+        passed.retain(|key| absent.contains(key));
     }
 
     pub fn pause(&mut self, op: &OpId, at: RoomTime) {
         self.phase = match std::mem::take(&mut self.phase) {
             Phase::Playing { current } => {
                 let held = Segment::of_op(op, current.entry.clone(), current.frame_at(at));
+                self.falls_silent(at);
                 self.cut(current, at);
                 Phase::Paused { held }
             }
             Phase::Buffering { pending, sounding } => {
                 if let Some(sounding) = sounding {
+                    self.falls_silent(at);
                     self.cut(*sounding, at);
                 }
                 Phase::Paused { held: pending }
             }
             other => other,
         };
+        self.ends_if_left(EndReason::Skipped);
     }
 
-    pub fn resume(&mut self, op: &OpId) {
+    pub fn resume(&mut self, op: &OpId, at: RoomTime) {
         match std::mem::take(&mut self.phase) {
             Phase::Paused { held } => {
                 self.phase = Phase::Buffering { pending: held, sounding: None };
             }
             Phase::Stopped => {
-                if let Some(entry) = self.queue.pop_front() {
+                if let Some(entry) = self.take_next(at, |entry| named_by(op, entry)) {
                     self.turn_to(op, entry, 0);
                 }
             }
@@ -314,6 +507,7 @@ impl Playback {
     pub fn stop(&mut self, at: RoomTime) {
         self.leave();
         self.halt(at);
+        self.ends_if_left(EndReason::Stopped);
     }
 
     pub fn seek(&mut self, op: &OpId, position: Span) {
@@ -326,10 +520,11 @@ impl Playback {
 
     pub fn next(&mut self, op: &OpId, at: RoomTime) {
         self.leave();
-        match self.queue.pop_front() {
+        match self.take_next(at, |entry| named_by(op, entry)) {
             Some(entry) => self.turn_to(op, entry, 0),
             None => self.halt(at),
         }
+        self.ends_if_left(EndReason::Skipped);
     }
 
     pub fn prev(&mut self, op: &OpId, at: RoomTime) {
@@ -343,10 +538,14 @@ impl Playback {
                     self.queue.push_front(entry);
                 }
                 if let Some(entry) = self.played.pop_back() {
+                    // Where all is repeated it waits as well.
+                    self.queue.retain(|waiting| waiting.key != entry.key);
+                    self.forget_absent();
                     self.turn_to(op, entry, 0);
                 }
             }
         }
+        self.ends_if_left(EndReason::Skipped);
     }
 
     pub fn begin(&mut self, at: RoomTime) {
@@ -355,15 +554,24 @@ impl Playback {
                 if let Some(sounding) = sounding {
                     self.cut(*sounding, at);
                 }
+                self.begins(&pending, at);
                 Phase::Playing { current: Segment { start: Some(at), ..pending } }
             }
             other => other,
         };
     }
 
-    /// The pending entry is dropped. The next of the queue takes its turn; where there is
-    /// none, or only a seek has failed, what still sounds goes on as if nothing had been asked.
     pub fn fail(&mut self, op: &OpId, at: RoomTime, reason: &str) {
+        let Phase::Buffering { pending, .. } = &self.phase else { return };
+        let title = &pending.entry.track.title;
+        let message = format!("\"{title}\" could not be played and was left out: {reason}");
+        self.give_up(op, at, EndReason::Failed, message);
+    }
+
+    /// The pending entry is dropped, or waits on if only nobody has it now. The next of the queue
+    /// takes its turn; where there is none, or only a seek has failed, what still sounds goes on
+    /// as if nothing had been asked.
+    fn give_up(&mut self, op: &OpId, at: RoomTime, why: EndReason, message: String) {
         let (pending, sounding) = match std::mem::take(&mut self.phase) {
             Phase::Buffering { pending, sounding } => (pending, sounding),
             other => {
@@ -371,21 +579,39 @@ impl Playback {
                 return;
             }
         };
-        let title = &pending.entry.track.title;
-        let message = format!("\"{title}\" could not be played and was left out: {reason}");
         self.notice = Some(Notice { at, message });
-        let only_sought = sounding.as_ref().is_some_and(|old| old.entry.id == pending.entry.id);
-        let next = if only_sought { None } else { self.queue.pop_front() };
-        self.phase = match (next, sounding) {
+        let key = pending.entry.key;
+        let only_sought = sounding.as_ref().is_some_and(|old| old.entry.key == key);
+        if !only_sought {
+            self.note_given_up(&pending, at, why);
+        }
+        if !only_sought && why == EndReason::Unavailable {
+            self.queue.push_front(pending.entry);
+            self.absent.insert(key);
+            self.passed.insert(key);
+        }
+        let next = if only_sought { None } else { self.take_next(at, |next| named_by(op, next)) };
+        let sounds = sounding.as_ref().map(|old| old.entry.key);
+        self.phase = match (next.filter(|entry| Some(entry.key) != sounds), sounding) {
             (Some(entry), sounding) => {
                 Phase::Buffering { pending: Segment::of_op(op, entry, 0), sounding }
             }
             (None, Some(old)) => {
-                self.played.retain(|entry| entry.id != old.entry.id);
+                self.played.retain(|entry| entry.key != old.entry.key);
+                self.queue.retain(|entry| entry.key != old.entry.key);
+                self.forget_absent();
                 Phase::Playing { current: *old }
             }
             (None, None) => Phase::Stopped,
         };
+    }
+
+    fn note_given_up(&mut self, pending: &Segment, at: RoomTime, why: EndReason) {
+        if self.playing.as_ref().is_some_and(|playing| playing.entry.key == pending.entry.key) {
+            return self.ends(at, why);
+        }
+        let (segment, entry) = (pending.id, pending.entry.clone());
+        self.note(Over { segment, entry, started: at, ended: at, reason: why });
     }
 
     /// Another place becomes what the room is about. Paused stays paused; else it waits for
@@ -402,14 +628,15 @@ impl Playback {
         };
     }
 
-    /// The entry that the room is about counts as played from now on.
+    /// The entry that the room is about has had its turn.
     fn leave(&mut self) {
         if let Some(entry) = self.focus().map(|focus| focus.entry.clone()) {
-            self.remember(entry);
+            self.had_its_turn(entry);
         }
     }
 
     fn halt(&mut self, at: RoomTime) {
+        self.falls_silent(at);
         match std::mem::take(&mut self.phase) {
             Phase::Playing { current } => self.cut(current, at),
             Phase::Buffering { sounding: Some(old), .. } => self.cut(*old, at),
@@ -491,7 +718,31 @@ impl Playback {
         old.into_iter().chain(self.focus()).cloned().chain(next)
     }
 
-    /// What follows by itself, without end: id, entry and start.
+    /// Where in the queue an entry waits.
+    pub fn place_of(&self, key: EntryKey) -> Option<usize> {
+        self.queue.iter().position(|entry| entry.key == key)
+    }
+
+    /// The place behind an entry, or the first. What has had its turn meanwhile stands before
+    /// everything; none for what was taken out.
+    pub fn place_behind(&self, behind: Option<EntryKey>) -> Option<usize> {
+        let Some(key) = behind else { return Some(0) };
+        let focus = self.focus().map(|focus| &focus.entry);
+        let was_first = || self.played.iter().chain(focus).any(|entry| entry.key == key);
+        self.place_of(key).map(|place| place + 1).or_else(|| was_first().then_some(0))
+    }
+
+    /// The entries that wait and that somebody has.
+    fn playable(&self) -> impl Iterator<Item = &QueueEntry> + Clone {
+        self.queue.iter().filter(|entry| !self.absent.contains(&entry.key))
+    }
+
+    /// Whether anything in the queue can be played.
+    pub fn has_playable(&self) -> bool {
+        self.playable().next().is_some()
+    }
+
+    /// What follows by itself: id, entry and start. Without end where something is repeated.
     fn upcoming(&self) -> impl Iterator<Item = (SegmentId, &QueueEntry, RoomTime)> {
         let current = match &self.phase {
             Phase::Playing { current } => Some(current),
@@ -500,12 +751,18 @@ impl Playback {
         current.into_iter().flat_map(|current| self.upcoming_after(current))
     }
 
-    fn upcoming_after(
-        &self,
-        current: &Segment,
-    ) -> impl Iterator<Item = (SegmentId, &QueueEntry, RoomTime)> + use<'_> {
+    fn upcoming_after<'a>(
+        &'a self,
+        current: &'a Segment,
+    ) -> impl Iterator<Item = (SegmentId, &'a QueueEntry, RoomTime)> {
+        let itself = Some(&current.entry).filter(|entry| self.may_repeat(entry));
+        let one = self.repeat == Repeat::One && itself.is_some();
+        let all = self.repeat == Repeat::All;
+        let once = self.playable().filter(move |_| !one);
+        let others = self.playable().filter(move |entry| all && self.may_repeat(entry));
+        let again = itself.into_iter().filter(move |_| one || all).chain(others).cycle();
         let first = (current.id, current.end().unwrap_or(RoomTime::FAR));
-        self.queue.iter().scan(first, |(previous, end), entry| {
+        once.chain(again).scan(first, |(previous, end), entry| {
             let id = id_after(*previous, entry.key);
             let start = *end;
             *previous = id;
@@ -521,18 +778,24 @@ impl Playback {
             .clone()
             .chain(&self.ended)
             .map(|segment| &segment.entry)
+            .chain(self.playing.as_ref().map(|playing| &playing.entry))
             .chain(&self.queue)
             .chain(&self.played)
             .all(|entry| sane(&entry.track) && entry.id.0 < self.next_entry);
         if !all_sane {
             return Err("an entry that no rule lets in");
         }
-        // "Previous" may put entries back into a full queue.
-        let too_many = self.queue.len() > MAX_QUEUE + MAX_PLAYED
+        // "Previous" may put entries back into a full queue, and so does what is repeated.
+        let too_many = self.queue.len() > MAX_QUEUE + MAX_PLAYED + 1
+            || self.repeats > MAX_REPEATS
             || self.played.len() > MAX_PLAYED
             || self.ended.len() > MAX_ENDED;
         if too_many || self.next_entry > u64::MAX / 2 {
             return Err("more entries than a room holds");
+        }
+        let waits = |key: &EntryKey| self.place_of(*key).is_some();
+        if !self.absent.iter().all(waits) || !self.passed.is_subset(&self.absent) {
+            return Err("unavailable entries that the queue does not have");
         }
         if in_phase.chain(&self.ended).any(|segment| segment.from >= segment.entry.track.frames) {
             return Err("a segment behind the end of its track");
@@ -591,6 +854,19 @@ fn is_forgotten(segment: &Segment, at: RoomTime) -> bool {
 fn planned(segment: SegmentId, track: &Track, from: u64, start: RoomTime) -> PlannedSpan {
     let frames = track.frames.saturating_sub(from);
     PlannedSpan { segment, start, from, frames, rate: track.rate, cut: None }
+}
+
+/// The name of the stretch with which an operation would begin an entry.
+fn named_by(op: &OpId, entry: &QueueEntry) -> SegmentId {
+    op_segment_id(op, entry, 0)
+}
+
+fn op_segment_id(op: &OpId, entry: &QueueEntry, from: u64) -> SegmentId {
+    segment_id(|hasher| {
+        hasher.update(b"op").update(&op.author.0).update(&op.boot.to_le_bytes());
+        hasher.update(&op.seq.to_le_bytes()).update(&entry.key.0.to_le_bytes());
+        hasher.update(&from.to_le_bytes());
+    })
 }
 
 /// The name of the stretch that follows another by itself.

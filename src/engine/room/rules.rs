@@ -43,7 +43,13 @@ pub(super) fn check(
         }
         OpBody::Mute { member, .. } => check_member(state, member),
         OpBody::RoomVolume { volume } => check_volume(*volume),
-        OpBody::Leave | OpBody::Clear | OpBody::Settle => Ok(()),
+        OpBody::Move { entry, behind } => check_move(&state.playback, *entry, *behind),
+        OpBody::Availability { gone, back } => check_availability(gone, back),
+        OpBody::Leave
+        | OpBody::Clear
+        | OpBody::Settle
+        | OpBody::Shuffle { .. }
+        | OpBody::Repeat { .. } => Ok(()),
     }
 }
 
@@ -99,7 +105,10 @@ pub(super) fn done_already() -> Refusal {
 
 /// Whether only the coordinator may author it.
 pub(super) fn is_coordinators(body: &OpBody) -> bool {
-    matches!(body, OpBody::Begin { .. } | OpBody::Fail { .. } | OpBody::Settle)
+    matches!(
+        body,
+        OpBody::Begin { .. } | OpBody::Fail { .. } | OpBody::Settle | OpBody::Availability { .. }
+    )
 }
 
 /// Whether it shows that a person cares for the room.
@@ -188,18 +197,52 @@ fn check_remove(playback: &Playback, entries: &[EntryKey]) -> Result<(), Refusal
         ));
     }
     let queued = |key: &EntryKey| playback.queue.iter().any(|entry| entry.key == *key);
-    let Some(missing) = entries.iter().find(|key| !queued(key)) else { return Ok(()) };
-    if let Some(focus) = playback.focus().filter(|focus| focus.entry.key == *missing) {
-        return Err(Refusal::new(
+    let missing = entries.iter().find(|key| !queued(key));
+    missing.map_or(Ok(()), |missing| Err(not_waiting(playback, *missing)))
+}
+
+fn not_waiting(playback: &Playback, missing: EntryKey) -> Refusal {
+    match playback.focus().filter(|focus| focus.entry.key == missing) {
+        Some(focus) => Refusal::new(
             RefusalCode::NotFound,
             format!("entry {} is no longer waiting: it is its turn", focus.entry.id.0),
-            "`groovebox next` skips it; nothing was removed",
+            "`groovebox next` skips it; nothing was changed",
+        ),
+        None => Refusal::new(
+            RefusalCode::NotFound,
+            "an entry that was named is no longer in the queue; nothing was changed",
+            "`groovebox queue` lists the entries with their numbers",
+        ),
+    }
+}
+
+fn check_move(
+    playback: &Playback,
+    entry: EntryKey,
+    behind: Option<EntryKey>,
+) -> Result<(), Refusal> {
+    if behind == Some(entry) {
+        return Err(Refusal::new(
+            RefusalCode::InvalidRequest,
+            "an entry cannot be moved behind itself",
+            "name another place",
         ));
     }
+    if playback.place_of(entry).is_none() {
+        return Err(not_waiting(playback, entry));
+    }
+    let gone = behind.filter(|_| playback.place_behind(behind).is_none());
+    gone.map_or(Ok(()), |gone| Err(not_waiting(playback, gone)))
+}
+
+fn check_availability(gone: &[EntryKey], back: &[EntryKey]) -> Result<(), Refusal> {
+    if (1..=MAX_QUEUE).contains(&(gone.len() + back.len())) {
+        return Ok(());
+    }
     Err(Refusal::new(
-        RefusalCode::NotFound,
-        "an entry that was named is no longer in the queue; nothing was removed",
-        "`groovebox queue` lists the entries with their numbers",
+        RefusalCode::InvalidRequest,
+        format!("1 to {MAX_QUEUE} entries can be named"),
+        "update GrooveBox on the coordinator",
     ))
 }
 
@@ -272,7 +315,8 @@ fn check_resume(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
     match state.phase() {
         Phase::Playing { .. } | Phase::Buffering { .. } => return Ok(()),
         Phase::Paused { .. } => return check_guard(state, guard),
-        Phase::Stopped if !state.queue().is_empty() => return check_guard(state, guard),
+        Phase::Stopped if state.playback.has_playable() => return check_guard(state, guard),
+        Phase::Stopped if !state.queue().is_empty() => return Err(nobody_has_any()),
         Phase::Stopped => {}
     }
     Err(Refusal::new(
@@ -280,6 +324,14 @@ fn check_resume(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
         "nothing is paused and the queue is empty",
         "play something first: `groovebox play FILE`",
     ))
+}
+
+fn nobody_has_any() -> Refusal {
+    Refusal::new(
+        RefusalCode::NotFound,
+        "no device that has any track of the queue is here",
+        "switch on the devices that brought them, or play something else",
+    )
 }
 
 fn check_prev(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {

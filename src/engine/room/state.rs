@@ -7,23 +7,29 @@
 //! so nodes may look as often as they like.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{MAX_MEMBERS, MAX_NAME, MAX_RECENT_OPS, PLAY_STALE};
-use crate::base::{NodeId, OpId, RoomId, RoomTime, Span};
+use crate::base::{EntryKey, NodeId, OpId, RoomId, RoomTime, Span};
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::plan::PLAN_SPANS;
 use crate::engine::playout::{GainStep, PlannedSpan};
 use crate::engine::status::{PlaybackState, PlaybackStatus, QueueStatus, TrackStatus};
 use crate::wire::codec;
-use crate::wire::op::{AddMode, Entry, Genesis, Guard, Op, OpBody, Refusal, RefusalCode};
+use crate::wire::op::{
+    AddMode, Entry, Genesis, Guard, MemberKind, Op, OpBody, Refusal, RefusalCode, Repeat,
+};
 
+use super::history::{Heard, History};
 use super::members::{self, Member, Stamp};
 use super::playback::{Notice, Phase, Playback, QueueEntry, Segment};
 use super::rules;
 use super::seen::Seen;
+
+/// How long people are shown that an entry was left out.
+const NOTICE_SHOWN: Span = Span::from_secs(60);
 
 /// An operation that has its place in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -44,6 +50,7 @@ pub struct RoomState {
     applied_at: RoomTime,
     members: BTreeMap<NodeId, Member>,
     pub(super) playback: Playback,
+    history: History,
     /// Most recent last.
     recent: VecDeque<Recent>,
     /// All operations there were.
@@ -61,7 +68,8 @@ impl RoomState {
             unclaimed: genesis.unattended,
             applied_at: RoomTime(i64::MIN),
             members: BTreeMap::new(),
-            playback: Playback { next_entry: 1, ..Playback::default() },
+            playback: Playback::empty(),
+            history: History::default(),
             recent: VecDeque::new(),
             seen: Seen::default(),
         }
@@ -92,7 +100,9 @@ impl RoomState {
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Refusal> {
         self.settle(entry.at);
         self.applied_at = self.applied_at.later(entry.at);
+        self.playback.repeats = 0;
         let outcome = self.checked_body(entry).map(|body| self.perform(&entry.op, entry.at, body));
+        self.note_over();
         self.note(entry);
         outcome
     }
@@ -128,7 +138,7 @@ impl RoomState {
             OpBody::Remove { entries } => self.playback.remove(&entries),
             OpBody::Clear => self.playback.clear(),
             OpBody::Pause(_) => self.playback.pause(op, at),
-            OpBody::Resume(_) => self.playback.resume(op),
+            OpBody::Resume(_) => self.playback.resume(op, at),
             OpBody::Stop(_) => self.playback.stop(at),
             OpBody::Seek { position, .. } => self.playback.seek(op, position),
             OpBody::Next(_) => self.playback.next(op, at),
@@ -153,7 +163,35 @@ impl RoomState {
                 let stamp = Some(Stamp::of(signed));
                 self.members.values_mut().for_each(|member| member.volume_by = stamp);
             }
+            OpBody::Move { entry, behind } => self.playback.move_behind(entry, behind),
+            OpBody::Shuffle { seed } => self.playback.shuffle(seed),
+            OpBody::Repeat { mode } => self.playback.set_repeat(mode, Stamp::of(signed)),
+            OpBody::Availability { gone, back } => {
+                self.playback.set_absent(op, at, &gone, &back);
+            }
         }
+    }
+
+    /// What is over becomes history, with what the room knows of that moment.
+    fn note_over(&mut self) {
+        for over in self.playback.take_over() {
+            let adder = over.entry.added_by;
+            let name = self.name_of(&adder);
+            let present = self.n_people();
+            self.history.note(over, name, present);
+        }
+    }
+
+    /// The people whose devices are in the room, each once.
+    fn n_people(&self) -> u32 {
+        let people = self.members.iter().filter(|(_, m)| m.kind != MemberKind::Speaker);
+        let users = people.clone().filter_map(|(_, member)| member.user).collect::<BTreeSet<_>>();
+        let others = people.filter(|(_, member)| member.user.is_none()).count();
+        u32::try_from(users.len() + others).unwrap_or(u32::MAX)
+    }
+
+    fn name_of(&self, node: &NodeId) -> String {
+        self.member(node).map_or_else(|| node.short(), |member| member.name.clone())
     }
 
     /// A device that is here already changes what it says of itself and keeps the rest.
@@ -186,6 +224,7 @@ impl RoomState {
     /// Room time does not run backwards; an earlier `at` changes nothing.
     pub fn settle(&mut self, at: RoomTime) {
         self.playback.settle(at);
+        self.note_over();
     }
 
     /// This state at `at`; borrowed when nothing has moved on since.
@@ -228,6 +267,7 @@ impl RoomState {
         if !self.seen.is_sane() {
             return Err("a record of operations that no log gives");
         }
+        self.history.check(|track| rules::check_track(track).is_ok())?;
         self.playback.check(|track| rules::check_track(track).is_ok())
     }
 }
@@ -364,7 +404,30 @@ impl RoomState {
         &self.playback.played
     }
 
-    /// The last failure of a track.
+    /// The last entries whose playing is over, the most recent one last.
+    pub fn heard(&self) -> impl DoubleEndedIterator<Item = &Heard> {
+        self.history.rows()
+    }
+
+    /// What comes again by itself.
+    #[must_use]
+    pub fn repeat(&self) -> Repeat {
+        self.playback.repeat
+    }
+
+    /// Whether somebody who is here has an entry of the queue.
+    #[must_use]
+    pub fn is_available(&self, entry: EntryKey) -> bool {
+        !self.playback.absent.contains(&entry)
+    }
+
+    /// Whether an entry waits that can be moved behind that other one.
+    #[must_use]
+    pub fn can_move(&self, entry: EntryKey, behind: Option<EntryKey>) -> bool {
+        self.playback.place_of(entry).is_some() && self.playback.place_behind(behind).is_some()
+    }
+
+    /// The last entry that was left out or passed over, and why.
     #[must_use]
     pub fn notice(&self) -> Option<&Notice> {
         self.playback.notice.as_ref()
@@ -409,9 +472,11 @@ impl RoomState {
     /// What sounds, as people and programs see it.
     #[must_use]
     pub fn playback_status(&self, at: RoomTime) -> PlaybackStatus {
-        let volume = self.room_volume();
+        let (volume, repeat) = (self.room_volume(), self.repeat());
+        let notice = self.notice().filter(|notice| at < notice.at + NOTICE_SHOWN);
+        let notice = notice.map(|notice| notice.message.clone());
         let Some((state, segment)) = self.shown(at) else {
-            return PlaybackStatus { volume, ..PlaybackStatus::default() };
+            return PlaybackStatus { volume, repeat, notice, ..PlaybackStatus::default() };
         };
         PlaybackStatus {
             state,
@@ -420,6 +485,8 @@ impl RoomState {
             started_at: segment.start.map(|start| (start - RoomTime(0)).as_millis()),
             track: Some(self.track_status(&segment.entry)),
             volume,
+            repeat,
+            notice,
         }
     }
 
@@ -430,19 +497,19 @@ impl RoomState {
             id: entry.id.0,
             track: self.track_status(entry),
             duration_ms: entry.track.duration().as_millis(),
+            unavailable: !self.is_available(entry.key),
         };
         self.queue().iter().map(status).collect()
     }
 
     fn track_status(&self, entry: &QueueEntry) -> TrackStatus {
-        let adder = self.member(&entry.added_by);
         TrackStatus {
             id: entry.track.hash.to_string(),
             title: entry.track.title.clone(),
             artists: entry.track.artists.clone(),
             album: entry.track.album.clone(),
             source: "file".into(),
-            added_by: adder.map_or_else(|| entry.added_by.short(), |member| member.name.clone()),
+            added_by: self.name_of(&entry.added_by),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The rules of queue and playback, as people know them, and their invariants under any
 //! sequence of operations.
 
+mod queue;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -10,7 +12,7 @@ use crate::engine::playout::GainStep;
 use crate::engine::status::PlaybackState;
 use crate::wire::codec;
 use crate::wire::op::{
-    AddMode, Entry, Genesis, Guard, MemberKind, Op, OpBody, Refusal, RefusalCode,
+    AddMode, Entry, Genesis, Guard, MemberKind, Op, OpBody, Refusal, RefusalCode, Repeat,
 };
 use crate::wire::{Codec, Track};
 
@@ -739,6 +741,10 @@ enum Act {
     Begin,
     Fail,
     BeginStale,
+    /// Entries of the queue, by their places in it.
+    Move(usize, usize),
+    Gone(usize),
+    Back,
 }
 
 fn acts() -> impl Strategy<Value = Act> {
@@ -763,6 +769,9 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => (0_u8..=110).prop_map(|volume| OpBody::Volume { member: OTHER, volume }),
         1 => (0_u8..=110).prop_map(|volume| OpBody::RoomVolume { volume }),
         1 => any::<bool>().prop_map(|muted| OpBody::Mute { member: ME, muted }),
+        1 => any::<u64>().prop_map(|seed| OpBody::Shuffle { seed }),
+        2 => prop::sample::select(vec![Repeat::Off, Repeat::One, Repeat::All])
+            .prop_map(|mode| OpBody::Repeat { mode }),
     ];
     let removed = prop::collection::vec((0_u64..20).prop_map(EntryId), 0..3);
     let stale = Guard { segment: Some(SegmentId(1)), dj_epoch: 0 };
@@ -775,7 +784,9 @@ fn acts() -> impl Strategy<Value = Act> {
     ];
     prop_oneof![8 => bodies.prop_map(Act::Body), 1 => removed.prop_map(Act::Remove),
         1 => late.prop_map(Act::Late), 5 => Just(Act::Begin), 1 => Just(Act::Fail),
-        1 => Just(Act::BeginStale)]
+        1 => Just(Act::BeginStale),
+        1 => (0_usize..6, 0_usize..6).prop_map(|(from, to)| Act::Move(from, to)),
+        1 => (0_usize..6).prop_map(Act::Gone), 1 => Just(Act::Back)]
 }
 
 fn body_of(act: Act, state: &RoomState, former: SegmentId) -> OpBody {
@@ -786,6 +797,20 @@ fn body_of(act: Act, state: &RoomState, former: SegmentId) -> OpBody {
         Act::Begin => OpBody::Begin { segment: pending },
         Act::BeginStale => OpBody::Begin { segment: former },
         Act::Fail => OpBody::Fail { segment: pending, reason: "no data".into() },
+        Act::Move(from, to) => {
+            let key = |place: usize| state.queue().get(place).map(|entry| entry.key);
+            OpBody::Move { entry: key(from).unwrap_or(EntryKey(1)), behind: key(to) }
+        }
+        Act::Gone(place) => {
+            let focus = state.focus().map(|focus| &focus.entry);
+            let entry = state.queue().get(place).or(focus);
+            let gone = entry.map(|entry| entry.key).into_iter().collect();
+            OpBody::Availability { gone, back: vec![] }
+        }
+        Act::Back => {
+            let all = state.queue().iter().map(|entry| entry.key).collect();
+            OpBody::Availability { gone: vec![], back: all }
+        }
     }
 }
 
@@ -807,6 +832,13 @@ fn check_bounds(state: &RoomState) {
     assert!(state.queue().len() <= MAX_QUEUE + MAX_PLAYED);
     assert!(state.played().len() <= MAX_PLAYED);
     assert!(state.recent_ops() <= MAX_RECENT_OPS);
+    let focus = state.focus().map(|focus| focus.entry.key);
+    let mut keys: Vec<_> = state.queue().iter().map(|entry| entry.key).chain(focus).collect();
+    keys.sort_unstable();
+    assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "an entry has one place");
+    let mut rows: Vec<_> = state.heard().map(|row| row.segment).collect();
+    rows.sort_unstable();
+    assert!(rows.windows(2).all(|pair| pair[0] != pair[1]), "a playing has one row");
     assert_eq!(state.check(&genesis()), Ok(()), "every state would be taken from a snapshot");
 }
 
@@ -841,6 +873,8 @@ proptest! {
             if let (OpBody::Pause(_), Some(old), Phase::Paused { held }) =
                 (&body, &old_focus, scene.state.phase())
                 && old.start.is_some() && old.entry.id == held.entry.id
+                // What is repeated may have begun anew meanwhile.
+                && old.end().is_some_and(|end| end > entry.at)
             {
                 prop_assert_eq!(held.from, old.frame_at(entry.at));
             }
@@ -852,12 +886,14 @@ proptest! {
         lengths in prop::collection::vec((1_u64..200_000, 8_000_u32..=192_000), 1..8),
         first in 0_i64..20_000_000_000,
         then in 0_i64..20_000_000_000,
+        mode in prop::sample::select(vec![Repeat::Off, Repeat::One, Repeat::All]),
     ) {
         let mut scene = Scene::new();
         let tracks = lengths.into_iter().map(|(frames, rate)| Track { rate, frames, ..track("t", 1) });
         scene.done(&OpBody::Add { tracks: tracks.collect(), mode: AddMode::Play });
         scene.begin();
         let (a, b) = (scene.now + Span(first), scene.now + Span(first + then));
+        scene.done(&OpBody::Repeat { mode });
         let twice = scene.state.settled(a).settled(b).into_owned();
         prop_assert_eq!(&twice, &*scene.state.settled(b));
         let (early, late) = (scene.state.settled(a), twice);

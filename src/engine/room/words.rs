@@ -2,7 +2,7 @@
 
 use crate::base::NodeId;
 use crate::wire::codec;
-use crate::wire::op::{AddMode, Op, OpBody};
+use crate::wire::op::{AddMode, Op, OpBody, Repeat};
 
 use super::state::RoomState;
 
@@ -56,6 +56,16 @@ fn describe_body(body: &OpBody, state: &RoomState) -> String {
             format!("let {} sound again", name_of(member, state))
         }
         OpBody::RoomVolume { volume } => format!("set the room to volume {volume}"),
+        OpBody::Move { .. } => "moved an entry of the queue".into(),
+        OpBody::Shuffle { .. } => "shuffled the queue".into(),
+        OpBody::Repeat { mode: Repeat::Off } => "set repeat off".into(),
+        OpBody::Repeat { mode: Repeat::One } => "set repeat to the track that plays".into(),
+        OpBody::Repeat { mode: Repeat::All } => "set repeat to the whole queue".into(),
+        OpBody::Availability { gone, back } => match (gone.len(), back.len()) {
+            (gone, 0) => format!("noted that nobody here has {gone} of the queue"),
+            (0, back) => format!("noted that {back} of the queue can be played again"),
+            (gone, back) => format!("noted that {gone} of the queue are gone and {back} are back"),
+        },
     }
 }
 
@@ -68,6 +78,9 @@ pub fn kind_name(kind: u16) -> &'static str {
         10 => "add",
         11 => "remove",
         12 => "clear",
+        13 => "move",
+        14 => "shuffle",
+        15 => "repeat",
         20 => "pause",
         21 => "resume",
         22 => "stop",
@@ -77,6 +90,7 @@ pub fn kind_name(kind: u16) -> &'static str {
         26 => "begin",
         27 => "fail",
         28 => "settle",
+        29 => "availability",
         30 => "volume",
         31 => "mute",
         32 => "room_volume",

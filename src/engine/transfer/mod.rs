@@ -155,6 +155,13 @@ impl Transfer {
         self.blobs.get(hash).is_some_and(|blob| !blob.is_complete())
     }
 
+    /// Whether this node and the peers have every piece of a wanted blob between them.
+    #[must_use]
+    pub fn is_within_reach(&self, hash: &BlobHash) -> bool {
+        let held = |piece| self.peers.values().any(|peer| peer.has(hash, piece));
+        self.blobs.get(hash).is_some_and(|blob| blob.missing().all(held))
+    }
+
     /// A peer said what it holds.
     pub fn peer_has(&mut self, peer: NodeId, hash: BlobHash, have: Have) {
         let blobs = &self.blobs;

@@ -11,9 +11,9 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use futures_util::future::BoxFuture;
 use groovebox::api::{self, Backend, Imported, OutputInfo};
-use groovebox::base::limits::{LOG_KEPT, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD};
+use groovebox::base::limits::{LOG_KEPT, MAX_HISTORY, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD};
 use groovebox::engine::command::{CommandReply, Done, SeekTo};
-use groovebox::engine::status::{LogStatus, OperationStatus};
+use groovebox::engine::status::{HistoryStatus, LogStatus, OperationStatus};
 use groovebox::engine::{Command, Status};
 use groovebox::wire::message::Level;
 use groovebox::wire::{Refusal, RefusalCode};
@@ -70,6 +70,11 @@ impl Backend for Nobody {
     fn log(&self, at_most: usize) -> BoxFuture<'_, Result<LogStatus, Refusal>> {
         assert!((1..=LOG_KEPT).contains(&(at_most as u64)));
         Box::pin(async { Ok(LogStatus::default()) })
+    }
+
+    fn history(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<HistoryStatus>, Refusal>> {
+        assert!((1..=MAX_HISTORY).contains(&at_most));
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>> {

@@ -9,7 +9,7 @@ use groovebox::base::{EntryKey, NodeId, OpId, RoomTime, SegmentId, Span, Term};
 use groovebox::engine::room::{Room, RoomState};
 use groovebox::wire::codec;
 use groovebox::wire::message::Snapshot;
-use groovebox::wire::op::{AddMode, Guard};
+use groovebox::wire::op::{AddMode, Guard, Repeat};
 use groovebox::wire::{Entry, Op, OpBody};
 
 use super::bytes::{Bytes, block};
@@ -199,7 +199,7 @@ impl Scene {
 pub fn structured(input: &mut Bytes<'_>, guard: Guard) -> OpBody {
     // Mostly what the room is about, so that it has an effect.
     let guard = if input.u8() < 200 { guard } else { Guard::default() };
-    match input.u8() % 18 {
+    match input.u8() % 22 {
         0 => people::join(usize::from(input.u8()) % DEVICES),
         1 => OpBody::Leave,
         2 | 3 => {
@@ -226,8 +226,19 @@ pub fn structured(input: &mut Bytes<'_>, guard: Guard) -> OpBody {
         14 => OpBody::Settle,
         15 => OpBody::Volume { member: id(input.u8().into()), volume: input.u8() },
         16 => OpBody::Mute { member: id(input.u8().into()), muted: input.u8() % 2 == 1 },
-        _ => OpBody::RoomVolume { volume: input.u8() },
+        17 => OpBody::RoomVolume { volume: input.u8() },
+        18 => OpBody::Move { entry: EntryKey(input.u64()), behind: key(input) },
+        19 => OpBody::Shuffle { seed: input.u64() },
+        20 => OpBody::Repeat { mode: *input.pick(&[Repeat::Off, Repeat::One, Repeat::All]) },
+        _ => OpBody::Availability {
+            gone: vec![EntryKey(input.u64())],
+            back: key(input).into_iter().collect(),
+        },
     }
+}
+
+fn key(input: &mut Bytes<'_>) -> Option<EntryKey> {
+    (input.u8() % 2 == 1).then(|| EntryKey(input.u64()))
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {

@@ -7,7 +7,7 @@ use groovebox::base::{OpId, RoomId, RoomTime, SegmentId, Span, Term};
 use groovebox::engine::clock::ClockModel;
 use groovebox::engine::election::{Election, Role};
 use groovebox::engine::playout::PlayoutPlan;
-use groovebox::engine::room::Room;
+use groovebox::engine::room::{Heard, Room, RoomState};
 use groovebox::wire::message::{Level, Snapshot};
 use groovebox::wire::op::Entry;
 
@@ -21,8 +21,14 @@ const STEP: Span = Span::from_millis(5);
 /// Messages and datagrams from one device to another in a second.
 const BUSIEST: u32 = 600;
 
-/// What a person asks of the moment: pause to settle. It may be left out when halves meet.
-const OF_THE_MOMENT: std::ops::RangeInclusive<u16> = 20..=28;
+/// What a person asks of the moment: clear, shuffle, and pause to what the coordinator says. It
+/// may be left out when halves meet.
+fn is_of_the_moment(kind: u16) -> bool {
+    matches!(kind, 12 | 14 | 20..=29)
+}
+
+/// A row of the history is given out by then: whatever happens, a few seconds after its end.
+const HEARD_BY: Span = Span::from_secs(12);
 
 /// What was seen of a node at the last look.
 #[derive(Default)]
@@ -70,6 +76,9 @@ impl House {
                     format!("{d} at {tip:02x?}, which is {}", if known { "known" } else { "new" })
                 });
             }
+        }
+        if !same_room {
+            self.devices[d].heard.clear();
         }
         let looked = &mut self.devices[d].looked;
         looked.room = Some(id);
@@ -149,7 +158,7 @@ impl House {
         let ledger = &mut self.ledger;
         for op in ids.iter().filter(|op| !state.has_seen(op)) {
             let kind = ledger.made(id, *op).map_or(0, |(_, kind)| kind);
-            if OF_THE_MOMENT.contains(&kind) {
+            if is_of_the_moment(kind) {
                 ledger.dropped.insert(*op);
             }
         }
@@ -193,6 +202,50 @@ impl House {
             }
         }
         self.ledger.acknowledged = acknowledged;
+    }
+
+    // What was played.
+
+    /// Once from each start, and the same from all who share a history.
+    pub fn history_given(&mut self, d: usize, room: RoomId, rows: &[Heard]) {
+        let node = self.devices[d].node.as_ref().and_then(|node| node.room());
+        let Some(end) = node.map(|room| room.log().chain()) else { return };
+        for row in rows {
+            self.counts.heard += 1;
+            self.trace.add(row.segment.0);
+            if !self.devices[d].heard.insert(row.segment) {
+                return self.broke("what was played is noted once", |_| format!("{d}: {row:?}"));
+            }
+            if let Err(what) = self.ledger.hear(room, end, row) {
+                return self.broke("equal logs have equal histories", |_| format!("{d}: {what}"));
+            }
+        }
+    }
+
+    /// What the room remembers as played is on every disk that takes something.
+    fn check_history(&mut self, d: usize) {
+        let device = &self.devices[d];
+        let Some(node) = device.node.as_ref().filter(|_| !device.disk.is_full) else { return };
+        let (Some(room), Some(now)) = (node.room(), device.speaker.room(self.local(d))) else {
+            return;
+        };
+        let Some(file) = device.disk.written.rooms.get(&room.id()) else { return };
+        let kept = |row: &&Heard| file.history.iter().any(|held| held.segment == row.segment);
+        let missing = room.state().heard().find(|row| row.ended + HEARD_BY < now && !kept(row));
+        let missing = missing.map(|row| format!("{d} has no {row:?} at {now:?}"));
+        if let Some(missing) = missing {
+            self.broke("what was played is on every disk", |_| missing);
+        }
+    }
+
+    /// An entry stands in one place: in the queue, or it has its turn.
+    fn check_queue(&mut self, d: usize, state: &RoomState) {
+        let queued = state.queue().iter().map(|entry| entry.key);
+        let focus = state.focus().map(|focus| focus.entry.key);
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(twice) = queued.chain(focus).find(|key| !seen.insert(*key)) {
+            self.broke("an entry has one place", |_| format!("{d}: {twice:?}"));
+        }
     }
 
     // Time and sound.
@@ -287,8 +340,10 @@ impl House {
         }
         let Some(node) = &device.node else { return };
         let (Some(room), Some(at)) = (node.room(), device.speaker.room(local)) else { return };
-        let state = room.state().settled(at);
+        let state = room.state().settled(at).into_owned();
         let due = state.spans(at).into_iter().flatten().find(|span| span.covers(at));
+        self.check_queue(d, &state);
+        let device = &self.devices[d];
         let Some(due) = due.filter(|due| device.speaker.is_ready(due.segment)) else { return };
         self.counts.sounds += 1;
         let planned = device.speaker.planned(local).map(|sound| sound.span);
@@ -415,6 +470,7 @@ impl House {
                 let views = views.collect::<Vec<_>>().join(", ");
                 return self.broke("in the end everybody agrees", |_| views);
             }
+            members.iter().for_each(|d| self.check_history(*d));
             let (_, _, tip) = first.expect("just seen");
             self.check_kept(*room, tip);
         }

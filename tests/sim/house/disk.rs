@@ -11,6 +11,7 @@ use groovebox::base::rng::Rng;
 use groovebox::base::{NodeId, OpId, RoomId, Span};
 use groovebox::engine::membership::Intent;
 use groovebox::engine::node::{Position, RestoredPosition, RestoredRoom};
+use groovebox::engine::room::Heard;
 use groovebox::wire::codec;
 use groovebox::wire::message::{DroppedOp, Snapshot};
 use groovebox::wire::op::{Entry, Op};
@@ -29,6 +30,7 @@ pub enum Job {
     LetGo(RoomId, Vec<OpId>),
     Dropped(RoomId, DroppedOp),
     Position(RoomId, Position, i64),
+    History(RoomId, Vec<Heard>),
     Intent(Intent),
     Peer(NodeId, String, SocketAddr),
 }
@@ -44,6 +46,8 @@ pub struct RoomFile {
     pub dropped: Vec<DroppedOp>,
     /// Where the music stood, and when that was.
     position: Option<(Position, i64)>,
+    /// What was played: a segment that has a row keeps it.
+    pub history: Vec<Heard>,
 }
 
 #[derive(Clone, Default)]
@@ -112,6 +116,14 @@ impl RoomFile {
         }
         let held = self.entries.iter().find(|held| held.idx == entry.idx);
         held.is_none_or(|held| held.chain == entry.chain)
+    }
+
+    fn note(&mut self, rows: Vec<Heard>) {
+        for row in rows {
+            if self.history.iter().all(|held| held.segment != row.segment) {
+                self.history.push(row);
+            }
+        }
     }
 
     fn rewind(&mut self, to_idx: u64) -> bool {
@@ -295,11 +307,11 @@ impl Files {
             Job::Replace(snapshot) => {
                 let room = codec::room_id(&snapshot.genesis);
                 let before = self.rooms.remove(&room);
-                let (outbox, dropped, position) = before
-                    .map(|file| (file.outbox, file.dropped, file.position))
+                let (outbox, dropped, position, history) = before
+                    .map(|file| (file.outbox, file.dropped, file.position, file.history))
                     .unwrap_or_default();
                 let entries = Vec::new();
-                let file = RoomFile { snapshot, entries, outbox, dropped, position };
+                let file = RoomFile { snapshot, entries, outbox, dropped, position, history };
                 self.rooms.insert(room, file);
                 Some((room, Some(true)))
             }
@@ -333,13 +345,20 @@ impl Files {
                 }
                 None
             }
+            Job::History(room, rows) => {
+                if let Some(file) = self.rooms.get_mut(&room) {
+                    file.note(rows);
+                }
+                None
+            }
             Job::Compact(snapshot) => {
                 let room = codec::room_id(&snapshot.genesis);
                 if let Some(file) = self.rooms.get_mut(&room) {
                     file.compact(&snapshot);
                 } else {
-                    let (entries, outbox, dropped) = Default::default();
-                    let file = RoomFile { snapshot, entries, outbox, dropped, position: None };
+                    let (entries, outbox, dropped, history) = Default::default();
+                    let position = None;
+                    let file = RoomFile { snapshot, entries, outbox, dropped, position, history };
                     self.rooms.insert(room, file);
                 }
                 Some((room, Some(true)))

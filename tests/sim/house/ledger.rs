@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use groovebox::base::{NodeId, OpId, RoomId, RoomTime, Term};
+use groovebox::base::{NodeId, OpId, RoomId, RoomTime, SegmentId, Term};
 use groovebox::engine::planted::plant;
-use groovebox::engine::room::{Room, RoomState};
+use groovebox::engine::room::{Heard, Room, RoomState};
 use groovebox::wire::message::{Level, Snapshot};
 use groovebox::wire::op::{Entry, Genesis};
 
@@ -51,6 +51,8 @@ pub struct Ledger {
     pub acknowledged: Vec<Acknowledged>,
     /// Operations that were left out by the rules for halves that meet, with a word about it.
     pub dropped: BTreeSet<OpId>,
+    /// Rows of what was played, and at the end of which history somebody made them.
+    heard: BTreeMap<(RoomId, SegmentId), Vec<(Chain, Heard)>>,
     /// Histories that a hostile coordinator is about to send.
     pub rogue: BTreeSet<Chain>,
 }
@@ -180,6 +182,35 @@ impl Ledger {
         std::iter::successors(first, move |page| {
             (page.idx > 0).then(|| self.page(room, page.parent)).flatten()
         })
+    }
+
+    /// Whether one history is the beginning of another, or the same.
+    fn precedes(&self, room: RoomId, first: Chain, second: Chain) -> bool {
+        let Some(idx) = self.page(room, first).map(|page| page.idx) else { return false };
+        let mut at = second;
+        while let Some(page) = self.page(room, at).filter(|page| page.idx > idx) {
+            at = page.parent;
+        }
+        at == first
+    }
+
+    /// A device gives a row out, at the end of that history. Whoever shares it has the same row;
+    /// says so if not.
+    pub fn hear(&mut self, room: RoomId, end: Chain, row: &Heard) -> Result<(), String> {
+        // Without a later entry this device went on by itself, and others may know better.
+        if self.page(room, end).is_none_or(|page| page.at < row.ended) {
+            return Ok(());
+        }
+        let key = (room, row.segment);
+        let others = self.heard.get(&key).into_iter().flatten();
+        for (other_end, other) in others.filter(|(_, other)| other != row) {
+            let same = self.precedes(room, *other_end, end) || self.precedes(room, end, *other_end);
+            if same {
+                return Err(format!("{row:?}, and elsewhere {other:?}"));
+            }
+        }
+        self.heard.entry(key).or_default().push((end, row.clone()));
+        Ok(())
     }
 
     /// A term begins; says whether it had begun before.

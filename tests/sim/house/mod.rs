@@ -35,7 +35,7 @@ mod tests;
 mod watch;
 mod week;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -146,6 +146,8 @@ pub struct Device {
     pub output: OutputState,
     timer_at: Option<i64>,
     looked: Looked,
+    /// Rows of the history that it has given out in this life.
+    heard: BTreeSet<SegmentId>,
 }
 
 /// What stopped a run.
@@ -168,6 +170,7 @@ pub struct Counts {
     pub lost_with_all_disks: u64,
     pub cut_off: u64,
     pub sounds: u64,
+    pub heard: u64,
     pub changes_heard: u64,
     pub busiest: u32,
 }
@@ -230,6 +233,7 @@ impl Device {
             output: if mute { OutputState::None } else { OutputState::Ok },
             timer_at: None,
             looked: Looked::default(),
+            heard: BTreeSet::new(),
         }
     }
 
@@ -372,6 +376,7 @@ impl House {
         device.at_work_since = now;
         device.timer_at = None;
         device.looked = Looked::default();
+        device.heard.clear();
         device.boot = device.disk.next_boot();
         let files = &device.disk.written;
         let restored = match files.intent {
@@ -629,6 +634,10 @@ impl House {
             Output::SavePosition { room, position } => {
                 self.save(d, Job::Position(room, position, self.now));
             }
+            Output::SaveHistory { room, rows, .. } => {
+                self.history_given(d, room, &rows);
+                self.save(d, Job::History(room, rows));
+            }
             Output::SaveOutbox { room, ops } => self.save(d, Job::Hold(room, ops)),
             Output::DropOutbox { room, ids } => {
                 self.let_go(d, &ids);
@@ -680,7 +689,11 @@ impl House {
         for told in told {
             let input = match told {
                 Told::Written(room, idx, chain) => Input::Written { room, idx, chain },
-                Told::NeedsRoom(room) => Input::RoomNotWritten { room },
+                Told::NeedsRoom(room) => {
+                    // It may give out again what the disk did not take.
+                    self.devices[d].heard.clear();
+                    Input::RoomNotWritten { room }
+                }
             };
             self.give(d, input);
         }

@@ -7,6 +7,7 @@ use groovebox::base::{BlobHash, OpId, Span};
 use groovebox::engine::command::{CommandReply, SeekTo, VolumeChange};
 use groovebox::engine::node::Input;
 use groovebox::engine::{Command, RequestId};
+use groovebox::wire::op::Repeat;
 use groovebox::wire::{Codec, Track};
 
 use super::speaker::{Blob, PIECE};
@@ -113,7 +114,7 @@ impl House {
             .map(|room| room.state().queue().iter().map(|entry| entry.id).collect())
             .unwrap_or_default();
         let volume = VolumeChange::To(self.rng.below(101) as u8);
-        match self.rng.below(100) {
+        match self.rng.below(114) {
             0..25 => Command::Add { tracks: self.some_tracks(d) },
             25..32 => Command::Play { tracks: self.some_tracks(d) },
             32..42 => Command::Next,
@@ -126,12 +127,23 @@ impl House {
             90..94 => Command::Mute { member: None, muted: None },
             94..96 => Command::Stop,
             96..98 if queue.is_empty() => Command::Clear,
+            100..104 => Command::Shuffle,
+            104..109 => Command::Repeat { mode: self.any_repeat() },
             _ if queue.is_empty() => Command::Toggle,
+            109.. => {
+                let from = self.rng.below(queue.len() as u64) as usize;
+                let place = 1 + self.rng.below(queue.len() as u64) as usize;
+                Command::Move { entry: queue[from], place }
+            }
             _ => {
                 let place = self.rng.below(queue.len() as u64) as usize;
                 Command::Remove { entries: vec![queue[place]] }
             }
         }
+    }
+
+    fn any_repeat(&mut self) -> Repeat {
+        [Repeat::Off, Repeat::One, Repeat::All, Repeat::Off][self.rng.below(4) as usize]
     }
 
     pub fn ask(&mut self, d: usize, command: Command, watched: bool) -> RequestId {

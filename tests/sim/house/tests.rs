@@ -121,6 +121,7 @@ impl Counts {
         self.lost_with_all_disks += other.lost_with_all_disks;
         self.cut_off += other.cut_off;
         self.sounds += other.sounds;
+        self.heard += other.heard;
         self.changes_heard += other.changes_heard;
         self.busiest = self.busiest.max(other.busiest);
     }
