@@ -262,14 +262,12 @@ impl RoomFile {
             schema::set_synchronous(&self.conn, Synchronous::Normal)?;
             Ok(is_busy)
         };
-        match carry().map_err(of(&self.path))? {
-            true => Err(StoreError::Io {
-                doing: "begin the journal anew of",
-                path: self.path.clone(),
-                source: std::io::ErrorKind::ResourceBusy.into(),
-            }),
-            false => Ok(()),
+        if carry().map_err(of(&self.path))? {
+            let (doing, path) = ("begin the journal anew of", self.path.clone());
+            let source = std::io::ErrorKind::ResourceBusy.into();
+            return Err(StoreError::Io { doing, path, source });
         }
+        Ok(())
     }
 
     /// When this returns, everything written survives a power cut: a commit under `FULL`

@@ -793,7 +793,7 @@ fn a_log_of_whole_folders_is_bounded_in_bytes() {
     let kept = log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
     let bytes = kept.iter().map(|entry| entry.op.body.len() as u64).sum::<u64>();
     println!("{} entries, {most} bytes at most", kept.len());
-    assert!((LOG_KEPT_BYTES - 100_000..=LOG_KEPT_BYTES).contains(&bytes), "{bytes}");
+    assert!((LOG_KEPT_BYTES - 1_000_000..=LOG_KEPT_BYTES).contains(&bytes), "{bytes}");
     // A thousand come in before some go.
     assert!(most < 80 * 1024 * 1024, "{most} bytes");
 }

@@ -2,6 +2,7 @@
 //! simulator lets a week go by and looks whether any of it goes on growing.
 
 use super::Node;
+use crate::engine::election::Election;
 use crate::engine::room::Room;
 use crate::wire::codec;
 
@@ -13,7 +14,7 @@ impl Node {
     #[must_use]
     pub fn sizes(&self) -> Vec<Size> {
         let room = self.room.as_ref().map(room_sizes).unwrap_or_default();
-        let election = self.election.as_ref().map_or(0, |election| election.size());
+        let election = self.election.as_ref().map_or(0, Election::size);
         let ready = self.peers.values().map(|peer| peer.ready.len()).sum();
         let own = [
             ("outbox", self.replication.outbox.len()),

@@ -35,6 +35,12 @@ const EVENTS: [Fault; 9] = [
     Fault::Wiped,
 ];
 
+/// Operations between two looks at what everybody holds: encoding states is most of a look.
+const LOOK_EVERY: u64 = 20;
+
+/// Files that a device remembers three others to have: 2,048 of each, and some that it wants.
+const FILES: usize = 3 * 2048 + 256;
+
 /// Entries of a queue at which somebody empties it.
 const LONG_QUEUE: usize = 40;
 
@@ -80,8 +86,11 @@ fn lived(seed: u64, how: &Use) -> (House, Sizes) {
                 next_event = house.now + how.calm / 2 + house.rng.around(how.calm / 2);
                 happen(&mut house);
             }
-            measure(&house, &mut most);
+            if house.counts.asked.is_multiple_of(LOOK_EVERY) {
+                measure(&house, &mut most);
+            }
         }
+        measure(&house, &mut most);
         sizes.push(most);
     }
     (house, sizes)
@@ -177,6 +186,7 @@ fn within_limits(sizes: &BTreeMap<&'static str, usize>) {
         ("operations left out", 64),
         ("people who wait", 500),
         ("outputs", 0),
+        ("transfer", FILES),
         ("disk: entries after the state", 2500),
         ("disk: left out", 64),
     ];
@@ -194,6 +204,10 @@ fn is_flat(sizes: &Sizes) {
     };
     for name in sizes[0].keys() {
         let (before, after) = (most(first, name), most(second, name));
+        // It has a limit that is not reached in minutes.
+        if *name == "transfer" && before < FILES / 2 {
+            continue;
+        }
         let allowed = before + before / 4 + 64;
         assert!(after <= allowed, "{name} goes on growing: {before}, then {after}");
     }
