@@ -144,10 +144,23 @@ impl Node {
         }
     }
 
-    /// Writes the room once more, as a whole.
+    /// Writes the room once more, as a whole: the oldest state that it can be wound back to, and
+    /// what came since. Of the present state alone nothing could make way after a restart, and
+    /// what only this device has ordered would be gone when it met another half of the room.
     pub(super) fn rewrite(&mut self, id: RoomId) {
-        if self.room_id() == Some(id) {
-            self.save_own_room();
+        let Some(room) = self.room.as_ref().filter(|room| room.id() == id) else { return };
+        match room.base_snapshot() {
+            Ok(base) => {
+                let entries = room.log().entries().filter(|entry| entry.idx > base.idx);
+                let entries = entries.cloned().collect::<Vec<_>>();
+                self.replication.compacted = base.idx;
+                self.replication.disk_has(0);
+                self.outputs.push_back(Output::SaveRoom(Box::new(base)));
+                if !entries.is_empty() {
+                    self.outputs.push_back(Output::SaveEntries { room: id, entries });
+                }
+            }
+            Err(error) => tracing::error!(%error, "the room is too large to be written"),
         }
     }
 
