@@ -147,17 +147,18 @@ impl Node {
         }
     }
 
-    /// Writes the room once more: from the oldest state on, so that the disk finds the place in
-    /// what it has of the log, and what has to make way later can.
+    /// Writes the room once more, as a whole: the oldest state that it can be wound back to, and
+    /// what came since. Of the present state alone nothing could make way after a restart, and
+    /// what only this device has ordered would be gone when it met another half of the room.
     pub(super) fn rewrite(&mut self, id: RoomId) {
         let Some(room) = self.room.as_ref().filter(|room| room.id() == id) else { return };
         match room.base_snapshot() {
-            Ok(snapshot) => {
-                let after = room.log().entries().filter(|entry| entry.idx > snapshot.idx);
-                let entries = after.cloned().collect::<Vec<_>>();
-                self.replication.compacted = snapshot.idx;
+            Ok(base) => {
+                let entries = room.log().entries().filter(|entry| entry.idx > base.idx);
+                let entries = entries.cloned().collect::<Vec<_>>();
+                self.replication.compacted = base.idx;
                 self.replication.disk_has(0);
-                self.outputs.push_back(Output::SaveRoom(Box::new(snapshot)));
+                self.outputs.push_back(Output::SaveRoom(Box::new(base)));
                 if !entries.is_empty() {
                     self.outputs.push_back(Output::SaveEntries { room: id, entries });
                 }

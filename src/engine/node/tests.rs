@@ -856,7 +856,9 @@ fn leaves(house: &mut House, command: Command) -> (Span, usize) {
     let lead = house.coordinator();
     let stays = (0..house.devices.len()).filter(|i| *i != lead);
     let stays = stays.filter(|i| house.room(*i).id() == house.room(lead).id()).collect::<Vec<_>>();
-    stays.iter().for_each(|i| drop(house.notices(*i)));
+    for i in &stays {
+        drop(house.notices(*i));
+    }
     let id = house.command(lead, command);
     house.run(Span::from_millis(1));
     let begun = house.now;
@@ -1071,6 +1073,27 @@ fn what_a_later_version_has_written_is_kept_when_an_earlier_one_is_started() {
     assert!(house.node(old).is_coordinator());
     assert!(house.node(old).replication.outbox.contains(id));
     assert!(house.devices[old].disk.outbox.iter().any(|op| op.id == id));
+}
+
+#[test]
+fn what_one_half_did_outlives_a_room_written_anew_and_a_restart() {
+    let mut house = House::together(3);
+    house.run(Span::from_secs(2));
+    house.split(&[0]);
+    house.run(Span::from_secs(6));
+    house.order(0, add(&["mine"]));
+    let room = house.room(0).id();
+    // Writes were lost on a full disk, which takes them again now.
+    house.input(0, Input::RoomNotWritten { room });
+    house.run(Span::from_secs(1));
+    house.kill(0);
+    for _ in 0..3 {
+        house.order(1, add(&["theirs"]));
+    }
+    house.start(0);
+    house.heal();
+    house.run_until_agreed(Span::from_secs(20));
+    assert_eq!(house.titles(0), ["mine", "theirs", "theirs", "theirs"]);
 }
 
 #[test]
