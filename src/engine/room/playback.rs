@@ -758,11 +758,11 @@ impl Playback {
         let itself = Some(&current.entry).filter(|entry| self.may_repeat(entry));
         let one = self.repeat == Repeat::One && itself.is_some();
         let all = self.repeat == Repeat::All;
-        let once = self.playable().filter(move |_| !one);
+        let first_round = self.playable().filter(move |_| !one);
         let others = self.playable().filter(move |entry| all && self.may_repeat(entry));
         let again = itself.into_iter().filter(move |_| one || all).chain(others).cycle();
         let first = (current.id, current.end().unwrap_or(RoomTime::FAR));
-        once.chain(again).scan(first, |(previous, end), entry| {
+        first_round.chain(again).scan(first, |(previous, end), entry| {
             let id = id_after(*previous, entry.key);
             let start = *end;
             *previous = id;

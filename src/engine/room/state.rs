@@ -405,6 +405,7 @@ impl RoomState {
     }
 
     /// The last entries whose playing is over, the most recent one last.
+    #[must_use]
     pub fn heard(&self) -> impl DoubleEndedIterator<Item = &Heard> {
         self.history.rows()
     }
