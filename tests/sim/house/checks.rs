@@ -470,7 +470,9 @@ impl House {
                 let views = views.collect::<Vec<_>>().join(", ");
                 return self.broke("in the end everybody agrees", |_| views);
             }
-            members.iter().for_each(|d| self.check_history(*d));
+            for d in members {
+                self.check_history(*d);
+            }
             let (_, _, tip) = first.expect("just seen");
             self.check_kept(*room, tip);
         }
