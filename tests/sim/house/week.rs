@@ -14,6 +14,7 @@ use groovebox::base::limits::{LOG_TAIL, LOG_TAIL_BYTES, MAX_MEMBERS, MAX_OUTBOX,
 use groovebox::base::{BlobHash, Span};
 use groovebox::engine::Command;
 use groovebox::engine::command::{SeekTo, VolumeChange};
+use groovebox::engine::node::Node;
 use groovebox::wire::Track;
 
 use super::faults::Fault;
@@ -156,7 +157,7 @@ fn brought(house: &mut House, d: usize, songs: &mut u64, seconds: u64) -> Vec<Tr
 
 fn measure(house: &House, most: &mut BTreeMap<&'static str, usize>) {
     for device in &house.devices {
-        let node = device.node.as_ref().map(|node| node.sizes()).unwrap_or_default();
+        let node = device.node.as_ref().map(Node::sizes).unwrap_or_default();
         let files = &device.disk.written;
         let rooms = files.rooms.values();
         let disk = [
@@ -215,8 +216,11 @@ fn is_flat(sizes: &Sizes) {
 
 fn print(sizes: &Sizes) {
     for name in sizes[0].keys() {
-        let row = sizes.iter().map(|sizes| format!("{:>9}", sizes[name])).collect::<String>();
-        println!("{name:<32}{row}");
+        print!("{name:<32}");
+        for sizes in sizes {
+            print!("{:>9}", sizes[name]);
+        }
+        println!();
     }
 }
 
