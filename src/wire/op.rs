@@ -297,7 +297,7 @@ impl OpBody {
     /// Whether this version knows what operations of that kind do.
     #[must_use]
     pub fn is_known(kind: u16) -> bool {
-        matches!(kind, 1 | 2 | 10..=12 | 20..=28 | 30..=32)
+        matches!(kind, 1 | 2 | 10..=15 | 20..=32)
     }
 
     /// The number of this kind on the wire. Never reused.
