@@ -82,7 +82,7 @@ fn live(house: &mut House) {
 /// A song may have begun just now, by an entry that is on its way to some.
 fn let_the_last_entry_arrive(house: &mut House) {
     let limit = house.now + 2 * SEC;
-    while house.now < limit && !house.is_one_history_in_each_room() {
+    while house.broken.is_none() && house.now < limit && !house.is_one_history_in_each_room() {
         house.run(house.now + 50 * MS);
     }
 }
