@@ -102,7 +102,7 @@ pub fn merge(op: &Op, body: &OpBody, came: Came, state: &RoomState, now: RoomTim
         OpBody::Clear | OpBody::Shuffle { .. } => drop_if(is_stale(op, came, now), Reason::TooLate),
         OpBody::Move { entry, behind } => drop_if(!state.can_move(*entry, *behind), Reason::Gone),
         OpBody::Repeat { .. } => {
-            drop_if(state.playback.repeat_by > Some(Stamp::of(op)), Reason::SetSince)
+            drop_if(is_older(op, came, state.playback.repeat_by), Reason::SetSince)
         }
         OpBody::Pause(_)
         | OpBody::Resume(_)
@@ -116,14 +116,14 @@ pub fn merge(op: &Op, body: &OpBody, came: Came, state: &RoomState, now: RoomTim
         | OpBody::Availability { .. } => Verdict::Drop(Reason::Housekeeping),
         OpBody::Volume { member, .. } => {
             let set = state.member(member).and_then(|member| member.volume_by);
-            drop_if(set > Some(Stamp::of(op)), Reason::SetSince)
+            drop_if(is_older(op, came, set), Reason::SetSince)
         }
         OpBody::Mute { member, .. } => {
             let set = state.member(member).and_then(|member| member.muted_by);
-            drop_if(set > Some(Stamp::of(op)), Reason::SetSince)
+            drop_if(is_older(op, came, set), Reason::SetSince)
         }
         OpBody::RoomVolume { .. } => {
-            let later = |member: &Member| member.volume_by > Some(Stamp::of(op));
+            let later = |member: &Member| is_older(op, came, member.volume_by);
             drop_if(state.members().values().any(later), Reason::SetSince)
         }
     }
@@ -140,6 +140,13 @@ fn playback(op: &Op, body: &OpBody, came: Came, state: &RoomState, now: RoomTime
 /// cannot tell; what was in a log is then taken to be old.
 fn is_stale(op: &Op, came: Came, now: RoomTime) -> bool {
     op.age(now).map_or(came == Came::CutOff, |age| age > PLAY_STALE)
+}
+
+/// Whether what it sets has been set later. An author that does not know the time yet has just
+/// started, and so has whoever asked it for something.
+fn is_older(op: &Op, came: Came, set: Option<Stamp>) -> bool {
+    let is_new = op.created == Op::NO_TIME && came == Came::Waiting;
+    !is_new && set > Some(Stamp::of(op))
 }
 
 fn drop_if(dropped: bool, reason: Reason) -> Verdict {
@@ -297,6 +304,16 @@ mod tests {
         let verdict = |came| merge(&op, &body, came, &half.state, at(9));
         assert_eq!(verdict(Came::Waiting), Verdict::Keep);
         assert_eq!(verdict(Came::CutOff), Verdict::Drop(Reason::TooLate));
+    }
+
+    #[test]
+    fn a_volume_asked_of_a_device_that_has_just_started_is_set() {
+        let mut half = Half::of(&[ANNA, BEN]);
+        half.does(ANNA, 2, at(3), &volume(30));
+        let op = op(BEN, 5, Op::NO_TIME, &volume(60));
+        let verdict = |came| merge(&op, &volume(60), came, &half.state, at(9));
+        assert_eq!(verdict(Came::Waiting), Verdict::Keep);
+        assert_eq!(verdict(Came::CutOff), Verdict::Drop(Reason::SetSince));
     }
 
     proptest! {
