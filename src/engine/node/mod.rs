@@ -1214,13 +1214,18 @@ impl Node {
 
     /// Connected nodes that members say lead this room. One of them may have joined while this
     /// node was away: it is not in the log here, and without following it the log would never
-    /// come to have it.
+    /// come to have it. Who knows none of those who are here, because its disk is from before
+    /// they joined, takes a coordinator's own word for it.
     fn vouched_coordinators(&self) -> Vec<NodeId> {
-        let members = self.peers.iter().filter(|(node, _)| self.is_member(**node));
-        let cards = members.filter_map(|(_, peer)| peer.room.as_ref());
-        cards
-            .filter(|card| Some(card.id) == self.room_id())
-            .filter_map(|card| card.coordinator)
+        let knows_nobody = self.member_peers().is_empty();
+        self.peers
+            .iter()
+            .filter_map(|(node, peer)| Some((node, peer.room.as_ref()?)))
+            .filter(|(_, card)| Some(card.id) == self.room_id())
+            .filter(|(node, card)| {
+                self.is_member(**node) || (knows_nobody && card.coordinator == Some(**node))
+            })
+            .filter_map(|(_, card)| card.coordinator)
             .filter(|node| *node != self.me && self.peers.contains_key(node))
             .collect()
     }

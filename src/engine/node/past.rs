@@ -68,9 +68,13 @@ impl Node {
         }
         let Some((state, at)) = self.settled(now) else { return };
         let Some(notice) = state.notice() else { return };
-        let told = self.playback.past.told.replace(notice.at);
-        if told != Some(notice.at) && at < notice.at + NEWS {
-            self.tell(Notice::LeftOut { message: notice.message.clone() });
+        if self.playback.past.told == Some(notice.at) {
+            return;
+        }
+        let (noticed, message) = (notice.at, notice.message.clone());
+        self.playback.past.told = Some(noticed);
+        if at < noticed + NEWS {
+            self.tell(Notice::LeftOut { message });
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The timeline itself is a pure function of the room's state and room time, so nothing here
 //! is needed for the music to go on: every node advances by itself.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -110,10 +111,12 @@ impl Node {
     }
 
     /// The state as it is now: what has ended by itself has ended. What is held stands still.
-    pub(super) fn settled(&self, now: LocalTime) -> Option<(RoomState, RoomTime)> {
+    /// Borrowed where nothing has ended since the last entry, because a full queue takes long to
+    /// copy.
+    pub(super) fn settled(&self, now: LocalTime) -> Option<(Cow<'_, RoomState>, RoomTime)> {
         let room = self.room.as_ref()?;
         let at = self.held_at().unwrap_or_else(|| self.room_now(now));
-        Some((room.state().settled(at).into_owned(), at))
+        Some((room.state().settled(at), at))
     }
 
     /// Fetches, prepares and releases what the timeline asks for.
@@ -125,18 +128,22 @@ impl Node {
         }
         let Some((state, at)) = self.settled(now) else { return };
         let segments = state.segments().collect::<Vec<_>>();
+        let near = super::holders::near(&state).map(|entry| entry.track.clone());
+        let near = near.collect::<Vec<_>>();
+        let fading = state.spans(at).into_iter().flatten().map(|span| span.segment);
+        let alive = segments.iter().map(|s| s.id).chain(fading).collect::<BTreeSet<_>>();
         let mut wanted = BTreeSet::new();
         for (priority, segment) in (0..).zip(&segments) {
             wanted.insert(segment.entry.track.hash);
             self.want_blob(now, &segment.entry.track, Some((segment, at)), priority);
             self.prepare(segment, at);
         }
-        for (priority, entry) in (10..).zip(super::holders::near(&state)) {
-            if wanted.insert(entry.track.hash) {
-                self.want_blob(now, &entry.track, None, priority);
+        for (priority, track) in (10..).zip(&near) {
+            if wanted.insert(track.hash) {
+                self.want_blob(now, track, None, priority);
             }
         }
-        self.release_unwanted(&state, at, &segments, &wanted);
+        self.release_unwanted(&alive, &wanted);
     }
 
     fn prepare(&mut self, segment: &Segment, at: RoomTime) {
@@ -183,15 +190,7 @@ impl Node {
         }
     }
 
-    fn release_unwanted(
-        &mut self,
-        state: &RoomState,
-        at: RoomTime,
-        segments: &[Segment],
-        wanted: &BTreeSet<BlobHash>,
-    ) {
-        let fading = state.spans(at).into_iter().flatten().map(|span| span.segment);
-        let alive = segments.iter().map(|s| s.id).chain(fading).collect::<BTreeSet<_>>();
+    fn release_unwanted(&mut self, alive: &BTreeSet<SegmentId>, wanted: &BTreeSet<BlobHash>) {
         let gone = self.playback.prepared.keys().filter(|id| !alive.contains(id)).copied();
         for segment in gone.collect::<Vec<_>>() {
             self.playback.prepared.remove(&segment);

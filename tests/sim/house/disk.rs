@@ -72,6 +72,8 @@ pub struct Disk {
     pub is_busy: bool,
     sync_due: Option<i64>,
     pub is_full: bool,
+    /// While it was full something was not written. Once it is not, the room is asked for.
+    has_missed: bool,
     /// Writes take so long, and so does a sync.
     pub write: i64,
     pub fsync: i64,
@@ -149,6 +151,7 @@ impl Disk {
             is_busy: false,
             sync_due: None,
             is_full: false,
+            has_missed: false,
             write,
             fsync: fsync * MS,
             healthy: None,
@@ -174,7 +177,7 @@ impl Disk {
             self.is_busy = true;
             return Step::Sync(self.fsync);
         }
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && (self.is_full || !self.has_missed) {
             return self.sync_due.map_or(Step::Rest, Step::WaitUntil);
         }
         self.is_busy = true;
@@ -186,6 +189,7 @@ impl Disk {
     pub fn finish_write(&mut self, now: i64, batch: Vec<Job>) -> Vec<Told> {
         self.is_busy = false;
         if self.is_full {
+            self.has_missed = true;
             return Vec::new();
         }
         self.sync_due.get_or_insert(now + SYNC_EVERY);
@@ -196,6 +200,10 @@ impl Disk {
                 *so_far = fits.unwrap_or(*so_far);
             }
         }
+        if let (true, Some((room, _))) = (self.has_missed, self.room_in_use()) {
+            touched.insert(room, false);
+        }
+        self.has_missed = false;
         let told = |(room, fits): (RoomId, bool)| match self.written.rooms.get(&room) {
             Some(file) if fits => Told::Written(room, file.tip().0, file.tip().1),
             _ => Told::NeedsRoom(room),
@@ -217,6 +225,7 @@ impl Disk {
     /// The process is gone; what it had not handed over is lost.
     pub fn process_died(&mut self) {
         self.queue.clear();
+        self.has_missed = false;
         self.is_busy = false;
         self.sync_due = None;
     }

@@ -256,6 +256,9 @@ impl House {
         let disk = &mut self.devices[d].disk;
         disk.is_full = false;
         disk.slow_down_ends();
+        if self.devices[d].node.is_some() {
+            self.drive_disk(d);
+        }
     }
 
     /// The device is off while somebody does that to its files.

@@ -672,7 +672,7 @@ impl House {
         self.drive_disk(d);
     }
 
-    fn drive_disk(&mut self, d: usize) {
+    pub fn drive_disk(&mut self, d: usize) {
         let now = self.now;
         let life = self.devices[d].life;
         match self.devices[d].disk.step(now) {
