@@ -298,11 +298,16 @@ impl Node {
         }
         let joiner = op.id.author;
         let id = op.id;
+        // Who is in the room already has a log: what it lacks are entries. A state in their place
+        // would leave it nothing to offer if they were lost here.
+        let has_log = self.peers.get(&joiner).is_some_and(|peer| self.shares_room(peer));
         match self.order(now, op, super::replication::Origin::Peer(joiner)) {
             // A member that asks again has not got the state yet.
             Ok(_) => {
                 self.refresh_election(now);
-                self.send_snapshot(joiner);
+                if !has_log {
+                    self.send_snapshot(joiner);
+                }
                 if let Some(start) =
                     self.election.as_ref().map(Election::term).and_then(|t| self.start_message(t))
                 {
