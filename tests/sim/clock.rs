@@ -581,8 +581,8 @@ fn reigns(seed: u64, path: PathSpec, heir: Heir) -> f64 {
     const REIGN_S: f64 = 46.0;
     let mut world = World::new(seed, 12.0 * REIGN_S + 60.0, SURVIVORS.end, path);
     world.everybody_follows(0, 1);
-    let mut since = vec![0.0; SURVIVORS.end];
-    let mut boots = vec![1; SURVIVORS.end];
+    let mut since = [0.0; SURVIVORS.end];
+    let mut boots = [1; SURVIVORS.end];
     let offset = |world: &World, station: usize| {
         let room = world.room(station).expect("it has the time");
         (room - RoomTime(world.local(0).0)).as_micros_f64()
