@@ -139,6 +139,12 @@ impl RoomFile {
     }
 }
 
+impl Job {
+    fn is_kept(&self) -> bool {
+        !matches!(self, Job::Entries(..) | Job::Replace(_) | Job::Rewind(..) | Job::Compact(_))
+    }
+}
+
 impl Disk {
     pub fn new(rng: &mut Rng) -> Disk {
         let write = rng.between(MS / 10, 4 * MS);
@@ -177,7 +183,7 @@ impl Disk {
             self.is_busy = true;
             return Step::Sync(self.fsync);
         }
-        if self.queue.is_empty() && (self.is_full || !self.has_missed) {
+        if self.is_full && self.has_missed || self.queue.is_empty() && !self.has_missed {
             return self.sync_due.map_or(Step::Rest, Step::WaitUntil);
         }
         self.is_busy = true;
@@ -190,6 +196,10 @@ impl Disk {
         self.is_busy = false;
         if self.is_full {
             self.has_missed = true;
+            // What a whole room does not contain is kept.
+            for job in batch.into_iter().filter(Job::is_kept).rev() {
+                self.queue.push_front(job);
+            }
             return Vec::new();
         }
         self.sync_due.get_or_insert(now + SYNC_EVERY);
