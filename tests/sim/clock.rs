@@ -668,7 +668,7 @@ fn clock_reigns_on_wifi_that_do_not_end_bend_as_well() {
         while world.now < 320.0 {
             let begun = world.now;
             let mut lines = vec![Line::default(); SURVIVORS.end];
-            let mut worst = vec![0.0_f64; SURVIVORS.end];
+            let mut worst = [0.0_f64; SURVIVORS.end];
             world.run(begun + 40.0, |world| {
                 for station in SURVIVORS {
                     let offset = world.error(station, 0).expect("it has the time") * 1e6;

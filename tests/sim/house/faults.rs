@@ -314,6 +314,12 @@ impl House {
     }
 
     /// Everybody is back, everything is whole, nobody acts any more.
+    pub fn start_everybody(&mut self) {
+        for d in 0..self.devices.len() {
+            self.start(d);
+        }
+    }
+
     pub fn make_good(&mut self) {
         self.tell(|_| "all is made good".to_owned());
         self.menu.is_over = true;
