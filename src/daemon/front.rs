@@ -18,7 +18,7 @@ use crate::engine::command::CommandReply;
 use crate::engine::status::{HeardTrack, HistoryStatus, LogStatus, OperationStatus};
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
-use crate::store::{HistoryReader, HistoryRow, LogReader};
+use crate::store::{HistoryRow, RoomReader};
 use crate::wire::message::Level;
 use crate::wire::{Refusal, RefusalCode};
 
@@ -34,8 +34,7 @@ pub struct Front {
     events: EventSender,
     status: watch::Receiver<Arc<Status>>,
     library: Library,
-    log: LogReader,
-    history: HistoryReader,
+    rooms: RoomReader,
 }
 
 impl Front {
@@ -45,10 +44,9 @@ impl Front {
         events: EventSender,
         status: watch::Receiver<Arc<Status>>,
         library: Library,
-        log: LogReader,
-        history: HistoryReader,
+        rooms: RoomReader,
     ) -> Front {
-        Front { events, status, library, log, history }
+        Front { events, status, library, rooms }
     }
 
     /// What memory has of the log, and before it as much as is wanted of what the disk has.
@@ -57,8 +55,8 @@ impl Front {
         let first = log.entries.first().map_or(log.last_idx + 1, |entry| entry.idx);
         let missing = at_most.saturating_sub(log.entries.len());
         let Some(room) = room.filter(|_| missing > 0 && first > 1) else { return Ok(log) };
-        let reader = self.log.clone();
-        let reading = tokio::task::spawn_blocking(move || reader.entries(room, first, missing));
+        let reader = self.rooms.clone();
+        let reading = tokio::task::spawn_blocking(move || reader.log(room, first, missing));
         let earlier = match reading.await {
             Ok(Ok(earlier)) => earlier,
             Ok(Err(error)) => {
@@ -120,10 +118,10 @@ impl Backend for Front {
 
     fn history(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<HistoryStatus>, Refusal>> {
         let room = self.status.borrow().room.as_ref().and_then(|room| room.id.parse().ok());
-        let reader = self.history.clone();
+        let reader = self.rooms.clone();
         async move {
             let room = room.ok_or_else(in_no_room)?;
-            let read = tokio::task::spawn_blocking(move || reader.read(room, at_most));
+            let read = tokio::task::spawn_blocking(move || reader.history(room, at_most));
             let rows = read.await.map_err(|_| internal("reading the history failed"))?;
             let rows = rows.map_err(|error| internal(&error.to_string()))?;
             Ok(rows.into_iter().map(history_status).collect())

@@ -135,8 +135,7 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     let listener = crate::api::listen(&settings.socket).await?;
     let (status, watch) = watch::channel(Arc::new(Status::default()));
     let driver = &parts.driver;
-    let (log, history) = (driver.store.log_reader(), driver.store.history_reader());
-    let front = Front::new(events.clone(), watch, driver.library.clone(), log, history);
+    let front = Front::new(events.clone(), watch, driver.library.clone(), driver.store.reader());
     tracing::info!(
         name = %settings.name,
         node = %parts.driver.me.short(),

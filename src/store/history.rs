@@ -1,15 +1,11 @@
 //! What was played in a room: one row for each segment, whoever notes it and how often.
 
-use std::path::{Path, PathBuf};
-
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Connection, OpenFlags, ToSql, params};
+use rusqlite::{Connection, ToSql, params};
 
-use super::StoreError;
 use super::room_file::{signed, unsigned};
-use super::schema::of;
 use crate::base::limits::MAX_HISTORY;
-use crate::base::{BlobHash, RoomId, RoomTime, SegmentId};
+use crate::base::{BlobHash, RoomTime, SegmentId};
 use crate::engine::room::EndReason;
 
 /// [`MAX_HISTORY`] as `SQLite` counts.
@@ -67,23 +63,6 @@ impl FromSql for EndReason {
     }
 }
 
-/// Reads the histories of rooms, on whatever thread may wait for the disk.
-#[derive(Clone, Debug)]
-pub struct HistoryReader {
-    pub(super) rooms: PathBuf,
-}
-
-impl HistoryReader {
-    /// As [`Store::history`](super::Store::history).
-    ///
-    /// # Errors
-    ///
-    /// When the room's file cannot be read.
-    pub fn read(&self, room: RoomId, at_most: usize) -> Result<Vec<HistoryRow>, StoreError> {
-        read_file(&super::room_path(&self.rooms, room), at_most)
-    }
-}
-
 /// Adds rows. A segment that has one keeps it.
 pub(super) fn save(conn: &Connection, rows: &[HistoryRow]) -> rusqlite::Result<()> {
     let sql = format!(
@@ -138,17 +117,11 @@ pub(super) fn read(conn: &Connection, at_most: usize) -> rusqlite::Result<Vec<Hi
     rows.collect()
 }
 
-/// The same from a file that another thread may be writing.
-pub(super) fn read_file(path: &Path, at_most: usize) -> Result<Vec<HistoryRow>, StoreError> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let read = || {
-        let conn = Connection::open_with_flags(path, flags)?;
-        conn.busy_timeout(super::schema::BUSY)?;
-        let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if version < SINCE { Ok(Vec::new()) } else { read(&conn, at_most) }
-    };
-    read().map_err(of(path))
+/// The same from a file that may be of an earlier version, which has none.
+pub(super) fn read_any_version(
+    conn: &Connection,
+    at_most: usize,
+) -> rusqlite::Result<Vec<HistoryRow>> {
+    let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version < SINCE { Ok(Vec::new()) } else { read(conn, at_most) }
 }

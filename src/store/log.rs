@@ -2,13 +2,9 @@
 //! again. Nothing but people's questions needs it: memory holds what members that lag are sent,
 //! and who lags more gets a state.
 
-use std::path::Path;
+use rusqlite::{Connection, OptionalExtension, params};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-
-use super::StoreError;
 use super::room_file::{signed, unsigned};
-use super::schema::{self, of};
 use crate::base::limits::{LOG_KEPT, LOG_KEPT_BYTES, LOG_KEPT_FOR};
 use crate::base::{RoomTime, Span};
 use crate::wire::codec;
@@ -69,26 +65,8 @@ fn instant(conn: &Connection, idx: u64) -> rusqlite::Result<Option<RoomTime>> {
     Ok(bytes.and_then(|bytes| codec::decode_entry(&bytes).ok()).map(|entry| entry.at))
 }
 
-/// The last `at_most` entries before `before`, oldest first, from a file that another thread may
-/// be writing. Ends where an entry cannot be read.
-pub(super) fn read_file(
-    path: &Path,
-    before: u64,
-    at_most: usize,
-) -> Result<Vec<Entry>, StoreError> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let read = || {
-        let conn = Connection::open_with_flags(path, flags)?;
-        conn.busy_timeout(schema::BUSY)?;
-        read(&conn, before, at_most)
-    };
-    read().map_err(of(path))
-}
-
-fn read(conn: &Connection, before: u64, at_most: usize) -> rusqlite::Result<Vec<Entry>> {
+/// The last `at_most` entries before `before`, oldest first. Ends where an entry cannot be read.
+pub(super) fn read(conn: &Connection, before: u64, at_most: usize) -> rusqlite::Result<Vec<Entry>> {
     let at_most = u64::try_from(at_most).unwrap_or(LOG_KEPT).min(LOG_KEPT);
     let sql = "SELECT entry FROM log WHERE idx < ?1 ORDER BY idx DESC LIMIT ?2";
     let mut query = conn.prepare(sql)?;

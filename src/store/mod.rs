@@ -31,6 +31,7 @@ mod log;
 mod node_file;
 mod outbox;
 mod position;
+mod reader;
 mod room_file;
 mod schema;
 mod writer;
@@ -40,9 +41,10 @@ mod power_cuts;
 #[cfg(test)]
 mod tests;
 
-pub use history::{HistoryReader, HistoryRow};
+pub use history::HistoryRow;
 pub use position::SavedPosition;
-pub use writer::{LogReader, Notify, Slow, Store};
+pub use reader::RoomReader;
+pub use writer::{Notify, Slow, Store};
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};

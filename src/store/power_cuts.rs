@@ -88,7 +88,7 @@ fn places(log: &[Entry]) -> Vec<(u64, [u8; 16])> {
 
 /// The log in the file, the state's part of it as well.
 fn read_log(rooms: &Path, room: RoomId) -> Vec<Entry> {
-    log::read_file(&room_path(rooms, room), u64::MAX, 100_000).expect("readable")
+    RoomReader { rooms: rooms.to_owned() }.log(room, u64::MAX, 100_000).expect("readable")
 }
 
 /// A file under test, and everything that it has been.

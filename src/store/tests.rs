@@ -320,7 +320,7 @@ fn a_room_that_is_written_again_keeps_what_led_to_it() {
     disk.with_room(0, 10);
     let (store, _, events) = disk.open();
     let kept = |store: &Store| {
-        let kept = store.log_reader().entries(room(), u64::MAX, 100).expect("readable");
+        let kept = store.reader().log(room(), u64::MAX, 100).expect("readable");
         kept.iter().map(|entry| entry.idx).collect::<Vec<_>>()
     };
     store.save_room(snapshot(7), 3).expect("enqueued");
@@ -772,8 +772,8 @@ fn in_memory() -> tempfile::TempDir {
 fn twenty_thousand_entries_stay_and_a_hundred_thousand_need_no_more_space() {
     let dir = in_memory();
     let (room, most) = long_log(dir.path(), 100, 200);
-    let path = room_path(dir.path(), room);
-    let kept = log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
+    let reader = RoomReader { rooms: dir.path().to_owned() };
+    let kept = reader.log(room, u64::MAX, usize::MAX).expect("readable");
     let ends = (kept[0].idx, kept[kept.len() - 1].idx);
     assert_eq!((ends, kept.len() as u64), ((80_001, 100_000), LOG_KEPT));
     let begun = std::time::Instant::now();
@@ -789,8 +789,8 @@ fn twenty_thousand_entries_stay_and_a_hundred_thousand_need_no_more_space() {
 fn a_log_of_whole_folders_is_bounded_in_bytes() {
     let dir = in_memory();
     let (room, most) = long_log(dir.path(), 2, 30_000);
-    let path = room_path(dir.path(), room);
-    let kept = log::read_file(&path, u64::MAX, usize::MAX).expect("readable");
+    let reader = RoomReader { rooms: dir.path().to_owned() };
+    let kept = reader.log(room, u64::MAX, usize::MAX).expect("readable");
     let bytes = kept.iter().map(|entry| entry.op.body.len() as u64).sum::<u64>();
     println!("{} entries, {most} bytes at most", kept.len());
     assert!((LOG_KEPT_BYTES - 1_000_000..=LOG_KEPT_BYTES).contains(&bytes), "{bytes}");
@@ -813,17 +813,17 @@ fn what_happened_more_than_a_week_before_the_last_entry_is_forgotten() {
     let (store, _, events) = disk.open();
     store.save_room(snapshot(0), 1).expect("enqueued");
     store.save_entries(room(), log.clone(), 2).expect("enqueued");
-    let reader = store.log_reader();
+    let reader = store.reader();
     for (state, first) in [(10, 11), (90, 25)] {
         store.save_snapshot(snapshot_of(&log, state).0).expect("enqueued");
         store.save_entries(room(), log.clone(), state).expect("enqueued");
         let (idx, chain) = (100, log[99].chain);
         wait_for(&events, &StoreEvent::Written { room: room(), idx, chain, ticket: state });
-        let kept = reader.entries(room(), u64::MAX, 1000).expect("readable");
+        let kept = reader.log(room(), u64::MAX, 1000).expect("readable");
         assert_eq!(kept.first().map(|entry| entry.idx), Some(first), "with the state at {state}");
         assert_eq!(kept.last().map(|entry| entry.idx), Some(100));
     }
-    let some = reader.entries(room(), 51, 3).expect("readable");
+    let some = reader.log(room(), 51, 3).expect("readable");
     assert_eq!(some, log[47..50]);
-    assert_eq!(reader.entries(RoomId([9; 32]), 51, 3).expect("no such file"), []);
+    assert_eq!(reader.log(RoomId([9; 32]), 51, 3).expect("no such file"), []);
 }

@@ -10,10 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::health::{self, Health};
 use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
-use super::{
-    HistoryReader, HistoryRow, Intent, NodeFile, SavedPosition, StoreError, StoreEvent, log,
-    room_path,
-};
+use super::{HistoryRow, Intent, NodeFile, RoomReader, SavedPosition, StoreError, StoreEvent};
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
 use crate::engine::status::DiskState;
@@ -48,28 +45,6 @@ pub struct Store {
     queued_bytes: Arc<AtomicUsize>,
     health: Arc<Health>,
     rooms: PathBuf,
-}
-
-/// Reads what the writer has written, from any thread. Waits for the disk.
-#[derive(Clone, Debug)]
-pub struct LogReader {
-    rooms: PathBuf,
-}
-
-impl LogReader {
-    /// The last `at_most` entries before index `before` that the file has, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// When the room's file cannot be read.
-    pub fn entries(
-        &self,
-        room: RoomId,
-        before: u64,
-        at_most: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
-        log::read_file(&room_path(&self.rooms, room), before, at_most)
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -223,19 +198,13 @@ impl Store {
     ///
     /// When the room's file cannot be read.
     pub fn history(&self, room: RoomId, at_most: usize) -> Result<Vec<HistoryRow>, StoreError> {
-        self.history_reader().read(room, at_most)
+        self.reader().history(room, at_most)
     }
 
-    /// Reads the same without the store.
+    /// The way to read rooms' files without the store.
     #[must_use]
-    pub fn history_reader(&self) -> HistoryReader {
-        HistoryReader { rooms: self.rooms.clone() }
-    }
-
-    /// The way to read a room's log again.
-    #[must_use]
-    pub fn log_reader(&self) -> LogReader {
-        LogReader { rooms: self.rooms.clone() }
+    pub fn reader(&self) -> RoomReader {
+        RoomReader { rooms: self.rooms.clone() }
     }
 
     /// Writes a whole room in place of whatever its file has: a new room, or one whose log

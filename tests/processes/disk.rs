@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use groovebox::engine::Status;
 use groovebox::engine::status::DiskState;
 
 use super::house::{House, LONG};
@@ -112,15 +113,16 @@ fn must(command: &mut Command) {
     assert!(status.success(), "{command:?}");
 }
 
+/// What the device with the disk shows.
+fn kitchen(house: &House) -> Status {
+    house.daemons[0].status().expect("it answers")
+}
+
 #[test]
 fn a_medium_that_fails_is_said_and_has_everything_once_it_works_again() {
     let mut house = House::empty();
     let Some(disk) = BadDisk::mounted(&house.path().join("kitchen/state")) else { return };
-    house.add(&[]);
-    house.add(&[0]);
-    house.add(&[0]);
-    house.wait_together();
-    let kitchen = |house: &House| house.daemons[0].status().expect("it answers");
+    house = house.furnished(3);
     let id = kitchen(&house).node.id;
     disk.medium.fill();
     let mut titles = Vec::new();
@@ -163,11 +165,7 @@ fn a_medium_that_fails_is_said_and_has_everything_once_it_works_again() {
 fn a_room_file_that_cannot_be_read_is_set_aside_and_comes_from_the_others() {
     let mut house = House::empty();
     let Some(disk) = BadDisk::mounted(&house.path().join("kitchen/state")) else { return };
-    house.add(&[]);
-    house.add(&[0]);
-    house.add(&[0]);
-    house.wait_together();
-    let kitchen = |house: &House| house.daemons[0].status().expect("it answers");
+    house = house.furnished(3);
     let songs = (0..30).map(|n| write_song(house.path(), &format!("song-{n}"), 1));
     let songs = songs.collect::<Vec<_>>();
     let add = ["queue", "add"].into_iter().chain(songs.iter().map(|song| text(song)));
@@ -200,11 +198,7 @@ fn a_room_file_that_cannot_be_read_is_set_aside_and_comes_from_the_others() {
 fn a_device_starts_from_a_full_disk_under_a_number_that_is_new() {
     let mut house = House::empty();
     let Some(disk) = SmallDisk::mounted(&house.path().join("kitchen/state")) else { return };
-    house.add(&[]);
-    house.add(&[0]);
-    house.add(&[0]);
-    house.wait_together();
-    let kitchen = |house: &House| house.daemons[0].status().expect("it answers");
+    house = house.furnished(3);
     let song = write_song(house.path(), "kept", 3);
     house.daemons[0].order(&["queue", "add", text(&song)]);
     house.wait_queue(&["kept"]);
@@ -246,11 +240,7 @@ fn a_device_starts_from_a_full_disk_under_a_number_that_is_new() {
 fn a_full_disk_stops_neither_music_nor_room_and_has_everything_once_there_is_space() {
     let mut house = House::empty();
     let Some(disk) = SmallDisk::mounted(&house.path().join("kitchen/state")) else { return };
-    house.add(&[]);
-    house.add(&[0]);
-    house.add(&[0]);
-    house.wait_together();
-    let kitchen = |house: &House| house.daemons[0].status().expect("it answers");
+    house = house.furnished(3);
     assert_eq!(kitchen(&house).node.disk, DiskState::Ok);
     house.daemons[1].order(&["play", text(&demo_song())]);
     house.wait_playing(500);
