@@ -14,18 +14,22 @@ use groovebox::base::limits::{
     MAX_CODE, MAX_DATAGRAM, MAX_FRAME, MAX_NAME, MAX_PIECE, MAX_SNAPSHOT, MAX_TAG, MAX_VERSION,
 };
 use groovebox::base::{
-    BlobHash, EntryKey, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term, UserId,
+    BlobHash, EntryKey, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, SessionId, Span,
+    Term, UserId,
 };
 use groovebox::wire::codec::{self, FRAME_HEADER};
 use groovebox::wire::message::{
     Accepted, Agreement, DroppedOp, Handoff, Level, LogPlace, OutputState, PeerAddress, Snapshot,
     Start, SyncState,
 };
-use groovebox::wire::op::{AddMode, Repeat};
+use groovebox::wire::op::{
+    AddMode, Admission, Choice, Friendship, PersonCard, Repeat, Setting, Subject, VoteCall,
+    VoteKind,
+};
 use groovebox::wire::{
     BulkReply, BulkRequest, Codec, Datagram, Entry, Genesis, Guard, Heartbeat, HeartbeatAck, Hello,
-    MemberKind, Message, Op, OpBody, PreVote, PreVoteReply, Probe, ProbeReply, Refusal,
-    RefusalCode, Report, RoomCard, RoomLine, Track, WireError,
+    Message, Op, OpBody, PreVote, PreVoteReply, Probe, ProbeReply, Refusal, RefusalCode, Report,
+    RoomCard, RoomLine, Track, WireError,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -256,14 +260,33 @@ fn datagrams() -> Vec<(&'static str, Datagram)> {
 fn bodies() -> Vec<(&'static str, OpBody)> {
     let segment = SegmentId(12);
     let guard = Guard { segment: Some(segment), dj_epoch: 2 };
+    let user = UserId([0x88; 32]);
+    let signature = ([0x99; 32], [0xaa; 32]);
+    let person =
+        PersonCard { user, name: "anna".into(), display: "Anna".into(), certificate: signature };
+    let admission = Admission { issuer: NodeId([0x77; 32]), epoch: 3, invited: true, signature };
+    let friendship = Friendship {
+        people: (user, UserId([0x89; 32])),
+        since: 1_700_000_000,
+        signatures: (signature, signature),
+    };
     let join = OpBody::Join {
         name: "pi".into(),
-        kind: MemberKind::Person,
-        user: Some(UserId([0x88; 32])),
+        person: Some(person),
+        admission: Some(admission),
+        friendship: Some(friendship),
     };
+    let subject = Subject::Person(user);
+    let session = SessionId(0x42);
     vec![
         ("Join", join),
         ("Leave", OpBody::Leave),
+        ("Presence", OpBody::Presence { here: vec![user], away: vec![] }),
+        ("Kick", OpBody::Kick { subject }),
+        ("Ban", OpBody::Ban { subject: Subject::Device(NodeId([0x77; 32])) }),
+        ("Unban", OpBody::Unban { subject }),
+        ("Silence", OpBody::Silence { user, silenced: true }),
+        ("Delete", OpBody::Delete),
         ("Add", OpBody::Add { tracks: vec![track()], mode: AddMode::Play }),
         ("Remove", OpBody::Remove { entries: vec![EntryKey(1), EntryKey(2)] }),
         ("Clear", OpBody::Clear),
@@ -283,6 +306,17 @@ fn bodies() -> Vec<(&'static str, OpBody)> {
         ("Shuffle", OpBody::Shuffle { seed: 7 }),
         ("Repeat", OpBody::Repeat { mode: Repeat::All }),
         ("Availability", OpBody::Availability { gone: vec![EntryKey(1)], back: vec![EntryKey(2)] }),
+        ("UpVote", OpBody::UpVote { entry: EntryKey(1), up: true }),
+        ("DjTake", OpBody::DjTake),
+        ("DjGive", OpBody::DjGive { to: user }),
+        ("DjDrop", OpBody::DjDrop),
+        ("DjAppoint", OpBody::DjAppoint { to: user }),
+        ("DjRandom", OpBody::DjRandom),
+        ("CallVote", OpBody::CallVote(VoteCall::Skip { segment })),
+        ("Vote", OpBody::Vote { session, choice: Choice::For(user) }),
+        ("Chat", OpBody::Chat { text: "hello".into() }),
+        ("Set", OpBody::Set(Setting::KindThreshold(VoteKind::Mutiny, Some(6600)))),
+        ("Lock", OpBody::Lock { secret: Some([0x55; 32]) }),
     ]
 }
 
@@ -335,25 +369,42 @@ fn body_number(body: &OpBody) -> u8 {
     match body {
         OpBody::Join { .. } => 0,
         OpBody::Leave => 1,
-        OpBody::Add { .. } => 2,
-        OpBody::Remove { .. } => 3,
-        OpBody::Clear => 4,
-        OpBody::Pause(_) => 5,
-        OpBody::Resume(_) => 6,
-        OpBody::Stop(_) => 7,
-        OpBody::Seek { .. } => 8,
-        OpBody::Next(_) => 9,
-        OpBody::Prev(_) => 10,
-        OpBody::Begin { .. } => 11,
-        OpBody::Fail { .. } => 12,
-        OpBody::Settle => 13,
-        OpBody::Volume { .. } => 14,
-        OpBody::Mute { .. } => 15,
-        OpBody::RoomVolume { .. } => 16,
-        OpBody::Move { .. } => 17,
-        OpBody::Shuffle { .. } => 18,
-        OpBody::Repeat { .. } => 19,
-        OpBody::Availability { .. } => 20,
+        OpBody::Presence { .. } => 2,
+        OpBody::Kick { .. } => 3,
+        OpBody::Ban { .. } => 4,
+        OpBody::Unban { .. } => 5,
+        OpBody::Silence { .. } => 6,
+        OpBody::Delete => 7,
+        OpBody::Add { .. } => 8,
+        OpBody::Remove { .. } => 9,
+        OpBody::Clear => 10,
+        OpBody::Pause(_) => 11,
+        OpBody::Resume(_) => 12,
+        OpBody::Stop(_) => 13,
+        OpBody::Seek { .. } => 14,
+        OpBody::Next(_) => 15,
+        OpBody::Prev(_) => 16,
+        OpBody::Begin { .. } => 17,
+        OpBody::Fail { .. } => 18,
+        OpBody::Settle => 19,
+        OpBody::Volume { .. } => 20,
+        OpBody::Mute { .. } => 21,
+        OpBody::RoomVolume { .. } => 22,
+        OpBody::Move { .. } => 23,
+        OpBody::Shuffle { .. } => 24,
+        OpBody::Repeat { .. } => 25,
+        OpBody::Availability { .. } => 26,
+        OpBody::UpVote { .. } => 27,
+        OpBody::DjTake => 28,
+        OpBody::DjGive { .. } => 29,
+        OpBody::DjDrop => 30,
+        OpBody::DjAppoint { .. } => 31,
+        OpBody::DjRandom => 32,
+        OpBody::CallVote(_) => 33,
+        OpBody::Vote { .. } => 34,
+        OpBody::Chat { .. } => 35,
+        OpBody::Set(_) => 36,
+        OpBody::Lock { .. } => 37,
     }
 }
 

@@ -77,15 +77,26 @@ impl IntoResponse for Answer {
 fn status_of(code: RefusalCode) -> StatusCode {
     match code {
         RefusalCode::InvalidRequest => StatusCode::BAD_REQUEST,
-        RefusalCode::AuthRequired => StatusCode::UNAUTHORIZED,
+        RefusalCode::AuthRequired | RefusalCode::BadPassword => StatusCode::UNAUTHORIZED,
+        RefusalCode::NotDj
+        | RefusalCode::NotOwner
+        | RefusalCode::NoUser
+        | RefusalCode::NotAllowed
+        | RefusalCode::NotVoting
+        | RefusalCode::Banned => StatusCode::FORBIDDEN,
         RefusalCode::NotFound => StatusCode::NOT_FOUND,
         RefusalCode::JoinFailed
         | RefusalCode::UpdateFailed
         | RefusalCode::NotInRoom
         | RefusalCode::RoomFull
+        | RefusalCode::AlreadyVoted
+        | RefusalCode::VoteOpen
+        | RefusalCode::PlayedRecently
+        | RefusalCode::QueueLimit
+        | RefusalCode::NameTaken
         | RefusalCode::QueueFull => StatusCode::CONFLICT,
         RefusalCode::UnsupportedMedia => StatusCode::UNPROCESSABLE_ENTITY,
-        RefusalCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        RefusalCode::RateLimited | RefusalCode::Cooldown => StatusCode::TOO_MANY_REQUESTS,
         RefusalCode::NoCoordinator => StatusCode::SERVICE_UNAVAILABLE,
         RefusalCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

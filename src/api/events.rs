@@ -175,7 +175,7 @@ fn changes(old: &Status, new: &Status) -> Map<String, Value> {
             })*
         };
     }
-    compare!(node room members playback queue votes rooms peers);
+    compare!(node room members playback queue people votes rooms peers);
     changed
 }
 
@@ -271,7 +271,7 @@ fn next_message(events: &Events, seen: Option<u64>) -> Option<(String, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::status::PlaybackState;
+    use crate::engine::status::{PlaybackState, VoteStatus};
 
     fn status_at(position_ms: i64) -> Arc<Status> {
         let mut status = Status::default();
@@ -284,7 +284,8 @@ mod tests {
         let whole = serde_json::to_value(Status::default()).expect("plain data");
         let mut other: Status = Status {
             room: Some(crate::engine::status::RoomStatus::default()),
-            votes: vec![Value::Null],
+            votes: vec![VoteStatus::default()],
+            people: vec![crate::engine::status::PersonStatus::default()],
             ..Status::default()
         };
         other.node.uptime_s = 1;

@@ -14,7 +14,9 @@ use crate::wire::op::Repeat;
 /// Three devices in a kitchen, one of them away, and a jazz record.
 pub(crate) fn status() -> Status {
     Status {
+        people: Vec::new(),
         node: NodeStatus {
+            user: None,
             id: "a1".repeat(32),
             name: "kitchen".to_owned(),
             version: "0.1.0".to_owned(),
@@ -86,7 +88,10 @@ fn room() -> RoomStatus {
         term: TermStatus { n: 3, node: "a1".repeat(32), boot: 2 },
         owner: None,
         dj: None,
-        settings: serde_json::Value::Null,
+        acting_owner: None,
+        dj_since: None,
+        settings: std::collections::BTreeMap::new(),
+        banned: Vec::new(),
         log_idx: 42,
         durable_idx: 41,
         state_hash: "0123456789abcdef".to_owned(),
@@ -140,7 +145,7 @@ fn track(title: &str) -> TrackStatus {
 }
 
 fn entry(id: u64, title: &str) -> QueueStatus {
-    QueueStatus { id, track: track(title), duration_ms: 337_000, unavailable: false }
+    QueueStatus { id, track: track(title), duration_ms: 337_000, unavailable: false, up_votes: 0 }
 }
 
 fn peer(name: &str, id: &str, connected: bool, sent_bytes: u64) -> PeerStatus {

@@ -83,6 +83,10 @@ pub struct EntryKey(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct SegmentId(pub u64);
 
+/// A vote. Derived by hashing from the operation that opened it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct SessionId(pub u64);
+
 /// Names an operation for ever: `boot` is raised and synced to disk before a node speaks, so
 /// a restarted author never reuses a number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -23,6 +23,35 @@ pub const MAX_ENTRIES_PER_APPEND: usize = 256;
 /// Characters of a name of a device, a person or a room.
 pub const MAX_NAME: usize = 64;
 
+/// Characters of a person's name: what one can say and type.
+pub const MAX_USER_NAME: usize = 32;
+
+/// At least so many: one letter would be everybody's beginning.
+pub const MIN_USER_NAME: usize = 2;
+
+/// Characters of a word in the chat.
+pub const MAX_CHAT: usize = 500;
+
+/// Words of the chat kept in a room's state; the disk keeps more.
+pub const MAX_CHAT_KEPT: usize = 500;
+
+/// Bytes of these words together, so that a chat in any script leaves a snapshot most of its
+/// room.
+pub const MAX_CHAT_BYTES: usize = 256 * 1024;
+
+/// DJs and votes of the past that a room's state remembers.
+pub const MAX_REMEMBERED: usize = 50;
+
+/// People who want one entry of the queue earlier: more change nothing, and a full queue must fit
+/// into a snapshot.
+pub const MAX_UP_VOTES: usize = 32;
+
+/// People and devices that a room keeps out.
+pub const MAX_BANNED: usize = 1024;
+
+/// Cool-downs and bars remembered at a time; all that could be running in a full room.
+pub const MAX_DEADLINES: usize = 4 * MAX_MEMBERS;
+
 /// Characters of a room's code as others show it: the longest that a state may have. Codes made
 /// here have 11.
 pub const MAX_CODE: usize = MAX_NAME;

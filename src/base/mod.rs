@@ -9,5 +9,7 @@ pub mod pcm;
 pub mod rng;
 pub mod time;
 
-pub use ids::{BlobHash, EntryId, EntryKey, NodeId, OpId, RoomId, SegmentId, Term, UserId};
+pub use ids::{
+    BlobHash, EntryId, EntryKey, NodeId, OpId, RoomId, SegmentId, SessionId, Term, UserId,
+};
 pub use time::{Clock, LocalTime, Ppm, RoomTime, Span};

@@ -14,9 +14,10 @@ use crate::engine::node::{Input, MemberChange, Notice, Output, Position};
 use crate::engine::room::Heard;
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have};
+use crate::identity::LocalUser;
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
 use crate::net::{Fetcher, Net, NetError};
-use crate::store::{self, Slow, Store};
+use crate::store::{self, SavedUser, Slow, Store};
 use crate::wire::message::PeerAddress;
 use crate::wire::{Announcement, RoomCard, Track, announce::AnnouncedRoom};
 
@@ -80,6 +81,10 @@ impl Driver {
             Output::RememberIntent(intent) => {
                 kept(self.store.save_intent(stored_intent(intent)));
             }
+            Output::RememberUser(user) => {
+                kept(self.store.save_user(user.as_ref().map(stored_user)));
+            }
+            Output::ForgetRoom(room) => kept(self.store.forget_room(room)),
             Output::RememberPeer { node, name, address } => {
                 let addresses = vec![address];
                 kept(self.store.save_peer(PeerAddress { node, name, addresses }));
@@ -258,6 +263,14 @@ fn stored_row(row: Heard, at: RoomTime, wall: i64) -> store::HistoryRow {
     }
 }
 
+fn stored_user(user: &LocalUser) -> SavedUser {
+    SavedUser {
+        key: user.key.pkcs8().to_vec(),
+        name: user.name.clone(),
+        display: user.display.clone(),
+    }
+}
+
 fn stored_intent(intent: Intent) -> store::Intent {
     match intent {
         Intent::Anywhere => store::Intent::Any,
@@ -277,6 +290,8 @@ fn tell(notice: &Notice) {
         Notice::Coordinator { name, n, here: false } => {
             tracing::info!(%name, term = n, "following a coordinator");
         }
+        Notice::SentOut { room } => tracing::warn!(%room, "this device was sent out of its room"),
+        Notice::Deleted { room } => tracing::warn!(%room, "the room was deleted by its owner"),
         Notice::Leaderless => tracing::info!("the coordinator is silent; the music plays on"),
         Notice::BranchCut { operations } => {
             tracing::info!(operations, "two halves of the room met; what this one did is offered");

@@ -38,7 +38,7 @@ use crate::engine::Status;
 use crate::engine::node::{
     Input, Node, NodeConfig, PlayoutFacts, Position, RestoredPosition, RestoredRoom,
 };
-use crate::identity::NodeKey;
+use crate::identity::{LocalUser, NodeKey, UserKey};
 use crate::media::Library;
 use crate::net::{BlobProvider, Net, NetConfig, NetEvent};
 use crate::store::{self, StoreEvent};
@@ -235,6 +235,7 @@ impl Parts {
             key: key.clone(),
             boot: loaded.boot,
             name: settings.name.clone(),
+            user: loaded.user.and_then(local_user),
             version: env!("CARGO_PKG_VERSION").into(),
             seed: seed(),
             // A device that sounds late must be given its frames early.
@@ -257,6 +258,16 @@ impl Parts {
             streams: BTreeMap::new(),
         };
         Ok(Parts { node, driver })
+    }
+}
+
+fn local_user(saved: store::SavedUser) -> Option<LocalUser> {
+    match UserKey::from_pkcs8(&saved.key) {
+        Ok(key) => Some(LocalUser { key: Arc::new(key), name: saved.name, display: saved.display }),
+        Err(error) => {
+            tracing::warn!(%error, "the person's key cannot be used; this device has no person");
+            None
+        }
     }
 }
 

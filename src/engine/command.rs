@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{EntryId, OpId, RoomTime, Span};
+use crate::base::{EntryId, OpId, RoomId, RoomTime, Span};
+use crate::identity::LocalUser;
 use crate::wire::message::Level;
-use crate::wire::op::Repeat;
+use crate::wire::op::{Repeat, Setting, VoteKind};
 use crate::wire::{Refusal, Track};
 
 /// Ties a reply to its command.
@@ -93,11 +94,105 @@ pub enum Command {
     },
     /// Leaves the room; the node then stays alone until told otherwise.
     LeaveRoom,
+    /// Says whose device this is.
+    BecomeUser {
+        /// Whose; none makes it a bare speaker.
+        user: Option<LocalUser>,
+    },
+    /// Sends somebody out.
+    Kick {
+        /// A person or a device.
+        who: String,
+    },
+    /// Sends somebody out for good.
+    Ban {
+        /// A person or a device.
+        who: String,
+    },
+    /// Lets somebody come back.
+    Unban {
+        /// As they are listed.
+        who: String,
+    },
+    /// Takes a person the word in the chat, or gives it back.
+    Silence {
+        /// Whom.
+        who: String,
+        /// Takes or gives.
+        silenced: bool,
+    },
+    /// The room is to be no more.
+    DeleteRoom,
+    /// For an entry of the queue to come earlier in its person's turn.
+    UpVote {
+        /// Which.
+        entry: EntryId,
+        /// For it, or no longer.
+        up: bool,
+    },
+    /// Become DJ.
+    DjTake,
+    /// Hand over as DJ.
+    DjGive {
+        /// To whom.
+        to: String,
+    },
+    /// Step down as DJ.
+    DjDrop,
+    /// Say who is DJ.
+    DjAppoint {
+        /// Who.
+        to: String,
+    },
+    /// A DJ by lot.
+    DjRandom,
+    /// Open a vote.
+    CallVote {
+        /// On what.
+        kind: VoteKind,
+        /// Whom a kick would send out.
+        who: Option<String>,
+    },
+    /// Vote.
+    Vote {
+        /// In which; none is the one that is open.
+        kind: Option<VoteKind>,
+        /// For what.
+        word: VoteWord,
+    },
+    /// Say something to all.
+    Chat {
+        /// What.
+        text: String,
+    },
+    /// Change a setting of the room.
+    Set {
+        /// Which, and to what.
+        setting: Setting,
+    },
+    /// Lock the room, or open it.
+    Lock {
+        /// Which room: the password was stretched for it.
+        room: RoomId,
+        /// The stretched password; none opens it.
+        secret: Option<[u8; 32]>,
+    },
     /// Gives devices the coordinator's state anew.
     Resync {
         /// Which; none is all of them.
         member: Option<String>,
     },
+}
+
+/// A vote as a person says it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum VoteWord {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+    /// For a person.
+    For(String),
 }
 
 /// A position to seek to.

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod command;
 pub mod election;
+pub mod limits;
 pub mod membership;
 pub mod node;
 pub mod planted;

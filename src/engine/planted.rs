@@ -28,6 +28,12 @@ pub enum Bug {
     /// A heartbeat vouches for its sender at the instant of its arrival, not at that of its
     /// sending.
     ArrivalTimeFreshness,
+    /// A removed DJ's cool-down is not part of the state.
+    UnwrittenCooldown,
+    /// How many votes a vote needs is counted from who is here when it is counted.
+    ElectorateAtClose,
+    /// A second vote of a person counts as well.
+    VoteCountedTwice,
 }
 
 #[cfg(debug_assertions)]

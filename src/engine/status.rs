@@ -2,9 +2,11 @@
 //! the stable names of `status --json`. What does not exist yet is null or empty, never of
 //! another shape.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::engine::room::EndReason;
+use crate::engine::room::{DjEnd, EndReason};
 use crate::wire::message::{Level, OutputState, SyncState};
 use crate::wire::op::{MemberKind, Repeat};
 
@@ -21,8 +23,11 @@ pub struct Status {
     pub playback: PlaybackStatus,
     /// What comes next, in order.
     pub queue: Vec<QueueStatus>,
+    /// The room's people, by name.
+    #[serde(default)]
+    pub people: Vec<PersonStatus>,
     /// Open votes.
-    pub votes: Vec<serde_json::Value>,
+    pub votes: Vec<VoteStatus>,
     /// Other rooms in reach.
     pub rooms: Vec<RoomInReach>,
     /// Nodes known, connected or not.
@@ -42,6 +47,9 @@ pub struct NodeStatus {
     pub uptime_s: u64,
     /// UDP port at which other devices reach it.
     pub port: u16,
+    /// The person whose device it is.
+    #[serde(default)]
+    pub user: Option<UserStatus>,
     /// Whether its radio sleeps between packets, which makes it answer late; nothing without
     /// a radio.
     #[serde(default)]
@@ -59,6 +67,17 @@ pub struct NodeStatus {
     /// two was set up with a copy of the other's state.
     #[serde(default)]
     pub twin: Option<String>,
+}
+
+/// A person, as their own device knows them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UserStatus {
+    /// Their identity, 64 hexadecimal digits.
+    pub id: String,
+    /// What they ask to be called.
+    pub name: String,
+    /// As they want to be called.
+    pub display: String,
 }
 
 /// Whether a radio sleeps between packets.
@@ -103,12 +122,21 @@ pub struct RoomStatus {
     pub coordinator: Option<String>,
     /// The coordinator's term.
     pub term: TermStatus,
-    /// Who owns it.
+    /// Name of who owns it.
     pub owner: Option<String>,
-    /// Who is DJ.
+    /// Name of who acts as owner while the owner has been away for long.
+    #[serde(default)]
+    pub acting_owner: Option<String>,
+    /// Name of who is DJ.
     pub dj: Option<String>,
-    /// Its settings.
-    pub settings: serde_json::Value,
+    /// Room time since when, ms.
+    #[serde(default)]
+    pub dj_since: Option<i64>,
+    /// Its settings as people write them.
+    pub settings: BTreeMap<String, String>,
+    /// Whom it keeps out.
+    #[serde(default)]
+    pub banned: Vec<String>,
     /// Last entry of its log.
     pub log_idx: u64,
     /// Last entry that would survive a power cut of the whole house.
@@ -229,6 +257,141 @@ pub struct MemberStatus {
     pub sync: Option<SyncStatus>,
 }
 
+/// A person of the room.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PersonStatus {
+    /// Their identity, 64 hexadecimal digits.
+    pub id: String,
+    /// What they are called here.
+    pub name: String,
+    /// As they want to be called.
+    pub display: String,
+    /// owner, dj, listener or guest.
+    pub role: String,
+    /// Whether they are here.
+    pub here: bool,
+    /// The owner has taken them the word in the chat.
+    pub muted: bool,
+    /// Room time at which they came, ms.
+    pub joined_at: i64,
+    /// Room time at which they last did something, ms.
+    pub last_active: i64,
+    /// How long they may not be DJ yet, ms; null if they may.
+    pub cooldown_ms: Option<i64>,
+    /// Names of their devices.
+    pub devices: Vec<String>,
+}
+
+/// A vote that is open.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct VoteStatus {
+    /// Its name, 16 hexadecimal digits.
+    pub id: String,
+    /// election, mutiny, skip or kick.
+    pub kind: String,
+    /// Name of who called it; null where a mutiny or a vanished DJ did.
+    pub caller: Option<String>,
+    /// Name of whom it is about, or title of what is to be skipped.
+    pub target: Option<String>,
+    /// Votes for it.
+    #[serde(rename = "for")]
+    pub votes_for: u32,
+    /// Votes against it.
+    pub against: u32,
+    /// In an election: votes of each candidate, most first.
+    pub tally: Vec<CandidateStatus>,
+    /// Votes that decide.
+    pub required: u32,
+    /// Who has a vote.
+    pub electorate: u32,
+    /// Room time at which it was opened, ms.
+    pub opened_at: i64,
+    /// Room time at which it is over at the latest, ms.
+    pub closes_at: i64,
+    /// From now until then, ms.
+    pub closes_in_ms: i64,
+    /// What this device's person voted: yes, no or a name; null if nothing.
+    pub my_vote: Option<String>,
+    /// Whether this device's person has a vote.
+    pub may_vote: bool,
+}
+
+/// A candidate of an election.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CandidateStatus {
+    /// Name.
+    pub name: String,
+    /// Votes.
+    pub votes: u32,
+}
+
+/// A vote that is over.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PastVoteStatus {
+    /// Its name, 16 hexadecimal digits.
+    pub id: String,
+    /// election, mutiny, skip or kick.
+    pub kind: String,
+    /// Name of who called it.
+    pub caller: Option<String>,
+    /// Name of whom it was about, or who was elected.
+    pub about: Option<String>,
+    /// passed, failed, elected or moot.
+    pub result: String,
+    /// Votes for it; in an election, for the winner.
+    #[serde(rename = "for")]
+    pub votes_for: u32,
+    /// Votes against it; in an election, for others.
+    pub against: u32,
+    /// What would have decided.
+    pub required: u32,
+    /// Who had a vote.
+    pub electorate: u32,
+    /// How long ago it was opened, ms.
+    pub opened_ago_ms: i64,
+}
+
+/// The DJ, and who was it before.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DjStatus {
+    /// Name of who is DJ now.
+    pub dj: Option<String>,
+    /// For how long, ms.
+    pub for_ms: Option<i64>,
+    /// Who was DJ before, the latest first.
+    pub history: Vec<PastDjStatus>,
+}
+
+/// A DJ of the past.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PastDjStatus {
+    /// Name.
+    pub name: String,
+    /// How long ago they became DJ, ms.
+    pub from_ago_ms: i64,
+    /// How long ago they were DJ no longer, ms.
+    pub to_ago_ms: i64,
+    /// mutiny, vote, voluntary, disconnect or owner.
+    pub reason: DjEnd,
+}
+
+/// Something said in the chat.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ChatStatus {
+    /// Its name: author, start and number of the operation.
+    pub id: String,
+    /// Name of who said it.
+    pub name: String,
+    /// Their identity.
+    pub user: String,
+    /// What.
+    pub text: String,
+    /// When, by this device's wall clock, Unix ms; null until it is known.
+    pub said_at: Option<i64>,
+    /// How long ago, ms.
+    pub ago_ms: i64,
+}
+
 /// How well a device follows the room's time.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct SyncStatus {
@@ -325,6 +488,9 @@ pub struct QueueStatus {
     /// No device that is here has it: it is passed over.
     #[serde(default)]
     pub unavailable: bool,
+    /// People who want it earlier.
+    #[serde(default)]
+    pub up_votes: u32,
 }
 
 /// What was played, once.

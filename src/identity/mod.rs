@@ -3,7 +3,7 @@
 use ring::rand::SecureRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-use crate::base::NodeId;
+use crate::base::{NodeId, UserId};
 
 /// An Ed25519 signature, in two halves because serde knows arrays up to 32.
 pub type Signature = ([u8; 32], [u8; 32]);
@@ -23,6 +23,66 @@ pub enum IdentityError {
         /// The claimed author, shortened.
         author: String,
     },
+}
+
+/// A person's key pair. It may be on several devices, all of them that person's.
+#[derive(Debug)]
+pub struct UserKey(NodeKey);
+
+impl UserKey {
+    /// A new key from `random`.
+    ///
+    /// # Errors
+    ///
+    /// When `random` fails.
+    pub fn generate(random: &dyn SecureRandom) -> Result<UserKey, IdentityError> {
+        NodeKey::generate(random).map(UserKey)
+    }
+
+    /// A key from its PKCS#8 document.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no such document.
+    pub fn from_pkcs8(bytes: &[u8]) -> Result<UserKey, IdentityError> {
+        NodeKey::from_pkcs8(bytes).map(UserKey)
+    }
+
+    /// The PKCS#8 document, for the disk and for another device of the person. A secret.
+    #[must_use]
+    pub fn pkcs8(&self) -> &[u8] {
+        self.0.pkcs8()
+    }
+
+    /// The person's identity: the public key.
+    #[must_use]
+    pub fn user_id(&self) -> UserId {
+        UserId(self.0.node_id().0)
+    }
+
+    /// A signature over `bytes`, which must begin with a name for this use of the key.
+    #[must_use]
+    pub fn sign(&self, bytes: &[u8]) -> Signature {
+        self.0.sign(bytes)
+    }
+}
+
+/// The person whose device this is.
+#[derive(Clone, Debug)]
+pub struct LocalUser {
+    /// Their key.
+    pub key: std::sync::Arc<UserKey>,
+    /// What they are called, as they ask for it.
+    pub name: String,
+    /// As they want to be called.
+    pub display: String,
+}
+
+impl PartialEq for LocalUser {
+    fn eq(&self, other: &LocalUser) -> bool {
+        (self.key.user_id(), &self.name, &self.display)
+            == (other.key.user_id(), &other.name, &other.display)
+    }
 }
 
 /// A device's key pair.

@@ -299,7 +299,7 @@ async fn another_version_is_refused_with_a_reason_at_both_ends() {
     let told = close::describe(&outcome.err().expect("no common protocol"));
     assert!(told.contains("another version of the protocol"), "{told}");
     let reason = a.until_refused().await;
-    assert!(reason.contains("another version of the protocol than groovebox/3"), "{reason}");
+    assert!(reason.contains("another version of the protocol than groovebox/4"), "{reason}");
 }
 
 #[tokio::test]

@@ -9,10 +9,10 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{StoreError, boot_file};
+use super::{SavedUser, StoreError, boot_file};
 use crate::base::ids::hex;
 
-/// Longer is not ours: a key is 166 digits.
+/// Longer is not ours: a key is 166 digits, a name at most 256 bytes.
 const MAX_LEN: u64 = 4096;
 
 /// What a person reads who opens it.
@@ -28,6 +28,8 @@ pub(super) struct IdentityText {
     pub boot: u32,
     /// As [`node.db`](super::node_file) has it.
     pub intent: String,
+    /// The person's key, name and display name.
+    pub user: Option<SavedUser>,
 }
 
 impl IdentityText {
@@ -47,6 +49,11 @@ impl IdentityText {
             key: unhex(value("key ")?)?,
             boot: value("boot ")?.parse().ok()?,
             intent: value("room ")?.to_owned(),
+            user: value("user ").and_then(unhex).map(|key| SavedUser {
+                key,
+                name: value("user-name ").unwrap_or_default().to_owned(),
+                display: value("user-display ").unwrap_or_default().to_owned(),
+            }),
         })
     }
 
@@ -62,8 +69,12 @@ impl IdentityText {
 
     fn replace(&self, state_dir: &Path) -> Result<(), StoreError> {
         let (new, file) = (state_dir.join("identity.txt.new"), path(state_dir));
-        let body =
-            format!("{HEAD}key {}\nboot {}\nroom {}", hex(&self.key), self.boot, self.intent);
+        let user = self.user.as_ref().map_or_else(String::new, |user| {
+            let (key, name, display) = (hex(&user.key), &user.name, &user.display);
+            format!("\nuser {key}\nuser-name {name}\nuser-display {display}")
+        });
+        let (key, boot, room) = (hex(&self.key), self.boot, &self.intent);
+        let body = format!("{HEAD}key {key}\nboot {boot}\nroom {room}{user}");
         let text = format!("{body}\ncheck {}\n", checksum(&body));
         let write = || {
             // A file left over may have been readable by others.
@@ -87,7 +98,7 @@ fn checksum(body: &str) -> String {
     hex(&blake3::hash(body.as_bytes()).as_bytes()[..8])
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }

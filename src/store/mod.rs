@@ -3,8 +3,9 @@
 //! ```text
 //!  state directory (0700)
 //!  ├── lock              held by the daemon that uses the directory
-//!  ├── node.db           identity key, start counter, known peers, what the node was told to do
-//!  ├── identity.txt      the first two once more, should that file be damaged
+//!  ├── node.db           identity key, start counter, the person's key, known peers, what the
+//!  │                     node was told to do
+//!  ├── identity.txt      the first two and the person's key once more, should it be damaged
 //!  ├── boots             the start counter once more, should the disk be full
 //!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it and those
 //!                        of some days before it; outbox, what merges left out,
@@ -141,10 +142,23 @@ pub struct Loaded {
     pub peers: Vec<PeerAddress>,
     /// What the node was told to do about rooms.
     pub intent: Intent,
+    /// The person whose device it is.
+    pub user: Option<SavedUser>,
     /// The room of that intent, unless its file is missing or damaged.
     pub last_room: Option<LoadedRoom>,
     /// What was found damaged and what became of it: sentences for people.
     pub notices: Vec<String>,
+}
+
+/// A person as the disk has them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SavedUser {
+    /// Their key as PKCS#8. A secret.
+    pub key: Vec<u8>,
+    /// What they are called.
+    pub name: String,
+    /// As they want to be called.
+    pub display: String,
 }
 
 /// A room as the disk has it.
@@ -236,6 +250,7 @@ pub fn open(
         boot: ident.boot,
         peers: node.peers()?,
         intent,
+        user: node.user()?,
         last_room,
         notices: ident.notice.into_iter().chain(damage).collect(),
     };

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::warn;
 
-use super::identity_text::IdentityText;
+use super::identity_text::{IdentityText, unhex};
 use super::schema::{self, Migrations, dir_of, of};
-use super::{Intent, StoreError, boot_file, corrupt};
+use super::{Intent, SavedUser, StoreError, boot_file, corrupt};
 use crate::base::NodeId;
+use crate::base::ids::hex;
 use crate::base::limits::{MAX_ADDRESSES, MAX_KNOWN_PEERS};
 use crate::identity::IdentityError;
 use crate::wire::message::PeerAddress;
@@ -100,6 +101,7 @@ impl NodeFile {
             (None, Some(kept)) => {
                 notice = Some("the identity was restored from identity.txt".into());
                 write_intent(&conn, &kept.intent).map_err(of(path))?;
+                write_user(&conn, kept.user.as_ref()).map_err(of(path))?;
                 (kept.key, kept.boot)
             }
             (None, None) => match make_key.take() {
@@ -126,7 +128,8 @@ impl NodeFile {
             (Some(trouble), Err(_)) => return Err(trouble),
         };
         let intent = read_intent(&conn).map_err(of(path))?.unwrap_or_default();
-        let text = IdentityText { key: key.clone(), boot, intent };
+        let user = read_user(&conn).map_err(of(path))?;
+        let text = IdentityText { key: key.clone(), boot, intent, user };
         if let Err(error) = text.write(state_dir) {
             warn!(%error, "there is no second copy of this device's identity");
         }
@@ -187,6 +190,17 @@ impl NodeFile {
         })
     }
 
+    pub fn user(&self) -> Result<Option<SavedUser>, StoreError> {
+        read_user(&self.conn).map_err(of(&self.path))
+    }
+
+    pub fn save_user(&self, user: Option<&SavedUser>) -> Result<(), StoreError> {
+        write_user(&self.conn, user).map_err(of(&self.path))?;
+        let mut kept = self.text.borrow_mut();
+        kept.user = user.cloned();
+        kept.write(dir_of(&self.path))
+    }
+
     pub fn save_intent(&self, intent: Intent) -> Result<(), StoreError> {
         let text = match intent {
             Intent::Any => "any".into(),
@@ -203,6 +217,26 @@ impl NodeFile {
 fn write_ident(conn: &Connection, key: &[u8], boot: u32) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO ident VALUES(1, ?1, ?2)";
     conn.execute(sql, params![key, boot]).map(drop)
+}
+
+/// The key in hexadecimal, name and display name, a line each.
+fn read_user(conn: &Connection) -> rusqlite::Result<Option<SavedUser>> {
+    let sql = "SELECT v FROM setting WHERE k = 'user'";
+    let text: Option<String> = conn.query_row(sql, [], |row| row.get(0)).optional()?;
+    Ok(text.and_then(|text| {
+        let mut lines = text.lines();
+        let key = unhex(lines.next()?)?;
+        let (name, display) = (lines.next()?.to_owned(), lines.next().unwrap_or("").to_owned());
+        Some(SavedUser { key, name, display })
+    }))
+}
+
+fn write_user(conn: &Connection, user: Option<&SavedUser>) -> rusqlite::Result<()> {
+    let Some(user) = user else {
+        return conn.execute("DELETE FROM setting WHERE k = 'user'", []).map(drop);
+    };
+    let text = format!("{}\n{}\n{}", hex(&user.key), user.name, user.display);
+    conn.execute("INSERT OR REPLACE INTO setting VALUES('user', ?1)", [text]).map(drop)
 }
 
 fn read_intent(conn: &Connection) -> rusqlite::Result<Option<String>> {

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::health::{self, Health};
 use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
-use super::{HistoryRow, Intent, NodeFile, RoomReader, SavedPosition, StoreError, StoreEvent};
+use super::{
+    HistoryRow, Intent, NodeFile, RoomReader, SavedPosition, SavedUser, StoreError, StoreEvent,
+};
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
 use crate::engine::status::DiskState;
@@ -61,6 +63,7 @@ enum Job {
     Forget(RoomId),
     Peer(PeerAddress),
     Intent(Intent),
+    User(Option<SavedUser>),
 }
 
 /// Where a job goes.
@@ -84,7 +87,7 @@ impl Job {
             | Job::Replace { room, .. }
             | Job::Compact { room, .. } => Target::Room(*room),
             Job::Forget(room) => Target::Files(*room),
-            Job::Peer(_) | Job::Intent(_) => Target::Node,
+            Job::Peer(_) | Job::Intent(_) | Job::User(_) => Target::Node,
         }
     }
 
@@ -103,7 +106,8 @@ impl Job {
             | Job::Position { .. }
             | Job::Forget(_)
             | Job::Peer(_)
-            | Job::Intent(_) => 0,
+            | Job::Intent(_)
+            | Job::User(_) => 0,
         }
     }
 }
@@ -235,6 +239,11 @@ impl Store {
     /// Remembers what the node was told to do about rooms.
     pub fn save_intent(&self, intent: Intent) -> Result<(), Slow> {
         self.enqueue(Job::Intent(intent))
+    }
+
+    /// Remembers whose device this is.
+    pub fn save_user(&self, user: Option<SavedUser>) -> Result<(), Slow> {
+        self.enqueue(Job::User(user))
     }
 
     /// How the disk is doing. While it is not well, what happens is in memory only, and the
@@ -407,6 +416,7 @@ impl Writer {
                     self.kept.retain(|old| !matches!(old, Job::Position { .. }));
                 }
                 Job::Intent(_) => self.kept.retain(|old| !matches!(old, Job::Intent(_))),
+                Job::User(_) => self.kept.retain(|old| !matches!(old, Job::User(_))),
                 _ => {}
             }
             if self.kept.len() < STORE_QUEUE {
@@ -536,6 +546,7 @@ impl Writer {
         match job {
             Job::Peer(peer) => self.node.save_peer(peer),
             Job::Intent(intent) => self.node.save_intent(*intent),
+            Job::User(user) => self.node.save_user(user.as_ref()),
             _ => Ok(()),
         }
     }

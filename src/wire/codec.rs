@@ -15,7 +15,7 @@ use crate::base::limits::{
     MAX_BULK_HEADER, MAX_CODE, MAX_DATAGRAM, MAX_FRAME, MAX_NAME, MAX_OP_BODY, MAX_ORPHANS,
     MAX_SNAPSHOT, MAX_TAG, MAX_VERSION,
 };
-use crate::base::{OpId, RoomId, RoomTime, Term};
+use crate::base::{NodeId, OpId, RoomId, RoomTime, Term, UserId};
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -322,6 +322,27 @@ pub fn genesis_bytes(genesis: &Genesis) -> Vec<u8> {
         &genesis.code,
         genesis.unattended,
     );
+    bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
+}
+
+/// What a person signs to say that a device is theirs.
+#[must_use]
+pub fn device_bytes(user: &UserId, device: &NodeId) -> Vec<u8> {
+    let head = ("groovebox device 1", user, device);
+    bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
+}
+
+/// What a member signs to let a device into a room.
+#[must_use]
+pub fn admission_bytes(room: &RoomId, device: &NodeId, epoch: u32, invited: bool) -> Vec<u8> {
+    let head = ("groovebox admission 1", room, device, epoch, invited);
+    bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
+}
+
+/// What two people sign to be friends; the smaller id first.
+#[must_use]
+pub fn friendship_bytes(one: &UserId, other: &UserId, since: u64) -> Vec<u8> {
+    let head = ("groovebox friends 1", one, other, since);
     bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
 }
 

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{self, WireError};
 use super::track::Track;
-use crate::base::{EntryKey, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term, UserId};
+use crate::base::{
+    EntryKey, NodeId, OpId, RoomId, RoomTime, SegmentId, SessionId, Span, Term, UserId,
+};
 use crate::identity::{IdentityError, NodeKey, Signature, verify};
 
 /// A signed operation.
@@ -125,6 +127,87 @@ impl Genesis {
     }
 }
 
+/// What a person is called, and the proof that a device is theirs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PersonCard {
+    /// Who.
+    pub user: UserId,
+    /// 2 to 32 letters, digits and `-_.`; a room gives it to one person only.
+    pub name: String,
+    /// As they want to be called, in any script.
+    pub display: String,
+    /// The person's signature over the device, see [`codec::device_bytes`].
+    pub certificate: Signature,
+}
+
+impl PersonCard {
+    /// Whether the person has said that `device` is theirs.
+    ///
+    /// # Errors
+    ///
+    /// When they have not.
+    pub fn verify(&self, device: NodeId) -> Result<(), IdentityError> {
+        let bytes = codec::device_bytes(&self.user, &device);
+        verify(NodeId(self.user.0), &bytes, &self.certificate)
+    }
+}
+
+/// A member's word that a device has shown that it may come in: it knew the password, or was
+/// invited.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Admission {
+    /// The member.
+    pub issuer: NodeId,
+    /// The lock's epoch: what was issued under an earlier password lets nobody in.
+    pub epoch: u32,
+    /// It came with an invite, so that it need not be a friend of the owner.
+    pub invited: bool,
+    /// The issuer's signature, see [`codec::admission_bytes`].
+    pub signature: Signature,
+}
+
+impl Admission {
+    /// Whether the issuer has said so of `device`.
+    ///
+    /// # Errors
+    ///
+    /// When it has not.
+    pub fn verify(&self, room: RoomId, device: NodeId) -> Result<(), IdentityError> {
+        let bytes = codec::admission_bytes(&room, &device, self.epoch, self.invited);
+        verify(self.issuer, &bytes, &self.signature)
+    }
+}
+
+/// The word of two people that they are friends. It can be checked while both are away.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Friendship {
+    /// The one with the smaller id, then the other.
+    pub people: (UserId, UserId),
+    /// Since when, Unix seconds by the clock of whoever accepted.
+    pub since: u64,
+    /// Their signatures in the same order, see [`codec::friendship_bytes`].
+    pub signatures: (Signature, Signature),
+}
+
+impl Friendship {
+    /// Whether both have signed it.
+    ///
+    /// # Errors
+    ///
+    /// When one of them has not.
+    pub fn verify(&self) -> Result<(), IdentityError> {
+        let bytes = codec::friendship_bytes(&self.people.0, &self.people.1, self.since);
+        verify(NodeId(self.people.0.0), &bytes, &self.signatures.0)?;
+        verify(NodeId(self.people.1.0), &bytes, &self.signatures.1)
+    }
+
+    /// Whether it is between these two.
+    #[must_use]
+    pub fn is_between(&self, one: UserId, other: UserId) -> bool {
+        one != other && self.people == (one.min(other), one.max(other))
+    }
+}
+
 /// What a member is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -154,13 +237,46 @@ pub enum OpBody {
     Join {
         /// Its name.
         name: String,
-        /// What it is.
-        kind: MemberKind,
-        /// Whose device it is.
-        user: Option<UserId>,
+        /// Whose device it is; none for a bare speaker.
+        person: Option<PersonCard>,
+        /// Why a locked room or one for friends should let it in.
+        admission: Option<Admission>,
+        /// That its person is a friend of the room's owner.
+        friendship: Option<Friendship>,
     },
     /// The author leaves the room for good.
     Leave,
+    /// The coordinator: whose devices have come, and whose have been gone for a while.
+    Presence {
+        /// These people are here.
+        here: Vec<UserId>,
+        /// These are not.
+        away: Vec<UserId>,
+    },
+    /// Out of the room; may come back after a while.
+    Kick {
+        /// Who.
+        subject: Subject,
+    },
+    /// Out of the room until let in again.
+    Ban {
+        /// Who.
+        subject: Subject,
+    },
+    /// May come back.
+    Unban {
+        /// Who.
+        subject: Subject,
+    },
+    /// Takes a person the word, or gives it back.
+    Silence {
+        /// Whose.
+        user: UserId,
+        /// Takes or gives.
+        silenced: bool,
+    },
+    /// The room is no more.
+    Delete,
     /// Tracks into the queue.
     Add {
         /// In order.
@@ -250,6 +366,234 @@ pub enum OpBody {
         /// Again.
         back: Vec<EntryKey>,
     },
+    /// For an entry of the queue to come earlier in the turn of whoever added it.
+    UpVote {
+        /// Which.
+        entry: EntryKey,
+        /// For it, or no longer.
+        up: bool,
+    },
+    /// The author's person becomes DJ, where there is none.
+    DjTake,
+    /// The DJ hands over.
+    DjGive {
+        /// To whom.
+        to: UserId,
+    },
+    /// The DJ steps down.
+    DjDrop,
+    /// The owner says who is DJ.
+    DjAppoint {
+        /// Who.
+        to: UserId,
+    },
+    /// One of those who are here becomes DJ; the log decides which.
+    DjRandom,
+    /// Opens a vote. Its author's person has voted yes with it, where yes can be said.
+    CallVote(VoteCall),
+    /// A person's vote.
+    Vote {
+        /// In which session.
+        session: SessionId,
+        /// For what.
+        choice: Choice,
+    },
+    /// A word to everybody.
+    Chat {
+        /// It.
+        text: String,
+    },
+    /// The owner changes a setting.
+    Set(Setting),
+    /// The owner locks the room, or opens it.
+    Lock {
+        /// What the password becomes by stretching; none opens the room.
+        secret: Option<[u8; 32]>,
+    },
+}
+
+/// Who is sent out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Subject {
+    /// A person, with all devices.
+    Person(UserId),
+    /// A device.
+    Device(NodeId),
+}
+
+/// What is voted on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VoteKind {
+    /// Who is DJ.
+    Election,
+    /// Whether the DJ goes.
+    Mutiny,
+    /// Whether what plays is skipped.
+    Skip,
+    /// Whether a person is sent out.
+    Kick,
+}
+
+impl VoteKind {
+    /// All of them.
+    pub const ALL: [VoteKind; 4] =
+        [VoteKind::Election, VoteKind::Mutiny, VoteKind::Skip, VoteKind::Kick];
+
+    /// One word, for people and for programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            VoteKind::Election => "election",
+            VoteKind::Mutiny => "mutiny",
+            VoteKind::Skip => "skip",
+            VoteKind::Kick => "kick",
+        }
+    }
+}
+
+/// A vote to be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum VoteCall {
+    /// Who is DJ.
+    Election,
+    /// Whether the DJ goes.
+    Mutiny {
+        /// How often the DJ had changed: it was meant for this one.
+        dj_epoch: u32,
+    },
+    /// Whether what plays is skipped.
+    Skip {
+        /// It.
+        segment: SegmentId,
+    },
+    /// Whether a person is sent out.
+    Kick {
+        /// Who.
+        user: UserId,
+    },
+}
+
+impl VoteCall {
+    /// What is voted on.
+    #[must_use]
+    pub fn kind(&self) -> VoteKind {
+        match self {
+            VoteCall::Election => VoteKind::Election,
+            VoteCall::Mutiny { .. } => VoteKind::Mutiny,
+            VoteCall::Skip { .. } => VoteKind::Skip,
+            VoteCall::Kick { .. } => VoteKind::Kick,
+        }
+    }
+}
+
+/// A person's vote.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Choice {
+    /// Let it be done.
+    Yes,
+    /// Leave it.
+    No,
+    /// In an election: this person.
+    For(UserId),
+}
+
+/// Who may control the music.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Control {
+    /// The DJ; with no DJ, whoever may be one.
+    Dj,
+    /// The owner.
+    Owner,
+    /// Everybody.
+    #[default]
+    Everyone,
+}
+
+/// What follows when the DJ vanishes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDjLeave {
+    /// An election.
+    Elect,
+    /// Somebody else by lot.
+    Random,
+    /// The music pauses.
+    Pause,
+    /// Nothing: they stay DJ.
+    #[default]
+    Keep,
+}
+
+/// In which order the queue plays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueOrder {
+    /// People in turn.
+    #[default]
+    Fair,
+    /// As things come.
+    Fifo,
+    /// As things come, and only the DJ and the owner change it.
+    Dj,
+}
+
+/// What guests are let do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of four")]
+pub struct GuestRights {
+    /// To vote.
+    pub vote: bool,
+    /// To chat.
+    pub chat: bool,
+    /// To add to the queue.
+    pub queue: bool,
+    /// To control the music and to be DJ.
+    pub control: bool,
+}
+
+impl Default for GuestRights {
+    fn default() -> GuestRights {
+        GuestRights { vote: true, chat: true, queue: true, control: false }
+    }
+}
+
+/// One setting of a room, as it is to be. Thresholds are counted in hundredths of a percent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Setting {
+    /// What the room is called.
+    Name(String),
+    /// Who may control the music.
+    Control(Control),
+    /// The share that a vote needs, unless its kind has its own.
+    VoteThreshold(u16),
+    /// The share that a vote of one kind needs; none takes the common one.
+    KindThreshold(VoteKind, Option<u16>),
+    /// How long votes are open.
+    VoteTimeout(Span),
+    /// How long a removed DJ may not be DJ again.
+    DjCooldown(Span),
+    /// After a mutiny somebody becomes DJ by lot.
+    AutoRandomDj(bool),
+    /// What follows when the DJ vanishes.
+    OnDjLeave(OnDjLeave),
+    /// Only friends of the owner come in.
+    FriendsOnly(bool),
+    /// What guests are let do.
+    GuestsMay(GuestRights),
+    /// In which order the queue plays.
+    QueueOrder(QueueOrder),
+    /// Unplayed entries of one person.
+    QueueLimit(u16),
+    /// Unplayed entries in all.
+    QueueMax(u16),
+    /// People in the room.
+    MaxMembers(u16),
+    /// A locked room tells strangers its name.
+    AnnounceName(bool),
+    /// Guests of one address that vote.
+    GuestsPerAddress(u8),
 }
 
 /// What comes again by itself.
@@ -297,7 +641,7 @@ impl OpBody {
     /// Whether this version knows what operations of that kind do.
     #[must_use]
     pub fn is_known(kind: u16) -> bool {
-        matches!(kind, 1 | 2 | 10..=15 | 20..=32)
+        matches!(kind, 1..=8 | 10..=16 | 20..=32 | 40..=44 | 50 | 51 | 60 | 70 | 71)
     }
 
     /// The number of this kind on the wire. Never reused.
@@ -325,6 +669,23 @@ impl OpBody {
             OpBody::Shuffle { .. } => 14,
             OpBody::Repeat { .. } => 15,
             OpBody::Availability { .. } => 29,
+            OpBody::Presence { .. } => 3,
+            OpBody::Kick { .. } => 4,
+            OpBody::Ban { .. } => 5,
+            OpBody::Unban { .. } => 6,
+            OpBody::Silence { .. } => 7,
+            OpBody::Delete => 8,
+            OpBody::UpVote { .. } => 16,
+            OpBody::DjTake => 40,
+            OpBody::DjGive { .. } => 41,
+            OpBody::DjDrop => 42,
+            OpBody::DjAppoint { .. } => 43,
+            OpBody::DjRandom => 44,
+            OpBody::CallVote(_) => 50,
+            OpBody::Vote { .. } => 51,
+            OpBody::Chat { .. } => 60,
+            OpBody::Set(_) => 70,
+            OpBody::Lock { .. } => 71,
         }
     }
 }
@@ -377,6 +738,32 @@ pub enum RefusalCode {
     UnsupportedMedia,
     /// Too many requests.
     RateLimited,
+    /// Only the DJ may do that.
+    NotDj,
+    /// Only the owner may do that.
+    NotOwner,
+    /// Only a person may do that, and this device has none.
+    NoUser,
+    /// This person may not do that.
+    NotAllowed,
+    /// Something has to pass first; `retry_after` says how long.
+    Cooldown,
+    /// This person has voted.
+    AlreadyVoted,
+    /// A vote of that kind is open.
+    VoteOpen,
+    /// No vote of that kind is open, or this person has no vote in it.
+    NotVoting,
+    /// The password is wrong.
+    BadPassword,
+    /// The person or device was banned from the room.
+    Banned,
+    /// The track was played not long ago.
+    PlayedRecently,
+    /// The person has as much in the queue as one may have.
+    QueueLimit,
+    /// The name is no name, or somebody else's.
+    NameTaken,
     /// The program itself is at fault.
     Internal,
 }

@@ -129,6 +129,13 @@ impl Node {
         id: RequestId,
         command: Command,
     ) -> Result<(), Refusal> {
+        if let Command::BecomeUser { user } = command {
+            return self.become_user(now, id, user);
+        }
+        let command = match self.person_asks(now, command)? {
+            Ok(body) => return self.propose_own(now, Some(id), &body).map(drop),
+            Err(command) => command,
+        };
         let body = match command {
             Command::CreateRoom { name } => return self.carry_out_create(now, id, name),
             Command::JoinRoom { room } => return self.carry_out_join(now, id, &room),
@@ -156,6 +163,7 @@ impl Node {
             }
             Command::Mute { member, muted } => self.mute(member.as_deref(), muted)?,
             Command::Resync { member } => return self.resync(id, member.as_deref()),
+            other => unreachable!("asked for by people, above: {other:?}"),
         };
         self.propose_own(now, Some(id), &body).map(drop)
     }
@@ -192,8 +200,23 @@ impl Node {
         let focus = state.focus().map(|segment| &segment.entry);
         let mut known = state.queue().iter().chain(focus);
         let entry = known.find(|entry| entry.id == id).ok_or_else(|| no_such_entry(id))?.key;
+        let governs = state.may_control(self.user_id().as_ref(), self.room_now(now))
+            || state.acting_owner(self.room_now(now)).is_some_and(|o| Some(o) == self.user_id());
+        let is_own = |other: &crate::engine::room::QueueEntry| match other.adder {
+            Some(user) => Some(user) == self.user_id(),
+            None => other.added_by == self.me,
+        };
         let others = state.queue().iter().filter(|other| other.key != entry);
-        let before = others.map(|other| Some(other.key)).collect::<Vec<_>>();
+        // Who does not govern moves what is theirs among what is theirs.
+        let mut last = None;
+        let before = others
+            .map(|other| {
+                if governs || is_own(other) {
+                    last = Some(other.key);
+                }
+                last
+            })
+            .collect::<Vec<_>>();
         let behind = [None].into_iter().chain(before).nth(place.wrapping_sub(1));
         let behind = behind.filter(|_| place > 0).ok_or_else(|| no_such_place(&state, place))?;
         Ok(OpBody::Move { entry, behind })
@@ -331,7 +354,7 @@ impl Node {
     }
 }
 
-fn no_such_entry(id: EntryId) -> Refusal {
+pub(super) fn no_such_entry(id: EntryId) -> Refusal {
     Refusal::new(
         RefusalCode::NotFound,
         format!("the queue has no entry {}; nothing was changed", id.0),

@@ -45,7 +45,7 @@ pub(super) struct Reign {
     /// Only once a term's reign has begun is anything ordered in it: before, this node has
     /// neither the room's time nor a say in which tail it takes over.
     pub(super) term: Term,
-    since: LocalTime,
+    pub(super) since: LocalTime,
     sync_up: Span,
     /// An operation has got its place in this reign.
     pub(super) has_ordered: bool,

@@ -374,6 +374,7 @@ mod tests {
             key: Arc::new(NodeKey::generate(&random).expect("random numbers")),
             boot: 1,
             name: format!("box-{seed}"),
+            user: None,
             version: String::new(),
             seed,
             trim: Span::ZERO,

@@ -13,6 +13,7 @@
 //! | `outbox.rs` | what waits for a coordinator's answer |
 //! | `agree.rs` | whether everybody has the same, and how safe it is |
 //! | `commands.rs` | what a person's request means as an operation |
+//! | `people.rs` | what people ask of each other; who is here; what follows for who is sent out |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
 //! | `holders.rs` | what nobody has, so that it is passed over |
 //! | `past.rs` | what was played, for the disk; what was left out, for people |
@@ -31,6 +32,7 @@ mod life;
 mod outbox;
 mod outdated;
 mod past;
+mod people;
 mod playback;
 mod position;
 mod replication;
@@ -46,7 +48,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::rng::Rng;
-use crate::base::{BlobHash, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term};
+use crate::base::{
+    BlobHash, LocalTime, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term, UserId,
+};
 use crate::engine::clock::{ClockModel, RoomClock, raw_answer, raw_source};
 use crate::engine::command::{Command, CommandReply, RequestId};
 use crate::engine::election::{DeviceFacts, Election, ElectionOutput, MemberFacts};
@@ -56,7 +60,7 @@ use crate::engine::playout::PlayoutPlan;
 use crate::engine::room::{Heard, Room};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
-use crate::identity::NodeKey;
+use crate::identity::{LocalUser, NodeKey};
 use crate::wire::message::{DroppedOp, LogPlace, OutputState, Snapshot, Start};
 use crate::wire::{
     Announcement, Datagram, Entry, Heartbeat, HeartbeatAck, Hello, Message, Op, PreVote,
@@ -68,6 +72,7 @@ pub use position::{Position, RestoredPosition};
 use commands::Requests;
 use departure::Departure;
 use life::Condition;
+use people::Presences;
 use playback::Playback;
 use replication::Replication;
 use rooms::Joining;
@@ -90,6 +95,8 @@ pub struct NodeConfig {
     pub boot: u32,
     /// The device's name.
     pub name: String,
+    /// Whose device it is.
+    pub user: Option<LocalUser>,
     /// The program's version.
     pub version: String,
     /// Seed of every draw that this node makes.
@@ -438,6 +445,10 @@ pub enum Output {
     },
     /// What this device was told about rooms, for after a restart.
     RememberIntent(Intent),
+    /// Whose device this is from now on.
+    RememberUser(Option<LocalUser>),
+    /// A room is no more: nothing of it needs to be kept.
+    ForgetRoom(RoomId),
     /// A peer's address worked.
     RememberPeer {
         /// Who.
@@ -488,6 +499,16 @@ pub enum Notice {
         n: u64,
         /// Whether that is this device.
         here: bool,
+    },
+    /// This device was sent out of its room.
+    SentOut {
+        /// The room's name.
+        room: String,
+    },
+    /// Its room was deleted by the owner.
+    Deleted {
+        /// The room's name.
+        room: String,
     },
     /// Nobody coordinates at the moment.
     Leaderless,
@@ -578,6 +599,7 @@ pub struct Node {
     key: Arc<NodeKey>,
     boot: u32,
     name: String,
+    user: Option<LocalUser>,
     version: String,
     started: LocalTime,
     rng: Rng,
@@ -591,6 +613,7 @@ pub struct Node {
     room: Option<Room>,
     joining: Option<Joining>,
     replication: Replication,
+    presences: Presences,
     requests: Requests,
     transfer: Transfer,
     playback: Playback,
@@ -638,6 +661,7 @@ impl Node {
             key: config.key,
             boot: if planted::is(Bug::ForgottenBoot) { 1 } else { config.boot },
             name: config.name,
+            user: config.user,
             version: config.version,
             started: now,
             op_seq: 0,
@@ -649,6 +673,7 @@ impl Node {
             room: None,
             joining: None,
             replication: Replication::default(),
+            presences: Presences::default(),
             requests: Requests::default(),
             transfer: Transfer::new(rng.next_u64()),
             playback: Playback::default(),
@@ -822,6 +847,8 @@ impl Node {
         self.refresh_reign(now);
         self.order_settle(now);
         self.look_for_holders(now);
+        self.look_for_people(now);
+        self.look_whether_out(now);
         self.check_gate(now);
         self.refresh_segments(now);
         self.refresh_card(now);

@@ -355,6 +355,7 @@ mod tests {
             key: Arc::clone(key),
             boot,
             name: "kitchen".into(),
+            user: None,
             version: "0".into(),
             seed: u64::from(boot),
             trim: Span::ZERO,

@@ -108,6 +108,10 @@ pub(super) struct Replication {
     pub(super) unknown: Option<Unknown>,
     /// The timeline was founded anew: what played must be stopped before anything else.
     pub(super) clock_was_lost: bool,
+    /// Since when the room is known to have been deleted.
+    pub(super) deleted_since: Option<LocalTime>,
+    /// The joining that was said again lately: a refusal means that this device is out.
+    pub(super) asked_again: Option<OpId>,
 }
 
 impl Replication {
@@ -161,6 +165,9 @@ impl Node {
         let op =
             Op::signed(&self.key, room, id, created, body).map_err(|error| too_long(&error))?;
         if self.is_coordinator() {
+            if request.is_some() {
+                self.check_pace(now, &op)?;
+            }
             self.order(now, op, Origin::Here)?;
         } else {
             self.keep(vec![op], Came::Waiting);
@@ -233,7 +240,10 @@ impl Node {
                 | OpBody::Stop(_)
                 | OpBody::Volume { .. }
                 | OpBody::RoomVolume { .. }
-                | OpBody::Mute { .. },
+                | OpBody::Mute { .. }
+                // The last ballot of a skip, or a DJ's leaving, may move the music on.
+                | OpBody::CallVote(_)
+                | OpBody::Vote { .. },
             ) => room_now + self.lead(),
             _ => room_now,
         }
@@ -580,7 +590,7 @@ impl Node {
             // It will find the coordinator by itself and say it again.
             return;
         } else {
-            self.order(now, op, Origin::Peer(from))
+            self.check_pace(now, &op).and_then(|()| self.order(now, op, Origin::Peer(from)))
         };
         if let Err(refusal) = outcome {
             self.send(from, Message::Proposed { id, outcome: Err(refusal) });
@@ -596,6 +606,13 @@ impl Node {
         if self.is_join(id) {
             if let Err(refusal) = outcome {
                 self.join_refused(now, &refusal);
+            }
+            return;
+        }
+        if self.replication.asked_again == Some(id) {
+            self.replication.asked_again = None;
+            if let Err(refusal) = &outcome {
+                self.refused_again(now, refusal);
             }
             return;
         }

@@ -8,7 +8,7 @@ use crate::base::rng::Rng;
 use crate::engine::election::{Election, ElectionConfig};
 use crate::engine::membership::Intent;
 use crate::wire::codec;
-use crate::wire::op::{Genesis, MemberKind, Op, OpBody};
+use crate::wire::op::{Genesis, Op, OpBody, PersonCard};
 use crate::wire::{Refusal, RefusalCode};
 
 /// How often an unanswered join is said again.
@@ -113,8 +113,17 @@ impl Node {
         }
     }
 
-    fn join_body(&self) -> OpBody {
-        OpBody::Join { name: self.name.clone(), kind: MemberKind::Speaker, user: None }
+    pub(super) fn join_body(&self) -> OpBody {
+        let person = self.user.as_ref().map(|user| {
+            let id = user.key.user_id();
+            PersonCard {
+                user: id,
+                name: user.name.clone(),
+                display: user.display.clone(),
+                certificate: user.key.sign(&codec::device_bytes(&id, &self.me)),
+            }
+        });
+        OpBody::Join { name: self.name.clone(), person, admission: None, friendship: None }
     }
 
     /// Takes a room over as the one this node is in.
@@ -248,6 +257,7 @@ impl Node {
         }
         self.replication.rejoined = Some(now);
         let (id, created, body) = (self.next_op_id(), self.room_now(now), self.join_body());
+        self.replication.asked_again = Some(id);
         match Op::signed(&self.key, room, id, created, &body) {
             Ok(op) => self.send(coordinator, Message::Join(op)),
             Err(error) => tracing::error!(%error, "a join that cannot be said"),
@@ -423,7 +433,7 @@ impl Node {
             id: room.id(),
             name: state.name().to_owned(),
             code: state.code().to_owned(),
-            locked: false,
+            locked: state.lock().is_some(),
             unclaimed: state.unclaimed(),
             devices: u16::try_from(present).unwrap_or(u16::MAX),
             coordinator: election.coordinator(),

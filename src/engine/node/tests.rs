@@ -159,6 +159,7 @@ impl House {
             key: Arc::clone(&device.key),
             boot: device.boot,
             name: format!("d{i}"),
+            user: None,
             version: "0".into(),
             seed: i as u64 * 100 + u64::from(device.boot),
             trim: Span::ZERO,

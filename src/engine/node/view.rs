@@ -1,12 +1,16 @@
 //! What front ends see of a node.
 
-use super::{LocalTime, Node, NodeId, Report, Room, RoomTime, Span};
+use super::{LocalTime, Node, NodeId, Report, Room, RoomTime, Span, UserId};
 use crate::engine::election::Election;
-use crate::engine::room::Member;
+use crate::engine::room::{ChatLine, Member, PastVote, Person, RoomState, Session, Verdict};
 use crate::engine::status::{
-    MemberStatus, NodeStatus, PeerStatus, RoomInReach, RoomStatus, Status, SyncStatus, TermStatus,
+    CandidateStatus, ChatStatus, DjStatus, MemberStatus, NodeStatus, PastDjStatus, PastVoteStatus,
+    PeerStatus, PersonStatus, RoomInReach, RoomStatus, Status, SyncStatus, TermStatus, UserStatus,
+    VoteStatus,
 };
+use crate::wire::Refusal;
 use crate::wire::message::OutputState;
+use crate::wire::op::{Choice, MemberKind};
 
 /// What can be looked at without drawing a picture.
 impl Node {
@@ -28,14 +32,15 @@ impl Node {
     #[must_use]
     pub fn status(&self, now: LocalTime) -> Status {
         let settled = self.settled(now);
-        let queue = settled.map(|(state, _)| state.queue_status()).unwrap_or_default();
+        let state = settled.as_ref().map(|(state, at)| (&**state, *at));
         Status {
             node: self.node_status(now),
-            room: self.room_status(),
+            room: state.and_then(|(state, at)| self.room_status(state, at)),
             members: self.member_statuses(now),
             playback: self.playback_status(now),
-            queue,
-            votes: Vec::new(),
+            queue: state.map(|(state, _)| state.queue_status()).unwrap_or_default(),
+            people: state.map(|(state, at)| self.people_status(state, at)).unwrap_or_default(),
+            votes: state.map(|(state, at)| self.vote_statuses(state, at)).unwrap_or_default(),
             rooms: self.rooms_in_reach(),
             peers: self.peer_statuses(),
         }
@@ -46,6 +51,11 @@ impl Node {
             id: self.me.to_string(),
             name: self.name.clone(),
             version: self.version.clone(),
+            user: self.user.as_ref().map(|user| UserStatus {
+                id: user.key.user_id().to_string(),
+                name: user.name.clone(),
+                display: user.display.clone(),
+            }),
             uptime_s: u64::try_from((now - self.started).0 / 1_000_000_000).unwrap_or(0),
             // The driver knows it, and fills it in.
             port: 0,
@@ -57,19 +67,25 @@ impl Node {
         }
     }
 
-    fn room_status(&self) -> Option<RoomStatus> {
+    fn room_status(&self, state: &RoomState, at: RoomTime) -> Option<RoomStatus> {
         let (room, election) = (self.room.as_ref()?, self.election.as_ref()?);
-        let (state, term) = (room.state(), election.term());
+        let term = election.term();
+        let name = |user: UserId| state.person_name(&user);
+        let acting = state.acting_owner(at).filter(|acting| Some(*acting) != state.owner());
+        let settings = state.settings().list().into_iter();
         Some(RoomStatus {
             id: room.id().to_string(),
             name: state.name().to_owned(),
             code: state.code().to_owned(),
-            locked: false,
+            locked: state.lock().is_some(),
             coordinator: election.coordinator().map(|node| node.to_string()),
             term: TermStatus { n: term.n, node: term.node.to_string(), boot: term.boot },
-            owner: None,
-            dj: None,
-            settings: serde_json::Value::Object(serde_json::Map::new()),
+            owner: state.owner().map(name),
+            acting_owner: acting.map(name),
+            dj: state.dj().map(|dj| name(dj.user)),
+            dj_since: state.dj().map(|dj| millis(dj.since)),
+            settings: settings.map(|(key, value)| (key.to_owned(), value)).collect(),
+            banned: state.banned().map(|(_, name)| name.to_owned()).collect(),
             log_idx: room.log().last_idx(),
             durable_idx: self.replication.safe.1,
             state_hash: crate::base::ids::hex(&self.state_hash(room)),
@@ -102,15 +118,144 @@ impl Node {
         members
     }
 
+    fn people_status(&self, state: &RoomState, at: RoomTime) -> Vec<PersonStatus> {
+        let status = |(user, person): (&UserId, &Person)| {
+            let devices = state.members().values().filter(|member| member.user == Some(*user));
+            let cooldown = state.cooling_until(user, at).map(|until| (until - at).as_millis());
+            PersonStatus {
+                id: user.to_string(),
+                name: person.name.clone(),
+                display: person.display.clone(),
+                role: role(state, Some(user)).into(),
+                here: person.is_here(),
+                muted: person.silenced,
+                joined_at: millis(person.joined_at),
+                last_active: millis(person.last_active),
+                cooldown_ms: cooldown,
+                devices: devices.map(|member| member.name.clone()).collect(),
+            }
+        };
+        let mut people = state.people().iter().map(status).collect::<Vec<_>>();
+        people.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        people
+    }
+
+    fn vote_statuses(&self, state: &RoomState, at: RoomTime) -> Vec<VoteStatus> {
+        state.votes().map(|session| self.vote_status(state, at, session)).collect()
+    }
+
+    fn vote_status(&self, state: &RoomState, at: RoomTime, session: &Session) -> VoteStatus {
+        let name = |user: &UserId| state.person_name(user);
+        let me = self.user_id();
+        let skipped = session.segment.and_then(|_| state.focus());
+        let tally = session.tally().into_iter();
+        let my_vote = me.and_then(|me| session.ballots.get(&me)).map(|choice| match choice {
+            Choice::Yes => "yes".to_owned(),
+            Choice::No => "no".to_owned(),
+            Choice::For(user) => name(user),
+        });
+        let electorate = u32::try_from(session.electorate.len()).unwrap_or(u32::MAX);
+        VoteStatus {
+            id: format!("{:016x}", session.id.0),
+            kind: session.kind.as_str().into(),
+            caller: session.caller.as_ref().map(name),
+            target: session
+                .target
+                .as_ref()
+                .map(name)
+                .or_else(|| skipped.map(|focus| focus.entry.track.title.clone())),
+            votes_for: session.count(Choice::Yes),
+            against: session.count(Choice::No),
+            tally: tally
+                .map(|(user, votes)| CandidateStatus { name: name(&user), votes })
+                .collect(),
+            required: session.required,
+            electorate,
+            opened_at: millis(session.opened_at),
+            closes_at: millis(session.closes_at),
+            closes_in_ms: (session.closes_at - at).as_millis().max(0),
+            my_vote,
+            may_vote: me.is_some_and(|me| session.electorate.contains(&me)),
+        }
+    }
+
+    /// The DJ, and who was it before.
+    ///
+    /// # Errors
+    ///
+    /// When this device is in no room.
+    pub fn dj_status(&self, now: LocalTime) -> Result<DjStatus, Refusal> {
+        let (state, at) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
+        let ago = |then: RoomTime| (at - then).as_millis();
+        let past = state.past_djs().rev().map(|past| PastDjStatus {
+            name: past.name.clone(),
+            from_ago_ms: ago(past.from),
+            to_ago_ms: ago(past.to),
+            reason: past.reason,
+        });
+        Ok(DjStatus {
+            dj: state.dj().map(|dj| state.person_name(&dj.user)),
+            for_ms: state.dj().map(|dj| ago(dj.since)),
+            history: past.collect(),
+        })
+    }
+
+    /// Votes that are over, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// When this device is in no room.
+    pub fn past_votes(&self, now: LocalTime) -> Result<Vec<PastVoteStatus>, Refusal> {
+        let (state, at) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
+        let status = |past: &PastVote| PastVoteStatus {
+            id: format!("{:016x}", past.id.0),
+            kind: past.kind.as_str().into(),
+            caller: past.caller.clone(),
+            about: past.about.clone(),
+            result: match past.verdict {
+                Verdict::Passed => "passed",
+                Verdict::Failed => "failed",
+                Verdict::Elected(_) => "elected",
+                Verdict::Moot => "moot",
+            }
+            .into(),
+            votes_for: past.votes_for,
+            against: past.votes_against,
+            required: past.required,
+            electorate: past.electorate,
+            opened_ago_ms: (at - past.opened_at).as_millis(),
+        };
+        Ok(state.past_votes().rev().map(status).collect())
+    }
+
+    /// What was said in the room lately, oldest first. When by the wall the driver fills in.
+    ///
+    /// # Errors
+    ///
+    /// When this device is in no room.
+    pub fn chat(&self, now: LocalTime) -> Result<Vec<ChatStatus>, Refusal> {
+        let (state, at) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
+        let status = |line: &ChatLine| ChatStatus {
+            id: format!("{}-{}-{}", line.op.author, line.op.boot, line.op.seq),
+            name: line.name.clone(),
+            user: line.user.to_string(),
+            text: line.text.clone(),
+            said_at: None,
+            ago_ms: (at - line.at).as_millis(),
+        };
+        Ok(state.chat().map(status).collect())
+    }
+
     fn member_status(&self, now: LocalTime, node: NodeId, member: &Member) -> MemberStatus {
+        let state = self.room.as_ref().map(Room::state);
         let report = self.report_of(node);
         let heard = self.heard_at(now, node);
         MemberStatus {
             id: node.to_string(),
             name: member.name.clone(),
             kind: member.kind,
-            user: member.user.map(|user| user.to_string()),
-            role: "listener".into(),
+            user: member.user.and_then(|user| Some(state?.person_name(&user))),
+            role: state.map_or("listener", |state| role(state, member.user.as_ref())).into(),
             online: self.is_present(node),
             joined_at: millis(member.joined_at),
             last_active: heard.map(millis),
@@ -167,6 +312,23 @@ impl Node {
                 received_bytes: 0,
             })
             .collect()
+    }
+}
+
+/// owner > dj > listener > guest.
+fn role(state: &RoomState, user: Option<&UserId>) -> &'static str {
+    let is = |other: Option<UserId>| user.is_some() && other.as_ref() == user;
+    let guest = user
+        .and_then(|user| state.person(user))
+        .is_some_and(|person| person.kind == MemberKind::Guest);
+    if is(state.owner()) {
+        "owner"
+    } else if is(state.dj().map(|dj| dj.user)) {
+        "dj"
+    } else if guest {
+        "guest"
+    } else {
+        "listener"
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Heard {
     pub started: RoomTime,
     /// When it was heard last; as `started` for what was never heard.
     pub ended: RoomTime,
+    /// Who was DJ at its end.
+    pub dj: Option<String>,
     /// Why it was over.
     pub reason: EndReason,
     /// How many people were in the room at its end.
@@ -112,11 +114,11 @@ pub(super) struct Over {
 pub(super) struct History(VecDeque<Heard>);
 
 impl History {
-    pub fn note(&mut self, over: Over, added_by_name: String, present: u32) {
+    pub fn note(&mut self, over: Over, added_by_name: String, dj: Option<String>, present: u32) {
         let Over { segment, entry, started, ended, reason } = over;
         let (track, added_by) = (entry.track, entry.added_by);
         let heard =
-            Heard { segment, track, added_by, added_by_name, started, ended, reason, present };
+            Heard { segment, track, added_by, added_by_name, started, ended, dj, reason, present };
         self.0.push_back(heard);
         while self.0.len() > MAX_HEARD {
             self.0.pop_front();

@@ -53,6 +53,10 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    pub fn new(created: RoomTime, op: OpId) -> Stamp {
+        Stamp { created, op }
+    }
+
     pub fn of(op: &Op) -> Stamp {
         Stamp { created: op.created, op: op.id }
     }

@@ -14,6 +14,14 @@
 //! | begin, fail, settle, availability | never: the present coordinator says so itself if it is so | dropped in silence |
 //! | volume, mute | nobody has set it later | dropped |
 //! | room volume | nobody has set any volume later | dropped |
+//! | ban, kick, delete | always: what takes away wins | |
+//! | unban, password, silence, setting | nobody has set it later | dropped |
+//! | up-vote | its entry waits | dropped |
+//! | take, give, drop, appoint, draw the DJ | never: the DJ of the half that goes on stands | dropped |
+//! | call a vote | never: it was about people who are not the same any more | dropped |
+//! | vote | its vote is open here as well | dropped |
+//! | chat | always, with the time at which it was said | |
+//! | presence | never: the present coordinator says who is here | dropped in silence |
 //!
 //! What stands must still pass the rules of the room like every other operation. What does not
 //! is told to everybody, so that its author learns of it.
@@ -60,6 +68,10 @@ pub enum Reason {
     CameBack,
     /// Somebody has set it to something else since.
     SetSince,
+    /// Who is DJ was decided in the half that went on.
+    OtherDj,
+    /// The vote is not open in the half that went on.
+    OtherVotes,
 }
 
 impl Reason {
@@ -80,6 +92,8 @@ impl Reason {
             Reason::LeftSince => "the device has left the room since",
             Reason::CameBack => "the device has come back since",
             Reason::SetSince => "it has been set to something else since",
+            Reason::OtherDj => "the other half of the room has decided who is DJ",
+            Reason::OtherVotes => "this vote is not open in the other half of the room",
         }
     }
 }
@@ -113,7 +127,43 @@ pub fn merge(op: &Op, body: &OpBody, came: Came, state: &RoomState, now: RoomTim
         OpBody::Begin { .. }
         | OpBody::Fail { .. }
         | OpBody::Settle
-        | OpBody::Availability { .. } => Verdict::Drop(Reason::Housekeeping),
+        | OpBody::Availability { .. }
+        | OpBody::Presence { .. } => Verdict::Drop(Reason::Housekeeping),
+        OpBody::Kick { .. } | OpBody::Ban { .. } | OpBody::Delete | OpBody::Chat { .. } => {
+            Verdict::Keep
+        }
+        OpBody::Unban { subject } => {
+            drop_if(is_older(op, came, state.government.banned_by(*subject)), Reason::SetSince)
+        }
+        // Those waiting for a coordinator have not missed anything.
+        OpBody::DjTake
+        | OpBody::DjGive { .. }
+        | OpBody::DjDrop
+        | OpBody::DjAppoint { .. }
+        | OpBody::DjRandom => {
+            drop_if(is_stale(op, came, now) || came == Came::CutOff, Reason::OtherDj)
+        }
+        OpBody::CallVote(_) => {
+            drop_if(is_stale(op, came, now) || came == Came::CutOff, Reason::OtherVotes)
+        }
+        OpBody::Vote { session, .. } => {
+            drop_if(state.government.votes.session(*session).is_none(), Reason::OtherVotes)
+        }
+        OpBody::UpVote { entry, .. } => {
+            let waits = state.queue().iter().any(|waiting| waiting.key == *entry);
+            drop_if(!waits, Reason::Gone)
+        }
+        OpBody::Lock { .. } => {
+            drop_if(is_older(op, came, state.government.lock_by), Reason::SetSince)
+        }
+        OpBody::Silence { user, .. } => {
+            let set = state.person(user).and_then(|person| person.silenced_by);
+            drop_if(is_older(op, came, set), Reason::SetSince)
+        }
+        OpBody::Set(setting) => {
+            let set = state.government.set_by(super::settings::key_of(setting));
+            drop_if(is_older(op, came, set), Reason::SetSince)
+        }
         OpBody::Volume { member, .. } => {
             let set = state.member(member).and_then(|member| member.volume_by);
             drop_if(is_older(op, came, set), Reason::SetSince)
@@ -156,7 +206,19 @@ fn drop_if(dropped: bool, reason: Reason) -> Verdict {
 /// Whether only the moment gives it a sense: waiting longer than a person does is of no use.
 #[must_use]
 pub fn is_of_the_moment(body: &OpBody) -> bool {
-    body.guard().is_some() || matches!(body, OpBody::Clear | OpBody::Shuffle { .. })
+    let moment = matches!(
+        body,
+        OpBody::Clear
+            | OpBody::Shuffle { .. }
+            | OpBody::DjTake
+            | OpBody::DjGive { .. }
+            | OpBody::DjDrop
+            | OpBody::DjAppoint { .. }
+            | OpBody::DjRandom
+            | OpBody::CallVote(_)
+            | OpBody::Vote { .. }
+    );
+    moment || body.guard().is_some()
 }
 
 /// Whether only a coordinator says so, of its own reign.
@@ -172,7 +234,7 @@ mod tests {
     use super::*;
     use crate::base::{EntryKey, NodeId, OpId, RoomId, SegmentId, Span, Term};
     use crate::wire::codec;
-    use crate::wire::op::{AddMode, Entry, Genesis, Guard, MemberKind};
+    use crate::wire::op::{AddMode, Entry, Genesis, Guard};
 
     const ANNA: NodeId = NodeId([1; 32]);
     const BEN: NodeId = NodeId([2; 32]);
@@ -238,7 +300,7 @@ mod tests {
     }
 
     fn join() -> OpBody {
-        OpBody::Join { name: "Hall".into(), kind: MemberKind::Speaker, user: None }
+        OpBody::Join { name: "Hall".into(), person: None, admission: None, friendship: None }
     }
 
     fn volume(volume: u8) -> OpBody {

@@ -6,7 +6,8 @@
 //!           └── same rules, same state ────┴─────────────────────────┘
 //! ```
 //!
-//! [`RoomState`] holds members, queue, playback, volumes and what was played last. Playback is a function of the
+//! [`RoomState`] holds devices, queue, playback, volumes and what was played last, and who governs
+//! all that: people, owner, DJ, votes, settings, chat. Playback is a function of the
 //! state and of room time: between two entries every node moves on to the next track by itself
 //! ([`RoomState::settle`]), so that a lost coordinator cannot be heard. [`Log`] is the tail of
 //! the entries in memory; [`Room`] ties both to the room's genesis and checks signatures.
@@ -14,26 +15,38 @@
 //! Nothing here knows who is online, whether data has arrived or when to begin: the
 //! coordinator decides that and says it with operations.
 
+mod chat;
+mod government;
 mod history;
 mod log;
 mod members;
 pub mod merge;
+mod people;
 mod playback;
+mod rights;
 #[expect(clippy::module_inception, reason = "the folder's noun")]
 mod room;
 mod rules;
 mod seen;
+pub mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod turns;
+mod votes;
 mod words;
 
+pub use chat::ChatLine;
+pub use government::{Dj, DjEnd, Lock, PastDj};
 pub use history::{EndReason, Heard};
 pub use log::Log;
 pub use members::{Member, gain_of};
+pub use people::{Person, Presence, is_display_name, is_user_name};
 pub use playback::{Notice, Phase, QueueEntry, Segment};
+pub use rights::bad_user_name;
 pub use room::{Ordered, Room, Taken, Unknown};
 pub use state::RoomState;
+pub use votes::{PastVote, Session, Verdict};
 pub use words::{describe, kind_name};
 
 use crate::base::OpId;

@@ -25,7 +25,7 @@ use crate::base::limits::{
     MAX_HEARD, MAX_PLAYED, MAX_QUEUE, MAX_REASON, MAX_REPEATS, MAX_TAG, MIN_REPEATED,
 };
 use crate::base::rng::Rng;
-use crate::base::{EntryId, EntryKey, NodeId, OpId, RoomTime, SegmentId, Span};
+use crate::base::{EntryId, EntryKey, NodeId, OpId, RoomTime, SegmentId, Span, UserId};
 use crate::engine::playout::PlannedSpan;
 use crate::engine::playout::plan::PLAN_SPANS;
 use crate::wire::Track;
@@ -66,6 +66,22 @@ pub struct QueueEntry {
     pub track: Track,
     /// Which device brought it.
     pub added_by: NodeId,
+    /// Whose device that was.
+    pub adder: Option<UserId>,
+    /// In a fair queue: which turn of its person it takes. Entries play in the order of turns.
+    pub turn: u64,
+    /// Who wants it earlier.
+    pub up: BTreeSet<UserId>,
+}
+
+impl QueueEntry {
+    /// Whose turn it takes: the person's, or that of a device without one.
+    pub(super) fn same_adder(&self, other: &QueueEntry) -> bool {
+        match (self.adder, other.adder) {
+            (None, None) => self.added_by == other.added_by,
+            (one, other) => one == other,
+        }
+    }
 }
 
 /// One uninterrupted stretch of one track.
@@ -169,6 +185,8 @@ pub(super) struct Playback {
     pub notice: Option<Notice>,
     /// The number that the next entry gets.
     pub next_entry: u64,
+    /// The turn of what was taken out of the queue last.
+    pub turn: u64,
     /// The latest order to play that may come in several parts, and the last entry that it has
     /// brought so far.
     pub brought: Option<(OpId, EntryId)>,
@@ -276,7 +294,9 @@ impl Playback {
         for entry in passed.cloned().collect::<Vec<_>>() {
             self.pass_over(entry.clone(), name(&entry), at);
         }
-        self.queue.remove(place?)
+        let entry = self.queue.remove(place?)?;
+        self.turn = entry.turn;
+        Some(entry)
     }
 
     fn pass_over(&mut self, entry: QueueEntry, segment: SegmentId, at: RoomTime) {
@@ -299,7 +319,8 @@ impl Playback {
     fn had_its_turn(&mut self, entry: QueueEntry) {
         let waits = self.queue.iter().any(|waiting| waiting.key == entry.key);
         if self.repeat == Repeat::All && self.may_repeat(&entry) && !waits {
-            self.queue.push_back(entry.clone());
+            let turn = self.queue.back().map_or(self.turn, |last| last.turn);
+            self.queue.push_back(QueueEntry { turn, ..entry.clone() });
         }
         self.remember(entry);
     }
@@ -371,7 +392,15 @@ impl Playback {
 
 /// What operations do. Each expects that the rules have let it through.
 impl Playback {
-    pub fn add(&mut self, op: &OpId, tracks: &[Track], mode: AddMode) {
+    pub fn add(
+        &mut self,
+        op: &OpId,
+        adder: Option<UserId>,
+        tracks: &[Track],
+        mode: AddMode,
+        fair: bool,
+    ) {
+        let turn = self.turn;
         let first_id = self.next_entry;
         self.next_entry += tracks.len() as u64;
         let entries = (0..).zip(tracks).map(|(place, track)| QueueEntry {
@@ -379,10 +408,13 @@ impl Playback {
             key: entry_key(op, place),
             track: track.clone(),
             added_by: op.author,
+            adder,
+            turn,
+            up: BTreeSet::new(),
         });
         let last_id = EntryId(self.next_entry.saturating_sub(1));
         match mode {
-            AddMode::Append => self.queue.extend(entries),
+            AddMode::Append => self.append(entries, fair),
             AddMode::Play => {
                 self.brought = Some((*op, last_id));
                 self.play(op, entries.collect());
@@ -396,7 +428,7 @@ impl Playback {
                     self.brought = Some((first, last_id));
                 }
                 // Something else was played since: these are not what comes next.
-                None => self.queue.extend(entries),
+                None => self.append(entries, fair),
             },
         }
     }
@@ -423,10 +455,16 @@ impl Playback {
         self.forget_absent();
     }
 
-    pub fn move_behind(&mut self, entry: EntryKey, behind: Option<EntryKey>) {
+    /// Anywhere by whoever governs; by others among what is theirs.
+    pub fn move_behind(&mut self, entry: EntryKey, behind: Option<EntryKey>, governs: bool) {
+        if !governs {
+            return self.move_among_own(entry, behind);
+        }
         let Some(from) = self.place_of(entry) else { return };
-        let Some(moved) = self.queue.remove(from) else { return };
+        let Some(mut moved) = self.queue.remove(from) else { return };
         let to = self.place_behind(behind).unwrap_or(from);
+        let neighbour = to.checked_sub(1).and_then(|before| self.queue.get(before));
+        moved.turn = neighbour.map_or(self.turn, |before| before.turn);
         self.queue.insert(to, moved);
     }
 
@@ -437,6 +475,7 @@ impl Playback {
             let drawn = rng.below(last as u64 + 1);
             self.queue.swap(last, usize::try_from(drawn).unwrap_or(last));
         }
+        self.renumber_turns();
     }
 
     pub fn set_repeat(&mut self, repeat: Repeat, by: Stamp) {

@@ -356,7 +356,7 @@ mod tests {
     use super::*;
     use crate::base::{NodeId, Span};
     use crate::identity::NodeKey;
-    use crate::wire::op::{Guard, MemberKind};
+    use crate::wire::op::Guard;
 
     /// A node with a key that orders its own operations.
     struct Author {
@@ -394,7 +394,7 @@ mod tests {
 
         fn join(&mut self, room: &Room) -> Op {
             let name = "Kitchen".into();
-            self.op(room, &OpBody::Join { name, kind: MemberKind::Speaker, user: None })
+            self.op(room, &OpBody::Join { name, person: None, admission: None, friendship: None })
         }
 
         fn order(&mut self, room: &mut Room, at: i64, body: &OpBody) -> Entry {

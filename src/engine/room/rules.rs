@@ -6,12 +6,13 @@ use crate::base::limits::{
     MAX_ARTISTS, MAX_BLOB, MAX_MEMBERS, MAX_NAME, MAX_QUEUE, MAX_REASON, MAX_TAG, MAX_TRACK_FRAMES,
     MAX_TRACK_TEXT, MAX_TRACKS_PER_ADD, SAMPLE_RATES,
 };
-use crate::base::{EntryKey, NodeId, SegmentId, Span};
+use crate::base::{EntryKey, NodeId, RoomTime, SegmentId, Span, UserId};
 use crate::wire::Track;
-use crate::wire::op::{Guard, Op, OpBody, Refusal, RefusalCode};
+use crate::wire::op::{AddMode, Guard, Op, OpBody, Refusal, RefusalCode};
 
 use super::members::{MAX_VOLUME, is_name};
 use super::playback::{Phase, Playback, id_after};
+use super::rights::{self, Asker};
 use super::state::RoomState;
 
 /// Whether a settled `state` lets `op` through.
@@ -20,11 +21,74 @@ pub(super) fn check(
     op: &Op,
     body: &OpBody,
     term_owner: NodeId,
+    at: RoomTime,
 ) -> Result<(), Refusal> {
     check_envelope(state, op, body, term_owner)?;
+    let asker = Asker::of(state, op, at);
+    check_right(asker, body)?;
+    check_sense(state, body)?;
+    check_person(asker, body)
+}
+
+/// Whether the music is in the hand of whoever wants to change it.
+fn check_right(asker: Asker<'_>, body: &OpBody) -> Result<(), Refusal> {
     match body {
-        OpBody::Join { name, .. } => check_join(state, op.id.author, name),
-        OpBody::Add { tracks, .. } => check_add(&state.playback, tracks),
+        OpBody::Add { tracks, mode } => {
+            rights::check_adding(asker, tracks, *mode != AddMode::Append)
+        }
+        OpBody::Remove { entries } => rights::check_removing(asker, entries),
+        OpBody::Move { entry, behind } => rights::check_moving(asker, *entry, *behind),
+        OpBody::Volume { member, .. } | OpBody::Mute { member, .. } => {
+            asker.may_set_volume_of(member)
+        }
+        OpBody::Clear
+        | OpBody::Shuffle { .. }
+        | OpBody::Repeat { .. }
+        | OpBody::RoomVolume { .. }
+        | OpBody::Pause(_)
+        | OpBody::Resume(_)
+        | OpBody::Stop(_)
+        | OpBody::Seek { .. }
+        | OpBody::Next(_)
+        | OpBody::Prev(_) => asker.controls(),
+        _ => Ok(()),
+    }
+}
+
+/// What people do to each other.
+fn check_person(asker: Asker<'_>, body: &OpBody) -> Result<(), Refusal> {
+    match body {
+        OpBody::Join { name, person, admission, friendship } => {
+            check_device_name(name)?;
+            let (person, admission) = (person.as_ref(), admission.as_ref());
+            let card = rights::Card { person, admission, friendship: friendship.as_ref() };
+            rights::check_join(asker, &card)
+        }
+        OpBody::Presence { here, away } => check_presence(here, away),
+        OpBody::Kick { subject } => rights::check_kick(asker, *subject),
+        OpBody::Ban { subject } => rights::check_ban(asker, *subject),
+        OpBody::Unban { subject } => rights::check_unban(asker, *subject),
+        OpBody::Silence { user, .. } => rights::check_silence(asker, user),
+        OpBody::Delete => rights::check_delete(asker),
+        OpBody::UpVote { entry, .. } => rights::check_up_vote(asker, *entry),
+        OpBody::DjTake => rights::check_dj_take(asker),
+        OpBody::DjGive { to } => rights::check_dj_give(asker, to),
+        OpBody::DjDrop => rights::is_dj(asker),
+        OpBody::DjAppoint { to } => rights::check_dj_appoint(asker, to),
+        OpBody::DjRandom => rights::check_dj_random(asker),
+        OpBody::CallVote(call) => rights::check_call(asker, call),
+        OpBody::Vote { session, choice } => rights::check_vote(asker, *session, *choice),
+        OpBody::Chat { text } => rights::check_chat(asker, text),
+        OpBody::Set(setting) => rights::check_set(asker, setting),
+        OpBody::Lock { .. } => rights::check_lock(asker),
+        _ => Ok(()),
+    }
+}
+
+/// Whether what is asked of the music can be done.
+fn check_sense(state: &RoomState, body: &OpBody) -> Result<(), Refusal> {
+    match body {
+        OpBody::Add { tracks, .. } => check_add(state, tracks),
         OpBody::Remove { entries } => check_remove(&state.playback, entries),
         OpBody::Pause(guard) => check_pause(state, guard),
         OpBody::Resume(guard) => check_resume(state, guard),
@@ -45,11 +109,7 @@ pub(super) fn check(
         OpBody::RoomVolume { volume } => check_volume(*volume),
         OpBody::Move { entry, behind } => check_move(&state.playback, *entry, *behind),
         OpBody::Availability { gone, back } => check_availability(gone, back),
-        OpBody::Leave
-        | OpBody::Clear
-        | OpBody::Settle
-        | OpBody::Shuffle { .. }
-        | OpBody::Repeat { .. } => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -107,7 +167,11 @@ pub(super) fn done_already() -> Refusal {
 pub(super) fn is_coordinators(body: &OpBody) -> bool {
     matches!(
         body,
-        OpBody::Begin { .. } | OpBody::Fail { .. } | OpBody::Settle | OpBody::Availability { .. }
+        OpBody::Begin { .. }
+            | OpBody::Fail { .. }
+            | OpBody::Settle
+            | OpBody::Availability { .. }
+            | OpBody::Presence { .. }
     )
 }
 
@@ -116,26 +180,29 @@ pub(super) fn is_a_persons(body: &OpBody) -> bool {
     !is_coordinators(body) && !matches!(body, OpBody::Join { .. } | OpBody::Leave)
 }
 
-fn check_join(state: &RoomState, author: NodeId, name: &str) -> Result<(), Refusal> {
-    if !is_name(name) {
-        return Err(Refusal::new(
-            RefusalCode::JoinFailed,
-            format!("a device's name has 1 to {MAX_NAME} printable characters"),
-            "choose another with `--name`",
-        ));
+fn check_device_name(name: &str) -> Result<(), Refusal> {
+    if is_name(name) {
+        return Ok(());
     }
-    let known = state.member(&author).is_some();
-    if !known && state.members().len() >= MAX_MEMBERS {
-        return Err(Refusal::new(
-            RefusalCode::RoomFull,
-            format!("the room has {MAX_MEMBERS} devices, which is all it can hold"),
-            "let a device that is not needed leave, or make another room",
-        ));
-    }
-    Ok(())
+    Err(Refusal::new(
+        RefusalCode::JoinFailed,
+        format!("a device's name has 1 to {MAX_NAME} printable characters"),
+        "choose another with `--name`",
+    ))
 }
 
-fn check_add(playback: &Playback, tracks: &[Track]) -> Result<(), Refusal> {
+fn check_presence(here: &[UserId], away: &[UserId]) -> Result<(), Refusal> {
+    if (1..=MAX_MEMBERS).contains(&(here.len() + away.len())) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        RefusalCode::InvalidRequest,
+        format!("1 to {MAX_MEMBERS} people can be named"),
+        "update GrooveBox on the coordinator",
+    ))
+}
+
+fn check_add(state: &RoomState, tracks: &[Track]) -> Result<(), Refusal> {
     if tracks.is_empty() || tracks.len() > MAX_TRACKS_PER_ADD {
         return Err(Refusal::new(
             RefusalCode::InvalidRequest,
@@ -143,11 +210,12 @@ fn check_add(playback: &Playback, tracks: &[Track]) -> Result<(), Refusal> {
             "add fewer at a time",
         ));
     }
-    let queued = playback.queue.len();
-    if queued + tracks.len() > MAX_QUEUE {
+    let queued = state.queue().len();
+    let max = usize::from(state.settings().queue_max);
+    if queued + tracks.len() > max {
         return Err(Refusal::new(
             RefusalCode::QueueFull,
-            format!("the queue holds {queued} of at most {MAX_QUEUE} tracks; nothing was added"),
+            format!("the queue holds {queued} of at most {max} tracks; nothing was added"),
             "wait until some have been played, or `groovebox queue clear`",
         ));
     }

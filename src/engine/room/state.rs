@@ -7,26 +7,32 @@
 //! so nodes may look as often as they like.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{MAX_MEMBERS, MAX_NAME, MAX_RECENT_OPS, PLAY_STALE};
-use crate::base::{EntryKey, NodeId, OpId, RoomId, RoomTime, Span};
+use crate::base::{BlobHash, EntryKey, NodeId, OpId, RoomId, RoomTime, Span, UserId};
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::plan::PLAN_SPANS;
 use crate::engine::playout::{GainStep, PlannedSpan};
 use crate::engine::status::{PlaybackState, PlaybackStatus, QueueStatus, TrackStatus};
 use crate::wire::codec;
 use crate::wire::op::{
-    AddMode, Entry, Genesis, Guard, MemberKind, Op, OpBody, Refusal, RefusalCode, Repeat,
+    AddMode, Entry, Genesis, Guard, MemberKind, Op, OpBody, QueueOrder, Refusal, RefusalCode,
+    Repeat, Setting, Subject,
 };
 
+use super::chat::ChatLine;
+use super::government::{Dj, Effect, Government, Lock, Moment, PastDj, is_meant};
 use super::history::{Heard, History};
 use super::members::{self, Member, Stamp};
+use super::people::Person;
 use super::playback::{Notice, Phase, Playback, QueueEntry, Segment};
 use super::rules;
 use super::seen::Seen;
+use super::settings::Settings;
+use super::votes::{PastVote, Session, seed_of};
 
 /// How long people are shown that an entry was left out.
 const NOTICE_SHOWN: Span = Span::from_secs(60);
@@ -46,9 +52,12 @@ pub struct RoomState {
     name: String,
     code: String,
     unclaimed: bool,
+    /// Whoever made it on purpose.
+    made_by: Option<NodeId>,
     /// When the last entry took effect.
     applied_at: RoomTime,
     members: BTreeMap<NodeId, Member>,
+    pub(super) government: Government,
     pub(super) playback: Playback,
     history: History,
     /// Most recent last.
@@ -66,8 +75,10 @@ impl RoomState {
             name: genesis.name.clone(),
             code: genesis.code.clone(),
             unclaimed: genesis.unattended,
+            made_by: (!genesis.unattended).then_some(genesis.founder),
             applied_at: RoomTime(i64::MIN),
             members: BTreeMap::new(),
+            government: Government::default(),
             playback: Playback::empty(),
             history: History::default(),
             recent: VecDeque::new(),
@@ -88,7 +99,7 @@ impl RoomState {
         term_owner: NodeId,
         at: RoomTime,
     ) -> Result<(), Refusal> {
-        rules::check(&self.settled(at), op, body, term_owner)
+        rules::check(&self.settled(at), op, body, term_owner, at)
     }
 
     /// Applies the next entry of the log. Signature and place are the caller's business.
@@ -101,7 +112,7 @@ impl RoomState {
         self.settle(entry.at);
         self.applied_at = self.applied_at.later(entry.at);
         self.playback.repeats = 0;
-        let outcome = self.checked_body(entry).map(|body| self.perform(&entry.op, entry.at, body));
+        let outcome = self.checked_body(entry).map(|body| self.perform(entry, body));
         self.note_over();
         self.note(entry);
         outcome
@@ -116,24 +127,42 @@ impl RoomState {
             )
         })?;
         if !planted::is(Bug::UnvalidatedApply) {
-            rules::check(self, &entry.op, &body, entry.term.node)?;
+            rules::check(self, &entry.op, &body, entry.term.node, entry.at)?;
         }
         Ok(body)
     }
 
-    fn perform(&mut self, signed: &Op, at: RoomTime, body: OpBody) {
+    fn perform(&mut self, entry: &Entry, body: OpBody) {
         if rules::is_a_persons(&body) {
             self.unclaimed = false;
         }
+        let author = entry.op.id.author;
+        let user = self.member(&author).and_then(|member| member.user);
+        if let Some(person) = user.and_then(|user| self.government.people.get_mut(&user)) {
+            person.last_active = entry.at;
+        }
+        if let Some(body) = self.perform_playback(entry, body, user)
+            && let Some(body) = self.perform_membership(entry, body)
+        {
+            self.perform_government(entry, body, user);
+        }
+    }
+
+    /// What changes queue, playback or volumes; the body back if it is none of that.
+    fn perform_playback(
+        &mut self,
+        entry: &Entry,
+        body: OpBody,
+        user: Option<UserId>,
+    ) -> Option<OpBody> {
+        let (signed, at) = (&entry.op, entry.at);
         let op = &signed.id;
         match body {
-            OpBody::Join { name, kind, user } => {
-                self.join(op.author, Member::new(name, kind, user, at));
-            }
-            OpBody::Leave => drop(self.members.remove(&op.author)),
             OpBody::Add { tracks, mode } => {
                 let late = signed.age(at).is_some_and(|age| age > PLAY_STALE);
-                self.playback.add(op, &tracks, if late { AddMode::Append } else { mode });
+                let mode = if late { AddMode::Append } else { mode };
+                let fair = self.settings().queue_order == QueueOrder::Fair;
+                self.playback.add(op, user, &tracks, mode, fair);
             }
             OpBody::Remove { entries } => self.playback.remove(&entries),
             OpBody::Clear => self.playback.clear(),
@@ -163,31 +192,218 @@ impl RoomState {
                 let stamp = Some(Stamp::of(signed));
                 self.members.values_mut().for_each(|member| member.volume_by = stamp);
             }
-            OpBody::Move { entry, behind } => self.playback.move_behind(entry, behind),
+            OpBody::Move { entry, behind } => {
+                let governs = self.government.may_control(user.as_ref(), at)
+                    || user.is_some() && self.government.acting_owner(at) == user;
+                self.playback.move_behind(entry, behind, governs);
+            }
             OpBody::Shuffle { seed } => self.playback.shuffle(seed),
             OpBody::Repeat { mode } => self.playback.set_repeat(mode, Stamp::of(signed)),
             OpBody::Availability { gone, back } => {
                 self.playback.set_absent(op, at, &gone, &back);
             }
+            OpBody::UpVote { entry, up } => {
+                let fair = self.settings().queue_order == QueueOrder::Fair;
+                if let Some(user) = user {
+                    self.playback.up_vote(entry, user, up, fair);
+                }
+            }
+            other => return Some(other),
         }
+        None
+    }
+
+    /// Who comes and who goes; the body back if it is none of that.
+    fn perform_membership(&mut self, entry: &Entry, body: OpBody) -> Option<OpBody> {
+        let now = moment(entry);
+        let author = entry.op.id.author;
+        match body {
+            OpBody::Join { name, person, .. } => {
+                let user = person.as_ref().map(|person| person.user);
+                self.join(author, name, user, now);
+                if let Some(card) = person {
+                    let created = entry.op.created;
+                    let asked = if created == Op::NO_TIME { entry.at } else { created };
+                    let claim = Stamp::new(asked, entry.op.id);
+                    let made_it = self.made_by == Some(author);
+                    self.government.join(&card, claim, entry.at, made_it);
+                }
+            }
+            OpBody::Leave => self.out(now, |node, _| *node == author),
+            OpBody::Presence { here, away } => {
+                let effects = self.government.presence(&here, &away, now);
+                self.follow(effects, now);
+            }
+            OpBody::Kick { subject } => {
+                self.government.kick(subject, entry.at);
+                self.send_out(subject, now);
+            }
+            OpBody::Ban { subject } => {
+                // Whoever is banned is banned with all they have here.
+                let device = match subject {
+                    Subject::Device(node) => self.member(&node).and_then(|member| member.user),
+                    Subject::Person(_) => None,
+                };
+                let (name, by) = (self.name_of_subject(&subject), Stamp::of(&entry.op));
+                self.government.ban(subject, name, by);
+                self.send_out(subject, now);
+                if let Some(user) = device {
+                    let name = self.government.name_of(&user);
+                    self.government.ban(Subject::Person(user), name, by);
+                    self.send_out(Subject::Person(user), now);
+                }
+            }
+            OpBody::Unban { subject } => self.government.unban(subject),
+            OpBody::Silence { user, silenced } => {
+                self.government.silence(&user, silenced, Stamp::of(&entry.op));
+            }
+            OpBody::Delete => self.government.deleted = true,
+            other => return Some(other),
+        }
+        None
+    }
+
+    fn perform_government(&mut self, entry: &Entry, body: OpBody, user: Option<UserId>) {
+        let now = moment(entry);
+        let by = Stamp::of(&entry.op);
+        let government = &mut self.government;
+        let effects = match (body, user) {
+            (OpBody::DjRandom, user) => {
+                government.random_dj(user, now);
+                Vec::new()
+            }
+            (OpBody::DjTake, Some(user)) => {
+                government.take_dj(user, entry.at);
+                Vec::new()
+            }
+            (OpBody::DjGive { to }, _) => {
+                government.give_dj(to, entry.at);
+                Vec::new()
+            }
+            (OpBody::DjDrop, _) => {
+                government.drop_dj(entry.at);
+                Vec::new()
+            }
+            (OpBody::DjAppoint { to }, user) => {
+                government.appoint_dj(user, to, entry.at);
+                Vec::new()
+            }
+            (OpBody::CallVote(call), Some(user)) => government.call_vote(call, user, now),
+            (OpBody::Vote { session, choice }, Some(user)) => {
+                let kind = government.votes.session(session).map(|session| session.kind);
+                kind.map_or_else(Vec::new, |kind| government.vote(kind, user, choice, now))
+            }
+            (OpBody::Chat { text }, Some(user)) => {
+                let created = entry.op.created;
+                let at = if created == Op::NO_TIME { entry.at } else { created };
+                let name = government.name_of(&user);
+                government.chat.say(ChatLine { op: entry.op.id, user, name, at, text });
+                Vec::new()
+            }
+            (OpBody::Set(setting), _) => {
+                self.set(setting, by);
+                Vec::new()
+            }
+            (OpBody::Lock { secret }, _) => {
+                government.set_lock(secret, by);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        self.follow(effects, now);
+    }
+
+    fn set(&mut self, setting: Setting, by: Stamp) {
+        if let Setting::Name(name) = &setting {
+            self.name.clone_from(name);
+        }
+        let becomes_fair = setting == Setting::QueueOrder(QueueOrder::Fair)
+            && self.settings().queue_order != QueueOrder::Fair;
+        self.government.set(setting, by);
+        if becomes_fair {
+            self.playback.take_turns();
+        }
+    }
+
+    /// What the government has decided about the music and the devices.
+    fn follow(&mut self, effects: Vec<Effect>, now: Moment<'_>) {
+        for effect in effects {
+            match effect {
+                Effect::Skip => self.playback.next(now.op, now.at),
+                Effect::Pause => self.playback.pause(now.op, now.at),
+                Effect::Out(user) => {
+                    self.government.kick(Subject::Person(user), now.at);
+                    self.send_out(Subject::Person(user), now);
+                }
+            }
+        }
+    }
+
+    fn send_out(&mut self, subject: Subject, now: Moment<'_>) {
+        self.out(now, |node, member| is_meant(subject, node, member.user.as_ref()));
+        // A person may be in the room without a device that is a member.
+        if let Subject::Person(user) = subject {
+            self.person_left(user, now);
+        }
+    }
+
+    /// These devices are members no longer, and neither are people who have none left.
+    fn out(&mut self, now: Moment<'_>, who: impl Fn(&NodeId, &Member) -> bool) {
+        let gone = self.members.iter().filter(|(node, member)| who(node, member));
+        let gone = gone.map(|(node, member)| (*node, member.user)).collect::<Vec<_>>();
+        for (node, user) in gone {
+            self.members.remove(&node);
+            if let Some(user) = user {
+                self.person_left(user, now);
+            }
+        }
+    }
+
+    /// A person has one device less.
+    fn person_left(&mut self, user: UserId, now: Moment<'_>) {
+        let has_device = self.members.values().any(|member| member.user == Some(user));
+        if has_device || self.government.people.get(&user).is_none() {
+            return;
+        }
+        let effects = self.government.leave(&user, now);
+        self.government.kick_is_over(&user);
+        self.follow(effects, now);
     }
 
     /// What is over becomes history, with what the room knows of that moment.
     fn note_over(&mut self) {
         for over in self.playback.take_over() {
-            let adder = over.entry.added_by;
-            let name = self.name_of(&adder);
+            let name = self.name_of_adder(&over.entry);
             let present = self.n_people();
-            self.history.note(over, name, present);
+            let dj = self.government.dj.map(|dj| self.government.name_of(&dj.user));
+            self.history.note(over, name, dj, present);
+        }
+        let skips = self.government.votes.open_of(crate::wire::op::VoteKind::Skip);
+        let wanted = skips.and_then(|session| session.segment);
+        if wanted.is_some() && wanted != self.playback.focus().map(|focus| focus.id) {
+            self.government.skip_is_over();
         }
     }
 
-    /// The people whose devices are in the room, each once.
+    /// The people who are here.
     fn n_people(&self) -> u32 {
-        let people = self.members.iter().filter(|(_, m)| m.kind != MemberKind::Speaker);
-        let users = people.clone().filter_map(|(_, member)| member.user).collect::<BTreeSet<_>>();
-        let others = people.filter(|(_, member)| member.user.is_none()).count();
-        u32::try_from(users.len() + others).unwrap_or(u32::MAX)
+        let people = self.government.people.all().values();
+        u32::try_from(people.filter(|person| person.is_here()).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Who brought an entry: the person, or where there is none the device.
+    fn name_of_adder(&self, entry: &QueueEntry) -> String {
+        match entry.adder {
+            Some(user) => self.government.name_of(&user),
+            None => self.name_of(&entry.added_by),
+        }
+    }
+
+    fn name_of_subject(&self, subject: &Subject) -> String {
+        match subject {
+            Subject::Person(user) => self.government.name_of(user),
+            Subject::Device(node) => self.name_of(node),
+        }
     }
 
     fn name_of(&self, node: &NodeId) -> String {
@@ -195,14 +411,21 @@ impl RoomState {
     }
 
     /// A device that is here already changes what it says of itself and keeps the rest.
-    fn join(&mut self, node: NodeId, fresh: Member) {
-        match self.members.get_mut(&node) {
+    fn join(&mut self, node: NodeId, name: String, user: Option<UserId>, now: Moment<'_>) {
+        let kind = if user.is_some() { MemberKind::Person } else { MemberKind::Speaker };
+        let before = match self.members.get_mut(&node) {
             Some(member) => {
-                member.name = fresh.name;
-                member.kind = fresh.kind;
-                member.user = fresh.user;
+                member.name = name;
+                member.kind = kind;
+                std::mem::replace(&mut member.user, user)
             }
-            None => drop(self.members.insert(node, fresh)),
+            None => {
+                self.members.insert(node, Member::new(name, kind, user, now.at));
+                None
+            }
+        };
+        if let Some(before) = before.filter(|before| Some(*before) != user) {
+            self.person_left(before, now);
         }
     }
 
@@ -220,9 +443,17 @@ impl RoomState {
         }
     }
 
-    /// Moves playback on to `at`: a track that has ended makes way for the next of the queue.
-    /// Room time does not run backwards; an earlier `at` changes nothing.
+    /// Moves the room on to `at`: a track that has ended makes way for the next of the queue, a
+    /// vote whose time is up is counted. Room time does not run backwards; an earlier `at`
+    /// changes nothing.
     pub fn settle(&mut self, at: RoomTime) {
+        // In the order in which things happen, so that it does not matter how often somebody
+        // looks. Each round closes a vote.
+        while let Some((end, kind)) = self.government.next_close(at) {
+            self.playback.settle(end);
+            self.note_over();
+            self.government.time_is_up(kind, end);
+        }
         self.playback.settle(at);
         self.note_over();
     }
@@ -230,7 +461,7 @@ impl RoomState {
     /// This state at `at`; borrowed when nothing has moved on since.
     #[must_use]
     pub fn settled(&self, at: RoomTime) -> Cow<'_, RoomState> {
-        if self.playback.is_settled(at) {
+        if self.playback.is_settled(at) && self.government.next_close(at).is_none() {
             return Cow::Borrowed(self);
         }
         let mut state = self.clone();
@@ -266,6 +497,13 @@ impl RoomState {
         }
         if !self.seen.is_sane() {
             return Err("a record of operations that no log gives");
+        }
+        self.government.check()?;
+        let is_whole = |member: &Member| {
+            member.user.is_none_or(|user| self.government.people.get(&user).is_some())
+        };
+        if !self.members.values().all(is_whole) {
+            return Err("a device of a person who is not in the room");
         }
         self.history.check(|track| rules::check_track(track).is_ok())?;
         self.playback.check(|track| rules::check_track(track).is_ok())
@@ -331,10 +569,140 @@ impl RoomState {
         Guard { segment: self.focus().map(|segment| segment.id), dj_epoch: self.dj_epoch() }
     }
 
-    /// How often the DJ has changed. There are no DJs yet.
+    /// How often the DJ has changed.
     #[must_use]
     pub fn dj_epoch(&self) -> u32 {
-        0
+        self.government.dj_epoch
+    }
+
+    /// Who has the music in hand, if anybody.
+    #[must_use]
+    pub fn dj(&self) -> Option<Dj> {
+        self.government.dj
+    }
+
+    /// DJs of the past, the latest last.
+    #[must_use]
+    pub fn past_djs(&self) -> impl DoubleEndedIterator<Item = &PastDj> {
+        self.government.past_djs()
+    }
+
+    /// Until when somebody may not be DJ.
+    #[must_use]
+    pub fn cooling_until(&self, user: &UserId, at: RoomTime) -> Option<RoomTime> {
+        self.government.cooling_until(user, at)
+    }
+
+    /// Whether somebody could be DJ now.
+    #[must_use]
+    pub fn may_be_dj(&self, user: &UserId, at: RoomTime) -> bool {
+        self.government.may_be_dj(user, at)
+    }
+
+    /// Whether a person, or a device without one, may control the music.
+    #[must_use]
+    pub fn may_control(&self, user: Option<&UserId>, at: RoomTime) -> bool {
+        self.government.may_control(user, at)
+    }
+
+    /// Whose the room is.
+    #[must_use]
+    pub fn owner(&self) -> Option<UserId> {
+        self.government.owner
+    }
+
+    /// Who acts as owner: the owner, or who has been here longest while they are away for long.
+    #[must_use]
+    pub fn acting_owner(&self, at: RoomTime) -> Option<UserId> {
+        self.government.acting_owner(at)
+    }
+
+    /// The people of the room, here or away, by id.
+    #[must_use]
+    pub fn people(&self) -> &BTreeMap<UserId, Person> {
+        self.government.people.all()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn person(&self, user: &UserId) -> Option<&Person> {
+        self.government.people.get(user)
+    }
+
+    /// What somebody is called here; a short id for who is not.
+    #[must_use]
+    pub fn person_name(&self, user: &UserId) -> String {
+        self.government.name_of(user)
+    }
+
+    /// The person that somebody means by a name.
+    ///
+    /// # Errors
+    ///
+    /// When nobody fits, or more than one; names the candidates.
+    pub fn find_person(&self, text: &str) -> Result<UserId, Refusal> {
+        self.government.people.find(text)
+    }
+
+    /// How the room is governed.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.government.settings
+    }
+
+    /// What its password became, if it is locked.
+    #[must_use]
+    pub fn lock(&self) -> Option<&Lock> {
+        self.government.lock.as_ref()
+    }
+
+    /// Raised by every change of the password and every ban.
+    #[must_use]
+    pub fn lock_epoch(&self) -> u32 {
+        self.government.lock_epoch
+    }
+
+    /// Its owner has deleted it.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.government.deleted
+    }
+
+    /// Whom the room keeps out, and what they were called.
+    #[must_use]
+    pub fn banned(&self) -> impl Iterator<Item = (&Subject, &str)> {
+        self.government.banned()
+    }
+
+    /// Whether somebody is not let in at the moment.
+    #[must_use]
+    pub fn keeps_out(&self, subject: Subject, at: RoomTime) -> bool {
+        self.government.is_banned(subject) || self.government.out_until(subject, at).is_some()
+    }
+
+    /// Votes that are open.
+    #[must_use]
+    pub fn votes(&self) -> impl Iterator<Item = &Session> {
+        self.government.votes.open()
+    }
+
+    /// Votes that are over, the latest last.
+    #[must_use]
+    pub fn past_votes(&self) -> impl DoubleEndedIterator<Item = &PastVote> {
+        self.government.votes.past()
+    }
+
+    /// What was said lately, the latest last.
+    #[must_use]
+    pub fn chat(&self) -> impl DoubleEndedIterator<Item = &ChatLine> {
+        self.government.chat.lines()
+    }
+
+    /// When a track was heard last, if that was lately.
+    #[must_use]
+    pub fn last_heard(&self, track: BlobHash) -> Option<RoomTime> {
+        let heard = self.history.rows().rev().find(|row| row.track.hash == track);
+        heard.map(|row| row.ended)
     }
 
     /// The devices, by id.
@@ -440,10 +808,11 @@ impl RoomState {
         self.shown(at).map(|(_, segment)| segment.position(at))
     }
 
-    /// When playback moves on by itself next: the end of what sounds.
+    /// When the room moves on by itself next: the end of what sounds, or of a vote.
     #[must_use]
     pub fn next_change(&self) -> Option<RoomTime> {
-        self.playback.sounding().and_then(Segment::end)
+        let vote = self.government.next_close(RoomTime(i64::MAX)).map(|(end, _)| end);
+        self.playback.sounding().and_then(Segment::end).into_iter().chain(vote).min()
     }
 
     /// The near part of the timeline, in order and without overlap: what may still fade out,
@@ -499,6 +868,7 @@ impl RoomState {
             track: self.track_status(entry),
             duration_ms: entry.track.duration().as_millis(),
             unavailable: !self.is_available(entry.key),
+            up_votes: u32::try_from(entry.up.len()).unwrap_or(u32::MAX),
         };
         self.queue().iter().map(status).collect()
     }
@@ -510,7 +880,11 @@ impl RoomState {
             artists: entry.track.artists.clone(),
             album: entry.track.album.clone(),
             source: "file".into(),
-            added_by: self.name_of(&entry.added_by),
+            added_by: self.name_of_adder(entry),
         }
     }
+}
+
+fn moment(entry: &Entry) -> Moment<'_> {
+    Moment { at: entry.at, op: &entry.op.id, seed: seed_of(&entry.chain) }
 }

@@ -1,6 +1,7 @@
 //! The rules of queue and playback, as people know them, and their invariants under any
 //! sequence of operations.
 
+mod people;
 mod queue;
 
 use proptest::prelude::*;
@@ -10,9 +11,10 @@ use crate::base::limits::{MAX_MEMBERS, MAX_PLAYED, MAX_QUEUE, MAX_RECENT_OPS};
 use crate::base::{BlobHash, EntryId, EntryKey, NodeId, OpId, RoomTime, SegmentId, Span, Term};
 use crate::engine::playout::GainStep;
 use crate::engine::status::PlaybackState;
+use crate::identity::UserKey;
 use crate::wire::codec;
 use crate::wire::op::{
-    AddMode, Entry, Genesis, Guard, MemberKind, Op, OpBody, Refusal, RefusalCode, Repeat,
+    AddMode, Entry, Genesis, Guard, Op, OpBody, PersonCard, Refusal, RefusalCode, Repeat,
 };
 use crate::wire::{Codec, Track};
 
@@ -154,7 +156,32 @@ impl Scene {
 }
 
 fn join(name: &str) -> OpBody {
-    OpBody::Join { name: name.into(), kind: MemberKind::Speaker, user: None }
+    OpBody::Join { name: name.into(), person: None, admission: None, friendship: None }
+}
+
+/// A person with a key of their own; the same for the same number.
+fn person(n: usize) -> std::sync::Arc<UserKey> {
+    use std::sync::{Arc, OnceLock};
+    static KEYS: OnceLock<Vec<Arc<UserKey>>> = OnceLock::new();
+    let made = || {
+        let random = ring::rand::SystemRandom::new();
+        let key = |_| Arc::new(UserKey::generate(&random).expect("random numbers"));
+        (0..16).map(key).collect()
+    };
+    KEYS.get_or_init(made)[n].clone()
+}
+
+/// A device of a person joins.
+fn joins(node: NodeId, user: &UserKey, name: &str) -> OpBody {
+    let id = user.user_id();
+    let person = PersonCard {
+        user: id,
+        name: name.into(),
+        display: String::new(),
+        certificate: user.sign(&codec::device_bytes(&id, &node)),
+    };
+    let name = format!("phone of {name}");
+    OpBody::Join { name, person: Some(person), admission: None, friendship: None }
 }
 
 fn add(mode: AddMode, tracks: &[(&str, u64)]) -> OpBody {

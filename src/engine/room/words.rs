@@ -1,8 +1,8 @@
 //! Operations in words, for people who read the log.
 
-use crate::base::NodeId;
+use crate::base::{NodeId, UserId};
 use crate::wire::codec;
-use crate::wire::op::{AddMode, Op, OpBody, Repeat};
+use crate::wire::op::{AddMode, Choice, Op, OpBody, Repeat, Subject, VoteCall};
 
 use super::state::RoomState;
 
@@ -20,7 +20,10 @@ pub fn describe(op: &Op, state: &RoomState) -> String {
 
 fn describe_body(body: &OpBody, state: &RoomState) -> String {
     match body {
-        OpBody::Join { name, .. } => format!("joined as {}", short(name)),
+        OpBody::Join { name, person: None, .. } => format!("joined as {}", short(name)),
+        OpBody::Join { name, person: Some(person), .. } => {
+            format!("joined as {}, a device of {}", short(name), short(&person.name))
+        }
         OpBody::Leave => "left the room".into(),
         OpBody::Add { tracks, mode } => {
             let first = tracks.first().map_or("", |track| track.title.as_str());
@@ -66,6 +69,56 @@ fn describe_body(body: &OpBody, state: &RoomState) -> String {
             (0, back) => format!("noted that {back} of the queue can be played again"),
             (gone, back) => format!("noted that {gone} of the queue are gone and {back} are back"),
         },
+        other => describe_government(other, state),
+    }
+}
+
+fn describe_government(body: &OpBody, state: &RoomState) -> String {
+    let person = |user: &UserId| state.person_name(user);
+    let subject = |subject: &Subject| match subject {
+        Subject::Person(user) => state.person_name(user),
+        Subject::Device(node) => name_of(node, state),
+    };
+    match body {
+        OpBody::Presence { here, away } => {
+            let names = |users: &[UserId]| users.iter().map(person).collect::<Vec<_>>().join(", ");
+            match (here.is_empty(), away.is_empty()) {
+                (false, true) => format!("noted that {} came", names(here)),
+                (true, _) => format!("noted that {} went away", names(away)),
+                (false, false) => {
+                    format!("noted that {} came and {} went away", names(here), names(away))
+                }
+            }
+        }
+        OpBody::Kick { subject: whom } => format!("sent {} out", subject(whom)),
+        OpBody::Ban { subject: whom } => format!("banned {}", subject(whom)),
+        OpBody::Unban { subject: whom } => format!("let {} come back", subject(whom)),
+        OpBody::Silence { user, silenced: true } => format!("muted {} in the chat", person(user)),
+        OpBody::Silence { user, silenced: false } => {
+            format!("let {} speak in the chat again", person(user))
+        }
+        OpBody::Delete => "deleted the room".into(),
+        OpBody::UpVote { up: true, .. } => "voted an entry of the queue up".into(),
+        OpBody::UpVote { up: false, .. } => "took back a vote for an entry of the queue".into(),
+        OpBody::DjTake => "became DJ".into(),
+        OpBody::DjGive { to } => format!("made {} DJ in their place", person(to)),
+        OpBody::DjDrop => "stepped down as DJ".into(),
+        OpBody::DjAppoint { to } => format!("appointed {} DJ", person(to)),
+        OpBody::DjRandom => "had a DJ drawn by lot".into(),
+        OpBody::CallVote(VoteCall::Election) => "called an election".into(),
+        OpBody::CallVote(VoteCall::Mutiny { .. }) => "called a mutiny".into(),
+        OpBody::CallVote(VoteCall::Skip { .. }) => "called a vote to skip what plays".into(),
+        OpBody::CallVote(VoteCall::Kick { user }) => {
+            format!("called a vote to send {} out", person(user))
+        }
+        OpBody::Vote { choice: Choice::Yes, .. } => "voted yes".into(),
+        OpBody::Vote { choice: Choice::No, .. } => "voted no".into(),
+        OpBody::Vote { choice: Choice::For(user), .. } => format!("voted for {}", person(user)),
+        OpBody::Chat { text } => format!("said \"{}\"", short(text)),
+        OpBody::Set(setting) => format!("changed {}", super::settings::key_of(setting)),
+        OpBody::Lock { secret: Some(_) } => "locked the room with a password".into(),
+        OpBody::Lock { secret: None } => "opened the room to all".into(),
+        _ => "did something".into(),
     }
 }
 
@@ -94,6 +147,23 @@ pub fn kind_name(kind: u16) -> &'static str {
         30 => "volume",
         31 => "mute",
         32 => "room_volume",
+        3 => "presence",
+        4 => "kick",
+        5 => "ban",
+        6 => "unban",
+        7 => "silence",
+        8 => "delete",
+        16 => "up_vote",
+        40 => "dj_take",
+        41 => "dj_give",
+        42 => "dj_drop",
+        43 => "dj_appoint",
+        44 => "dj_random",
+        50 => "call_vote",
+        51 => "vote",
+        60 => "chat",
+        70 => "set",
+        71 => "lock",
         _ => "unknown",
     }
 }

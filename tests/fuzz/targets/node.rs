@@ -78,6 +78,7 @@ impl Scene {
             key: Arc::clone(key(0)),
             boot: 2,
             name: "device 0".into(),
+            user: None,
             version: "0.1.0".into(),
             seed: 7,
             trim: Span::ZERO,

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use groovebox::base::{BlobHash, NodeId, OpId, RoomTime, Term};
 use groovebox::engine::room::{Ordered, Room, RoomState};
 use groovebox::identity::NodeKey;
-use groovebox::wire::op::{AddMode, Guard, MemberKind};
+use groovebox::wire::op::{AddMode, Guard};
 use groovebox::wire::{Codec, Entry, Genesis, Op, OpBody, Refusal, Track};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
@@ -103,7 +103,7 @@ impl Pen {
 
 pub fn join(device: usize) -> OpBody {
     let name = format!("device {device}");
-    OpBody::Join { name, kind: MemberKind::Speaker, user: None }
+    OpBody::Join { name, person: None, admission: None, friendship: None }
 }
 
 /// The room with its three members, in which so much has been done: nothing, a queue, a track

@@ -388,6 +388,7 @@ impl House {
             key: device.key.clone(),
             boot: device.boot,
             name: device.name.clone(),
+            user: None,
             version: "sim".into(),
             seed,
             trim: Span::ZERO,
@@ -645,6 +646,8 @@ impl House {
             }
             Output::CompactRoom(snapshot) => self.save(d, Job::Compact(Rc::new(*snapshot))),
             Output::RememberIntent(intent) => self.save(d, Job::Intent(intent)),
+            // Devices have no person to remember, and no room is deleted.
+            Output::RememberUser(_) | Output::ForgetRoom(_) => {}
             Output::RememberPeer { node, name, address } => {
                 self.save(d, Job::Peer(node, name, address));
             }

@@ -251,10 +251,10 @@ fn what_was_never_heard_has_no_row() {
 #[test]
 fn a_row_tells_who_was_there_and_who_brought_it() {
     let mut scene = Scene::new();
-    let person = |user| OpBody::Join { name: "Phone".into(), kind: MemberKind::Person, user };
-    let anna = Some(crate::base::UserId([7; 32]));
-    for (n, user) in [(20, anna), (21, anna), (22, None)] {
-        scene.by(NodeId([n; 32]), &person(user)).expect("there is room");
+    let (anna, ben) = (person(1), person(2));
+    for (n, user) in [(20, &anna), (21, &anna), (22, &ben)] {
+        let node = NodeId([n; 32]);
+        scene.by(node, &joins(node, user, "Somebody")).expect("there is room");
     }
     scene.by(OTHER, &add(AddMode::Play, &[("a", 10)])).expect("a member");
     scene.begin();
@@ -262,7 +262,11 @@ fn a_row_tells_who_was_there_and_who_brought_it() {
     scene.pass(Span::from_secs(11));
     let state = scene.settled();
     let row = state.heard().next().expect("it is over");
-    assert_eq!((row.present, row.added_by), (2, OTHER), "two devices of one person, and another");
+    assert_eq!(
+        (row.present, row.added_by),
+        (2, OTHER),
+        "two devices of one person, and another person"
+    );
     assert_eq!(row.added_by_name, OTHER.short(), "it has left");
 }
 
