@@ -745,6 +745,7 @@ impl Node {
             self.tick(now);
         }
         self.settle_machines(now);
+        self.catch_up(now);
     }
 
     /// Something happened.
@@ -805,6 +806,7 @@ impl Node {
             Input::ShutdownRequested => self.shutdown(now),
         }
         self.settle_machines(now);
+        self.catch_up(now);
     }
 
     /// Drains the sub-machines until none of them has anything to say.

@@ -220,8 +220,12 @@ impl Node {
     pub(super) fn retry_join(&mut self, now: LocalTime) {
         let Some(joining) = &mut self.joining else { return };
         if now - joining.since > JOIN_TIMEOUT {
-            let reason = "nobody there answered".to_owned();
-            self.abandon_join(now, reason);
+            let refusal = Refusal::new(
+                RefusalCode::JoinFailed,
+                "the room could not be entered: nobody there answered",
+                "try again; `groovebox rooms` lists the rooms in reach",
+            );
+            self.abandon_join(now, refusal);
         } else if now - joining.said >= JOIN_RETRY {
             joining.said = now;
             let (room, via, op) = (joining.room, joining.via, joining.op.clone());
@@ -281,11 +285,11 @@ impl Node {
         cards.find_map(|card| card.coordinator).filter(|node| self.peers.contains_key(node))
     }
 
-    fn abandon_join(&mut self, now: LocalTime, reason: String) {
+    fn abandon_join(&mut self, now: LocalTime, refusal: Refusal) {
         let Some(joining) = self.joining.take() else { return };
         self.membership.join_failed(now, joining.room);
-        self.requests.room_failed(&mut self.outputs, joining.room, &reason);
-        self.tell(Notice::JoinFailed { reason });
+        self.tell(Notice::JoinFailed { reason: refusal.message.clone() });
+        self.requests.room_failed(&mut self.outputs, joining.room, refusal);
     }
 
     /// Somebody wants in. Only the coordinator can order it; others hand it on.
@@ -330,7 +334,7 @@ impl Node {
 
     /// A join was refused by the coordinator.
     pub(super) fn join_refused(&mut self, now: LocalTime, refusal: &Refusal) {
-        self.abandon_join(now, refusal.to_string());
+        self.abandon_join(now, refusal.clone());
     }
 
     /// Whether this refusal or acceptance concerns the join under way.

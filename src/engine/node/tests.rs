@@ -1,6 +1,7 @@
 //! Whole nodes on a perfect network with honest disks: what becomes of the log when devices come,
 //! go and meet again. Seeded faults of all kinds are the simulator's business (`tests/sim`).
 
+mod people;
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
