@@ -1023,6 +1023,9 @@ impl Node {
         if let Some(election) = self.election_of(hb.room) {
             election.heartbeat_received(now, from, hb, sent);
         }
+        if self.election.as_ref().is_some_and(|e| e.term() == hb.term) {
+            self.clock.handle_stamp(at.min(now), hb.sent);
+        }
         self.note_coordinator_log(now, from, hb);
         self.watch_deputy(now, from, hb);
     }

@@ -450,7 +450,9 @@ impl House {
         device.watch.go_on(self.now);
         if with_power {
             device.is_off = true;
-            device.disk.power_cut(&mut self.rng);
+            if device.disk.power_cut(&mut self.rng) {
+                self.disks_lost_at = self.now;
+            }
         } else {
             device.disk.process_died();
         }
