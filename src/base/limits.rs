@@ -39,6 +39,9 @@ pub const MAX_CHAT_KEPT: usize = 500;
 /// room.
 pub const MAX_CHAT_BYTES: usize = 256 * 1024;
 
+/// Words of the chat kept on disk, for thirty days at most: 3 MiB of ordinary talk.
+pub const MAX_CHAT_ON_DISK: usize = 10_000;
+
 /// DJs and votes of the past that a room's state remembers.
 pub const MAX_REMEMBERED: usize = 50;
 

@@ -250,9 +250,8 @@ fn succeed(house: &House) {
     house.street().heal();
     house.until("Emil is out, in all of the room", LONG + LONG, |house| {
         let out = house.daemons[4].status()?.room.is_none();
-        let gone = |i: &usize| {
-            house.daemons[*i].status().is_some_and(|s| person(&s, "emil").is_none())
-        };
+        let gone =
+            |i: &usize| house.daemons[*i].status().is_some_and(|s| person(&s, "emil").is_none());
         (out && [1, 2, 5, 6, 7, 8].iter().all(gone)).then_some(())
     });
     refused(house, 4, &["room", "join", &code], "BANNED");

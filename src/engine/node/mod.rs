@@ -57,7 +57,7 @@ use crate::engine::election::{DeviceFacts, Election, ElectionOutput, MemberFacts
 use crate::engine::membership::{Intent, Membership, MembershipOutput};
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::PlayoutPlan;
-use crate::engine::room::{Heard, Room};
+use crate::engine::room::{ChatLine, Heard, Room};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
 use crate::identity::{LocalUser, NodeKey};
@@ -441,6 +441,15 @@ pub enum Output {
         /// In the order in which they ended.
         rows: Vec<Heard>,
         /// The room's time now: how long ago that was.
+        at: RoomTime,
+    },
+    /// Words of the chat: write them; one that has a row keeps it.
+    SaveChat {
+        /// The room.
+        room: RoomId,
+        /// In order.
+        lines: Vec<ChatLine>,
+        /// The room's time now: how long ago they were said.
         at: RoomTime,
     },
     /// What this device was told about rooms, for after a restart.
@@ -857,6 +866,7 @@ impl Node {
         self.tell_agreement(now);
         self.save_position(now);
         self.write_history(now);
+        self.write_chat(now);
         self.tell_left_out(now);
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;

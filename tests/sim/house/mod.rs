@@ -665,8 +665,8 @@ impl House {
             }
             Output::CompactRoom(snapshot) => self.save(d, Job::Compact(Rc::new(*snapshot))),
             Output::RememberIntent(intent) => self.save(d, Job::Intent(intent)),
-            // Devices have no person to remember, and no room is deleted.
-            Output::RememberUser(_) | Output::ForgetRoom(_) => {}
+            // Devices know whose they are, no room is deleted, and nobody reads up the chat.
+            Output::RememberUser(_) | Output::ForgetRoom(_) | Output::SaveChat { .. } => {}
             Output::RememberPeer { node, name, address } => {
                 self.save(d, Job::Peer(node, name, address));
             }
