@@ -245,7 +245,7 @@ fn stored_position(position: &Position) -> store::SavedPosition {
 
 /// What was heard, and when that was by the wall clock. `at` is the room's time now.
 fn stored_row(row: Heard, at: RoomTime, wall: i64) -> store::HistoryRow {
-    let Heard { segment, track, added_by_name, started, ended, reason, present, .. } = row;
+    let Heard { segment, track, added_by_name, started, ended, dj, reason, present, .. } = row;
     store::HistoryRow {
         segment,
         track: track.hash,
@@ -253,7 +253,7 @@ fn stored_row(row: Heard, at: RoomTime, wall: i64) -> store::HistoryRow {
         artists: track.artists.join(", "),
         album: track.album,
         source: "file".into(),
-        dj: None,
+        dj,
         added_by: added_by_name,
         started,
         ended,
