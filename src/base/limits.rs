@@ -255,6 +255,10 @@ pub const EVENT_QUEUE: usize = 4096;
 /// several times over.
 pub const MAX_REQUEST: usize = 1024 * 1024;
 
+/// Users of this machine whose pace at the local interface is remembered at a time. Whoever is
+/// quiet for a while is forgotten; the socket admits one group only.
+pub const MAX_SESSIONS: usize = 256;
+
 /// Programs that follow the live events at once: every device's page and a few tools.
 pub const MAX_EVENT_CLIENTS: usize = 64;
 
