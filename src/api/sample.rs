@@ -62,6 +62,7 @@ pub(crate) fn status() -> Status {
                 devices: 3,
                 playing: Some("So What".to_owned()),
                 joined: true,
+                in_reach: true,
             },
             RoomInReach {
                 id: "e5".repeat(32),
@@ -71,6 +72,7 @@ pub(crate) fn status() -> Status {
                 devices: 1,
                 playing: None,
                 joined: false,
+                in_reach: true,
             },
         ],
         peers: vec![

@@ -179,6 +179,9 @@ pub const LOG_KEPT_FOR: Span = Span::from_secs(7 * 24 * 3600);
 /// Peers remembered on disk: a full room's worth.
 pub const MAX_KNOWN_PEERS: usize = 256;
 
+/// Rooms remembered that a device was in: a few houses and many parties.
+pub const MAX_KNOWN_ROOMS: usize = 64;
+
 /// Writes waiting for the disk. At a few a second this is minutes of a stalled SD card.
 pub const STORE_QUEUE: usize = 1024;
 

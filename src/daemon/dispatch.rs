@@ -8,12 +8,12 @@ use super::event_loop::EventSender;
 use super::gateway;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
 use crate::base::{BlobHash, NodeId, RoomTime, SegmentId, pcm};
-use crate::engine::Status;
 use crate::engine::membership::Intent;
 use crate::engine::node::{Input, MemberChange, Notice, Output, Position};
 use crate::engine::room::{ChatLine, Heard};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have};
+use crate::engine::{self, Status};
 use crate::identity::LocalUser;
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
 use crate::net::{Fetcher, Net, NetError};
@@ -88,6 +88,10 @@ impl Driver {
             }
             Output::RememberUser(user) => {
                 kept(self.store.save_user(user.as_ref().map(stored_user)));
+            }
+            Output::RememberRoom(room) => {
+                let engine::node::KnownRoom { id, name, code } = room;
+                kept(self.store.save_known_room(store::KnownRoom { id, name, code }));
             }
             Output::ForgetRoom(room) => kept(self.store.forget_room(room)),
             Output::RememberPeer { node, name, address } => {

@@ -36,7 +36,7 @@ use crate::base::{LocalTime, Span};
 use crate::config::{Port, Settings};
 use crate::engine::Status;
 use crate::engine::node::{
-    Input, Node, NodeConfig, PlayoutFacts, Position, RestoredPosition, RestoredRoom,
+    Input, KnownRoom, Node, NodeConfig, PlayoutFacts, Position, RestoredPosition, RestoredRoom,
 };
 use crate::identity::{LocalUser, NodeKey, UserKey};
 use crate::media::Library;
@@ -246,6 +246,7 @@ impl Parts {
             remembered: loaded.peers.into_iter().map(|p| (p.node, p.name, p.addresses)).collect(),
             alone: loaded.intent == store::Intent::Alone,
             resume: settings.resume,
+            known_rooms: loaded.rooms.into_iter().map(known_room).collect(),
             room: loaded.last_room.map(restored),
         };
         let node = Node::new(config, clock::now());
@@ -261,6 +262,10 @@ impl Parts {
         };
         Ok(Parts { node, driver })
     }
+}
+
+fn known_room(room: store::KnownRoom) -> KnownRoom {
+    KnownRoom { id: room.id, name: room.name, code: room.code }
 }
 
 fn local_user(saved: store::SavedUser) -> Option<LocalUser> {

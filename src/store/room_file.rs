@@ -3,6 +3,7 @@
 //! outbox, what merges left out, the position of the music, the history, the chat.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tracing::warn;
@@ -127,6 +128,29 @@ fn rescue(
         write.save_history(history)?;
         loaded.position.iter().try_for_each(|position| write.save_position(position))
     })
+}
+
+/// How long the file of a room is kept that the device is in no longer.
+const KEPT_AFTER: Duration = Duration::from_hours(24);
+
+/// Deletes the files of rooms that the device is in no longer and has not used for a day.
+pub(super) fn clean_up(rooms: &Path, keep: Option<RoomId>, now: SystemTime) {
+    let Ok(files) = std::fs::read_dir(rooms) else { return };
+    for file in files.flatten() {
+        let name = file.file_name();
+        let id = name.to_str().and_then(|name| name.strip_suffix(".db")?.parse::<RoomId>().ok());
+        let Some(room) = id.filter(|room| Some(*room) != keep) else { continue };
+        let path = file.path();
+        let wal = path.with_extension("db-wal");
+        let changed =
+            [path, wal].iter().filter_map(|path| path.metadata().ok()?.modified().ok()).max();
+        let unused = changed.and_then(|changed| now.duration_since(changed).ok());
+        if unused.is_some_and(|unused| unused > KEPT_AFTER)
+            && let Err(error) = forget(rooms, room)
+        {
+            tracing::warn!(%error, "the file of a room that was left long ago cannot be deleted");
+        }
+    }
 }
 
 /// What happened, for people.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::health::{self, Health};
 use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
 use super::{
-    ChatRow, HistoryRow, Intent, NodeFile, RoomReader, SavedPosition, SavedUser, StoreError,
-    StoreEvent,
+    ChatRow, HistoryRow, Intent, KnownRoom, NodeFile, RoomReader, SavedPosition, SavedUser,
+    StoreError, StoreEvent,
 };
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
@@ -66,6 +66,7 @@ enum Job {
     Peer(PeerAddress),
     Intent(Intent),
     User(Option<SavedUser>),
+    Known(KnownRoom),
 }
 
 /// Where a job goes.
@@ -90,7 +91,7 @@ impl Job {
             | Job::Replace { room, .. }
             | Job::Compact { room, .. } => Target::Room(*room),
             Job::Forget(room) => Target::Files(*room),
-            Job::Peer(_) | Job::Intent(_) | Job::User(_) => Target::Node,
+            Job::Peer(_) | Job::Intent(_) | Job::User(_) | Job::Known(_) => Target::Node,
         }
     }
 
@@ -113,7 +114,8 @@ impl Job {
             | Job::Forget(_)
             | Job::Peer(_)
             | Job::Intent(_)
-            | Job::User(_) => 0,
+            | Job::User(_)
+            | Job::Known(_) => 0,
         }
     }
 }
@@ -250,6 +252,11 @@ impl Store {
     /// Remembers what the node was told to do about rooms.
     pub fn save_intent(&self, intent: Intent) -> Result<(), Slow> {
         self.enqueue(Job::Intent(intent))
+    }
+
+    /// Remembers a room that the device is in.
+    pub fn save_known_room(&self, room: KnownRoom) -> Result<(), Slow> {
+        self.enqueue(Job::Known(room))
     }
 
     /// Remembers whose device this is.
@@ -550,14 +557,23 @@ impl Writer {
             self.open = None;
             self.unsynced = None;
         }
+        self.node.forget_room(room)?;
         room_file::forget(&self.rooms, room)
     }
 
     fn write_node(&self, job: &Job) -> Result<(), StoreError> {
         match job {
             Job::Peer(peer) => self.node.save_peer(peer),
-            Job::Intent(intent) => self.node.save_intent(*intent),
+            Job::Intent(intent) => {
+                let keep = match intent {
+                    Intent::Room(room) => Some(*room),
+                    Intent::Any | Intent::Alone => None,
+                };
+                room_file::clean_up(&self.rooms, keep, SystemTime::now());
+                self.node.save_intent(*intent)
+            }
             Job::User(user) => self.node.save_user(user.as_ref()),
+            Job::Known(room) => self.node.save_room(room),
             _ => Ok(()),
         }
     }

@@ -111,8 +111,21 @@ pub struct NodeConfig {
     pub alone: bool,
     /// After a short outage of the whole house the music goes on by itself.
     pub resume: bool,
+    /// Rooms it was in, the latest first.
+    pub known_rooms: Vec<KnownRoom>,
     /// The room it was in.
     pub room: Option<RestoredRoom>,
+}
+
+/// A room that a device was in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KnownRoom {
+    /// Its identity.
+    pub id: RoomId,
+    /// Its name.
+    pub name: String,
+    /// Its code.
+    pub code: String,
 }
 
 /// A room as the disk had it.
@@ -458,6 +471,8 @@ pub enum Output {
     RememberUser(Option<LocalUser>),
     /// A room is no more: nothing of it needs to be kept.
     ForgetRoom(RoomId),
+    /// A room that this device is in: keep its name for when it is out of reach.
+    RememberRoom(KnownRoom),
     /// A peer's address worked.
     RememberPeer {
         /// Who.
@@ -629,6 +644,8 @@ pub struct Node {
 
     peers: BTreeMap<NodeId, Peer>,
     shown_card: Option<RoomCard>,
+    /// Rooms it was in, the latest first.
+    known_rooms: Vec<KnownRoom>,
     facts: PlayoutFacts,
     report: Report,
     next_report: LocalTime,
@@ -688,6 +705,7 @@ impl Node {
             playback: Playback::default(),
             peers: BTreeMap::new(),
             shown_card: None,
+            known_rooms: config.known_rooms,
             facts: PlayoutFacts::default(),
             report: Report::default(),
             next_report: now,

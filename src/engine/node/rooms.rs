@@ -1,9 +1,11 @@
 //! Which room to be in: found, join, come back. How one is left is in `departure.rs`.
 
+use super::KnownRoom;
 use super::{
     LocalTime, Message, Node, NodeId, Notice, Output, Peer, RestoredRoom, Room, RoomCard, RoomId,
     Snapshot, Span, Term,
 };
+use crate::base::limits::MAX_KNOWN_ROOMS;
 use crate::base::rng::Rng;
 use crate::engine::election::{Election, ElectionConfig};
 use crate::engine::membership::Intent;
@@ -397,6 +399,16 @@ impl Node {
         let mut found = rooms.into_iter().filter(|card| fits(card)).cloned().collect::<Vec<_>>();
         match found.len() {
             1 => Ok(found.remove(0)),
+            0 if self.known_rooms.iter().any(|known| {
+                known.code == wanted || known.code == short || known.name.to_uppercase() == wanted
+            }) =>
+            {
+                Err(Refusal::new(
+                    RefusalCode::NotFound,
+                    format!("{text:?} is a room that this device was in, but nobody of it is here"),
+                    "it can be entered once one of its devices is switched on in this network",
+                ))
+            }
             0 => Err(Refusal::new(
                 RefusalCode::NotFound,
                 format!("no room {text:?} is in reach"),
@@ -420,12 +432,28 @@ impl Node {
             return;
         }
         self.shown_card.clone_from(&card);
+        if let Some(card) = &card {
+            let known = KnownRoom { id: card.id, name: card.name.clone(), code: card.code.clone() };
+            self.remember_room(known);
+        }
         self.membership.set_room(now, card.clone());
         self.outputs.push_back(Output::ShowRoom(card.clone()));
         let peers = self.peers.keys().copied().collect::<Vec<_>>();
         for peer in peers {
             self.send(peer, Message::Card(card.clone()));
         }
+    }
+
+    /// Keeps what a room is called. One that made itself and nobody cared for is not worth it.
+    fn remember_room(&mut self, room: KnownRoom) {
+        let unclaimed = self.room.as_ref().is_some_and(|own| own.state().unclaimed());
+        if unclaimed || self.known_rooms.first() == Some(&room) {
+            return;
+        }
+        self.known_rooms.retain(|known| known.id != room.id);
+        self.known_rooms.insert(0, room.clone());
+        self.known_rooms.truncate(MAX_KNOWN_ROOMS);
+        self.outputs.push_back(Output::RememberRoom(room));
     }
 
     fn card(&self, now: LocalTime) -> Option<RoomCard> {

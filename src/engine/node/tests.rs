@@ -166,6 +166,7 @@ impl House {
             trim: Span::ZERO,
             peers: vec![],
             remembered: vec![],
+            known_rooms: Vec::new(),
             alone: false,
             resume: false,
             room: device.disk.restored(),

@@ -415,6 +415,7 @@ impl House {
                 .iter()
                 .map(|(node, (name, address))| (*node, name.clone(), vec![*address]))
                 .collect(),
+            known_rooms: Vec::new(),
             alone: files.intent == Intent::Alone,
             resume: self.plan.resumes,
             room: restored.map(|file| file.restored(now)),
@@ -666,7 +667,10 @@ impl House {
             Output::CompactRoom(snapshot) => self.save(d, Job::Compact(Rc::new(*snapshot))),
             Output::RememberIntent(intent) => self.save(d, Job::Intent(intent)),
             // Devices know whose they are, no room is deleted, and nobody reads up the chat.
-            Output::RememberUser(_) | Output::ForgetRoom(_) | Output::SaveChat { .. } => {}
+            Output::RememberUser(_)
+            | Output::RememberRoom(_)
+            | Output::ForgetRoom(_)
+            | Output::SaveChat { .. } => {}
             Output::RememberPeer { node, name, address } => {
                 self.save(d, Job::Peer(node, name, address));
             }
