@@ -3,8 +3,8 @@
 //! ```text
 //!  state directory (0700)
 //!  ├── lock              held by the daemon that uses the directory
-//!  ├── node.db           identity key, start counter, the person's key, known peers, what the
-//!  │                     node was told to do
+//!  ├── node.db           identity key, start counter, the person's key and friends, known peers,
+//!  │                     what the node was told to do
 //!  ├── identity.txt      the first two and the person's key once more, should it be damaged
 //!  ├── boots             the start counter once more, should the disk be full
 //!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it and those
@@ -25,6 +25,7 @@
 
 mod boot_file;
 mod dropped;
+mod friends;
 mod health;
 mod history;
 mod identity_text;
@@ -53,6 +54,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::base::RoomId;
+use crate::engine::friends::SavedFriends;
 use crate::identity::IdentityError;
 use crate::wire::message::{DroppedOp, PeerAddress, Snapshot};
 use crate::wire::op::{Entry, Op};
@@ -144,6 +146,8 @@ pub struct Loaded {
     pub intent: Intent,
     /// The person whose device it is.
     pub user: Option<SavedUser>,
+    /// What that person's devices know of their friends.
+    pub friends: Option<SavedFriends>,
     /// The room of that intent, unless its file is missing or damaged.
     pub last_room: Option<LoadedRoom>,
     /// What was found damaged and what became of it: sentences for people.
@@ -251,6 +255,7 @@ pub fn open(
         peers: node.peers()?,
         intent,
         user: node.user()?,
+        friends: node.friends()?,
         last_room,
         notices: ident.notice.into_iter().chain(damage).collect(),
     };

@@ -8,21 +8,25 @@ use tracing::warn;
 
 use super::identity_text::{IdentityText, unhex};
 use super::schema::{self, Migrations, dir_of, of};
-use super::{Intent, SavedUser, StoreError, boot_file, corrupt};
+use super::{Intent, SavedUser, StoreError, boot_file, corrupt, friends};
 use crate::base::NodeId;
 use crate::base::ids::hex;
 use crate::base::limits::{MAX_ADDRESSES, MAX_KNOWN_PEERS};
+use crate::engine::friends::SavedFriends;
 use crate::identity::IdentityError;
 use crate::wire::message::PeerAddress;
 
-const MIGRATIONS: Migrations = &["
+const MIGRATIONS: Migrations = &[
+    "
     CREATE TABLE ident(
         one INTEGER PRIMARY KEY CHECK(one = 1), key BLOB NOT NULL, boot INTEGER NOT NULL) STRICT;
     CREATE TABLE peer(
         node BLOB PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, saved INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE setting(k TEXT PRIMARY KEY, v TEXT NOT NULL) STRICT, WITHOUT ROWID;
-"];
+",
+    friends::SCHEMA,
+];
 
 /// [`MAX_KNOWN_PEERS`] as `SQLite` counts.
 const KEPT: u32 = 256;
@@ -199,6 +203,14 @@ impl NodeFile {
         let mut kept = self.text.borrow_mut();
         kept.user = user.cloned();
         kept.write(dir_of(&self.path))
+    }
+
+    pub fn friends(&self) -> Result<Option<SavedFriends>, StoreError> {
+        friends::read(&self.conn).map_err(of(&self.path))
+    }
+
+    pub fn save_friends(&self, friends: Option<&SavedFriends>) -> Result<(), StoreError> {
+        friends::write(&self.conn, friends).map_err(of(&self.path))
     }
 
     pub fn save_intent(&self, intent: Intent) -> Result<(), StoreError> {

@@ -406,6 +406,7 @@ impl House {
             boot: device.boot,
             name: device.name.clone(),
             user: device.user.clone(),
+            friends: None,
             version: "sim".into(),
             seed,
             trim: Span::ZERO,
@@ -664,7 +665,7 @@ impl House {
             Output::CompactRoom(snapshot) => self.save(d, Job::Compact(Rc::new(*snapshot))),
             Output::RememberIntent(intent) => self.save(d, Job::Intent(intent)),
             // Devices have no person to remember, and no room is deleted.
-            Output::RememberUser(_) | Output::ForgetRoom(_) => {}
+            Output::RememberUser(_) | Output::RememberFriends(_) | Output::ForgetRoom(_) => {}
             Output::RememberPeer { node, name, address } => {
                 self.save(d, Job::Peer(node, name, address));
             }
