@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::{EntryId, OpId, RoomId, RoomTime, Span};
+use crate::engine::friends::FriendCommand;
+use crate::engine::pairing::PairCommand;
 use crate::identity::LocalUser;
 use crate::wire::message::Level;
 use crate::wire::op::{Repeat, Setting, VoteKind};
@@ -177,6 +179,10 @@ pub enum Command {
         /// The stretched password; none opens it.
         secret: Option<[u8; 32]>,
     },
+    /// About friends.
+    Friend(FriendCommand),
+    /// About a second device of the person.
+    Pair(PairCommand),
     /// Gives devices the coordinator's state anew.
     Resync {
         /// Which; none is all of them.

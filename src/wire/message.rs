@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::codec;
 use super::datagram::RoomLine;
 use super::op::{Entry, Genesis, Op, Refusal};
+use super::person::{FriendMessage, PairMessage};
 use crate::base::{BlobHash, NodeId, OpId, RoomId, RoomTime, SegmentId, Term};
 use crate::identity::{IdentityError, NodeKey, Signature, verify};
 
@@ -175,12 +176,16 @@ pub enum Message {
         /// It does.
         writes: bool,
     },
+    /// Between people, of whatever room.
+    Friend(FriendMessage),
+    /// How a person comes onto a second device.
+    Pair(PairMessage),
 }
 
 impl Message {
     /// How many kinds this version knows: they are numbered from 0, and whatever has a higher
     /// number comes from a later version.
-    pub const KINDS: u32 = 27;
+    pub const KINDS: u32 = 29;
 }
 
 /// A place in the log. The chain value stands for everything before it.

@@ -375,6 +375,7 @@ mod tests {
             boot: 1,
             name: format!("box-{seed}"),
             user: None,
+            friends: None,
             version: String::new(),
             seed,
             trim: Span::ZERO,

@@ -128,6 +128,41 @@ impl Node {
         OpBody::Join { name: self.name.clone(), person, admission: None, friendship: None }
     }
 
+    /// The join into a room, with the proof that its owner is a friend where that is known.
+    fn join_body_for(&self, room: RoomId) -> OpBody {
+        let mut body = self.join_body();
+        if let OpBody::Join { friendship, .. } = &mut body {
+            *friendship = self.friendship_for(room);
+        }
+        body
+    }
+
+    /// The room into which this node asked to be let by that operation.
+    pub(super) fn joining_with(&self, join: crate::base::OpId) -> Option<RoomId> {
+        let joining = self.joining.as_ref().filter(|joining| joining.op.id == join);
+        joining.map(|joining| joining.room)
+    }
+
+    /// A join was refused because the room is for friends of its owner. If the owner has turned
+    /// out to be one it is said again, with the proof. Whether it was.
+    fn join_as_friend(&mut self, refusal: &Refusal) -> bool {
+        let Some(joining) = self.joining.as_ref() else { return false };
+        let (room, via) = (joining.room, joining.via);
+        let tried =
+            matches!(codec::decode_body(&joining.op), Ok(OpBody::Join { friendship: Some(_), .. }));
+        if refusal.code != RefusalCode::NotAllowed || tried || self.friendship_for(room).is_none() {
+            return false;
+        }
+        let (id, body) = (self.next_op_id(), self.join_body_for(room));
+        let Ok(op) = Op::signed(&self.key, room, id, Op::NO_TIME, &body) else { return false };
+        let via = self.coordinator_of(room).unwrap_or(via);
+        self.send(via, Message::Join(op.clone()));
+        if let Some(joining) = &mut self.joining {
+            joining.op = op;
+        }
+        true
+    }
+
     /// Takes a room over as the one this node is in.
     fn enter(&mut self, now: LocalTime, room: Room) {
         let config = ElectionConfig {
@@ -207,7 +242,7 @@ impl Node {
             return self.send(via, Message::Join(op));
         }
         let id = self.next_op_id();
-        let body = self.join_body();
+        let body = self.join_body_for(room);
         let op = match Op::signed(&self.key, room, id, Op::NO_TIME, &body) {
             Ok(op) => op,
             Err(error) => {
@@ -262,7 +297,8 @@ impl Node {
             return;
         }
         self.replication.rejoined = Some(now);
-        let (id, created, body) = (self.next_op_id(), self.room_now(now), self.join_body());
+        let (id, created) = (self.next_op_id(), self.room_now(now));
+        let body = self.join_body_for(room);
         self.replication.asked_again = Some(id);
         match Op::signed(&self.key, room, id, created, &body) {
             Ok(op) => self.send(coordinator, Message::Join(op)),
@@ -330,12 +366,18 @@ impl Node {
                     self.send(joiner, Message::Start(start));
                 }
             }
-            Err(refusal) => self.send(joiner, Message::Proposed { id, outcome: Err(refusal) }),
+            Err(refusal) => {
+                self.hint_owner(joiner, id, &refusal);
+                self.send(joiner, Message::Proposed { id, outcome: Err(refusal) });
+            }
         }
     }
 
     /// A join was refused by the coordinator.
     pub(super) fn join_refused(&mut self, now: LocalTime, refusal: &Refusal) {
+        if self.join_as_friend(refusal) {
+            return;
+        }
         self.abandon_join(now, refusal.clone());
     }
 

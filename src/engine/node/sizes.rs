@@ -27,6 +27,7 @@ impl Node {
             ("peers", self.peers.len()),
             ("segments ready at peers", ready),
             ("transfer", self.transfer.size()),
+            ("friends", self.friends.size()),
             ("playback", self.playback.size()),
             ("clock", self.clock.size()),
             ("losses of the lead", self.condition.n_flaps()),

@@ -161,6 +161,7 @@ impl House {
             boot: device.boot,
             name: format!("d{i}"),
             user: None,
+            friends: None,
             version: "0".into(),
             seed: i as u64 * 100 + u64::from(device.boot),
             trim: Span::ZERO,
