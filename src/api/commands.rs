@@ -221,7 +221,7 @@ pub(super) struct CreateInput {
 
 pub(super) async fn create_room(State(app): State<App>, Input(input): Input<CreateInput>) -> Reply {
     let name = input.name.as_deref().map(room_name).transpose()?;
-    app.order(Command::CreateRoom { name }).await
+    app.order(Command::CreateRoom { name, password: None }).await
 }
 
 #[derive(Deserialize)]
@@ -232,7 +232,7 @@ pub(super) struct JoinInput {
 
 pub(super) async fn join_room(State(app): State<App>, Input(input): Input<JoinInput>) -> Reply {
     let room = reference(input.room)?;
-    app.order(Command::JoinRoom { room }).await
+    app.order(Command::JoinRoom { room, password: None }).await
 }
 
 pub(super) async fn leave_room(State(app): State<App>, _: Input<Nothing>) -> Reply {
@@ -240,7 +240,7 @@ pub(super) async fn leave_room(State(app): State<App>, _: Input<Nothing>) -> Rep
 }
 
 impl App {
-    async fn order(&self, command: Command) -> Reply {
+    pub(super) async fn order(&self, command: Command) -> Reply {
         let done = self.backend.command(command).await?;
         Ok(Json(Accepted { done, added: None, skipped: Vec::new() }))
     }
@@ -307,7 +307,7 @@ fn skipped((path, refusal): (PathBuf, Refusal)) -> Skipped {
 }
 
 /// What somebody calls a member or a room.
-fn reference(text: String) -> Result<String, Answer> {
+pub(super) fn reference(text: String) -> Result<String, Answer> {
     let length = text.chars().count();
     if (1..=MAX_REFERENCE).contains(&length) && !text.chars().any(char::is_control) {
         return Ok(text);
@@ -315,7 +315,7 @@ fn reference(text: String) -> Result<String, Answer> {
     Err(Answer::invalid("that names nothing", "give a name, a code or an id"))
 }
 
-fn room_name(text: &str) -> Result<String, Answer> {
+pub(super) fn room_name(text: &str) -> Result<String, Answer> {
     let length = text.trim().chars().count();
     if (1..=MAX_NAME).contains(&length) && !text.chars().any(char::is_control) {
         return Ok(text.trim().to_owned());

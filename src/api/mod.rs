@@ -7,6 +7,7 @@
 //! | `router` | which path is which function |
 //! | `views` | reading: parts of the status |
 //! | `commands` | doing: one function per verb, each ending in one [`Command`] |
+//! | `door` | locked rooms and invites |
 //! | `input` | bodies: JSON, bounded, no unknown fields |
 //! | `answer` | refusals as JSON with a fitting HTTP status |
 //! | `events` | snapshot, then numbered changes |
@@ -16,6 +17,7 @@
 
 mod answer;
 mod commands;
+mod door;
 mod events;
 mod input;
 mod listener;

@@ -9,7 +9,7 @@ use axum::routing::{delete, get, post};
 
 use super::answer::Answer;
 use super::events::Events;
-use super::{Backend, commands, events, views};
+use super::{Backend, commands, door, events, views};
 use crate::base::limits::MAX_REQUEST;
 use crate::wire::{Refusal, RefusalCode};
 
@@ -28,6 +28,11 @@ pub(super) fn router(backend: Arc<dyn Backend>, events: Arc<Events>) -> Router {
         .route("/peers", get(views::peers))
         .route("/rooms", get(views::rooms).post(commands::create_room))
         .route("/rooms/join", post(commands::join_room))
+        .route("/room/create", post(door::create))
+        .route("/room/join", post(door::join))
+        .route("/room/lock", post(door::lock))
+        .route("/room/unlock", post(door::unlock))
+        .route("/room/invite", post(door::invite))
         .route("/rooms/leave", post(commands::leave_room))
         .route("/queue", get(views::queue).post(commands::add).delete(commands::clear))
         .route("/queue/{entries}", delete(commands::remove))

@@ -13,7 +13,7 @@ use super::message::{Handoff, Message, RoomCard, Start};
 use super::op::{Entry, Genesis, Op, OpBody};
 use crate::base::limits::{
     MAX_BULK_HEADER, MAX_CODE, MAX_DATAGRAM, MAX_FRAME, MAX_NAME, MAX_OP_BODY, MAX_ORPHANS,
-    MAX_SNAPSHOT, MAX_TAG, MAX_VERSION,
+    MAX_REASON, MAX_SNAPSHOT, MAX_TAG, MAX_VERSION,
 };
 use crate::base::{NodeId, OpId, RoomId, RoomTime, Term, UserId};
 
@@ -147,6 +147,13 @@ fn check_texts(message: &Message) -> Result<(), WireError> {
         Message::Card(card) => card.as_ref().map_or(Ok(()), check_card),
         Message::Peers(peers) => {
             peers.iter().try_for_each(|peer| check_text("a device's name", &peer.name, MAX_NAME))
+        }
+        Message::Seek { code } | Message::Found { code, .. } => {
+            check_text("a room's code", code, MAX_CODE)
+        }
+        Message::PakeRefused { refusal, .. } => {
+            check_text("a reason", &refusal.message, MAX_REASON)?;
+            check_text("a hint", &refusal.hint, MAX_REASON)
         }
         _ => Ok(()),
     }

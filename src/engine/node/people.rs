@@ -212,7 +212,7 @@ impl Node {
         self.user.clone_from(&user);
         self.outputs.push_back(Output::RememberUser(user));
         if self.room.is_some() {
-            let body = self.join_body();
+            let body = self.join_body(self.room_id());
             self.propose_own(now, Some(id), &body)?;
         } else {
             self.reply_done(id, message);

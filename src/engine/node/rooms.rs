@@ -23,16 +23,23 @@ const PASSED_OVER: Span = Span::from_secs(4);
 
 /// The 32 letters and digits that nobody confuses when reading them out loud: without I, L, O
 /// and U (Crockford's base 32).
-const CODE_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+pub(super) const CODE_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A join under way.
 #[derive(Debug)]
 pub(super) struct Joining {
     room: RoomId,
     via: NodeId,
-    op: Op,
+    /// None while the door is yet to be opened.
+    op: Option<Op>,
     since: LocalTime,
     said: LocalTime,
+}
+
+impl Joining {
+    pub(super) fn is_for(&self, room: RoomId) -> bool {
+        self.room == room
+    }
 }
 
 impl Node {
@@ -107,13 +114,13 @@ impl Node {
     }
 
     fn join_own_room(&mut self, now: LocalTime) {
-        let body = self.join_body();
+        let body = self.join_body(self.room_id());
         if let Err(refusal) = self.propose_own(now, None, &body) {
             tracing::error!(%refusal, "the founder cannot join its own room");
         }
     }
 
-    pub(super) fn join_body(&self) -> OpBody {
+    pub(super) fn join_body(&self, room: Option<RoomId>) -> OpBody {
         let person = self.user.as_ref().map(|user| {
             let id = user.key.user_id();
             PersonCard {
@@ -123,7 +130,8 @@ impl Node {
                 certificate: user.key.sign(&codec::device_bytes(&id, &self.me)),
             }
         });
-        OpBody::Join { name: self.name.clone(), person, admission: None, friendship: None }
+        let admission = room.and_then(|room| self.pass_for(room));
+        OpBody::Join { name: self.name.clone(), person, admission, friendship: None }
     }
 
     /// Takes a room over as the one this node is in.
@@ -141,6 +149,7 @@ impl Node {
         self.election = Some(Election::new(config, now));
         self.joining = None;
         self.playback.reset();
+        self.door.room_changed();
     }
 
     /// Writes the room as a whole, as it is now.
@@ -184,6 +193,7 @@ impl Node {
         self.election = None;
         self.room = None;
         self.joining = None;
+        self.door.room_changed();
         self.clock.forget();
         self.knew_time = false;
         self.replication.reset();
@@ -201,11 +211,28 @@ impl Node {
         if let Some(joining) = self.joining.as_mut().filter(|joining| joining.room == room) {
             joining.via = via;
             joining.said = now;
-            let op = joining.op.clone();
-            return self.send(via, Message::Join(op));
+            if let Some(op) = joining.op.clone() {
+                return self.send(via, Message::Join(op));
+            }
+        } else {
+            self.joining = Some(Joining { room, via, op: None, since: now, said: now });
+        }
+        // What opens the door is shown before anything is said.
+        if let Some(key) = self.key_for(room)
+            && self.ask_in(now, via, room, &key)
+        {
+            return;
+        }
+        self.say_join(now, room, via);
+    }
+
+    /// Says the join of the room that is being entered.
+    pub(super) fn say_join(&mut self, now: LocalTime, room: RoomId, via: NodeId) {
+        if !self.joining.as_ref().is_some_and(|joining| joining.is_for(room)) {
+            return;
         }
         let id = self.next_op_id();
-        let body = self.join_body();
+        let body = self.join_body(Some(room));
         let op = match Op::signed(&self.key, room, id, Op::NO_TIME, &body) {
             Ok(op) => op,
             Err(error) => {
@@ -214,17 +241,32 @@ impl Node {
             }
         };
         self.send(via, Message::Join(op.clone()));
-        self.joining = Some(Joining { room, via, op, since: now, said: now });
+        self.joining = Some(Joining { room, via, op: Some(op), since: now, said: now });
+    }
+
+    /// A member of the room that is being entered has many at its door.
+    pub(super) fn join_waits(&mut self, now: LocalTime, room: RoomId, wait: Span) {
+        let Some(joining) = self.joining.as_mut().filter(|joining| joining.is_for(room)) else {
+            return;
+        };
+        joining.since = now + wait;
+        self.membership.join_waits(now + wait + JOIN_TIMEOUT, room);
+        self.requests.room_waits(now + wait + JOIN_TIMEOUT);
     }
 
     pub(super) fn retry_join(&mut self, now: LocalTime) {
         let Some(joining) = &mut self.joining else { return };
         if now - joining.since > JOIN_TIMEOUT {
-            let reason = "nobody there answered".to_owned();
-            self.abandon_join(now, reason);
+            let refusal = Refusal::new(
+                RefusalCode::JoinFailed,
+                "nobody there answered",
+                "is a device of it still on? `groovebox rooms` lists the rooms in reach",
+            );
+            self.abandon_join(now, &refusal);
         } else if now - joining.said >= JOIN_RETRY {
             joining.said = now;
-            let (room, via, op) = (joining.room, joining.via, joining.op.clone());
+            let Some(op) = joining.op.clone() else { return };
+            let (room, via) = (joining.room, joining.via);
             // The coordinator itself, once we are connected to it, else whoever told us.
             let via = self.coordinator_of(room).unwrap_or(via);
             self.send(via, Message::Join(op));
@@ -256,7 +298,8 @@ impl Node {
             return;
         }
         self.replication.rejoined = Some(now);
-        let (id, created, body) = (self.next_op_id(), self.room_now(now), self.join_body());
+        let (id, created, body) =
+            (self.next_op_id(), self.room_now(now), self.join_body(Some(room)));
         self.replication.asked_again = Some(id);
         match Op::signed(&self.key, room, id, created, &body) {
             Ok(op) => self.send(coordinator, Message::Join(op)),
@@ -270,28 +313,44 @@ impl Node {
         let room = self.peers.get(&peer).and_then(|peer| peer.room.as_ref());
         if room.is_some_and(|r| r.id == joining.room && r.coordinator == Some(peer)) {
             joining.said = now;
-            let op = joining.op.clone();
-            self.send(peer, Message::Join(op));
+            if let Some(op) = joining.op.clone() {
+                self.send(peer, Message::Join(op));
+            }
         }
     }
 
     fn coordinator_of(&self, room: RoomId) -> Option<NodeId> {
-        let named = self.peers.values().filter_map(|peer| peer.room.as_ref());
+        // Of our own room, if it is locked, a stranger's word counts for nothing.
+        let is_heard = |node: NodeId| self.room_id() != Some(room) || self.lets_in(node);
+        let named = self.peers.iter().filter(|(node, _)| is_heard(**node));
+        let named = named.filter_map(|(_, peer)| peer.room.as_ref());
         let mut cards = named.filter(|card| card.id == room);
         cards.find_map(|card| card.coordinator).filter(|node| self.peers.contains_key(node))
     }
 
-    fn abandon_join(&mut self, now: LocalTime, reason: String) {
+    fn abandon_join(&mut self, now: LocalTime, refusal: &Refusal) {
         let Some(joining) = self.joining.take() else { return };
-        self.membership.join_failed(now, joining.room);
-        self.requests.room_failed(&mut self.outputs, joining.room, &reason);
-        self.tell(Notice::JoinFailed { reason });
+        let before = self.requests.room_failed(&mut self.outputs, joining.room, refusal);
+        // What does not fit the door will not fit it the next time either.
+        if self.door.key.take_if(|(room, _)| *room == joining.room).is_some() {
+            self.door.pass.take_if(|(room, _)| *room == joining.room);
+            let intent = before.unwrap_or(Intent::Anywhere);
+            self.membership.set_intent(now, intent);
+        } else {
+            self.membership.join_failed(now, joining.room);
+        }
+        self.tell(Notice::JoinFailed { reason: refusal.to_string() });
     }
 
     /// Somebody wants in. Only the coordinator can order it; others hand it on.
     pub(super) fn join_received(&mut self, now: LocalTime, from: NodeId, op: Op) {
         if self.room_id() != Some(op.room) {
-            return self.send(from, Message::Card(self.shown_card.clone()));
+            let card = self.card_for(from);
+            return self.send(from, Message::Card(card));
+        }
+        if !self.passes_door(now, from, &op) {
+            let outcome = Err(locked());
+            return self.send(from, Message::Proposed { id: op.id, outcome });
         }
         if !self.is_coordinator() {
             if let Some(coordinator) = self.coordinator().filter(|c| self.peers.contains_key(c)) {
@@ -315,6 +374,7 @@ impl Node {
             // A member that asks again has not got the state yet.
             Ok(_) => {
                 self.refresh_election(now);
+                self.look_at_gate(now);
                 if !has_log {
                     self.send_snapshot(joiner);
                 }
@@ -328,14 +388,34 @@ impl Node {
         }
     }
 
+    /// Who brings a join to a locked room is inside, or its author and let in.
+    fn passes_door(&mut self, now: LocalTime, from: NodeId, op: &Op) -> bool {
+        if !self.is_locked() {
+            return true;
+        }
+        let body = codec::decode_body(op);
+        let Ok(OpBody::Join { admission, .. }) = body else { return self.lets_in(from) };
+        let author = op.id.author;
+        let is_admitted = admission.is_some_and(|word| self.is_admitted(author, &word))
+            && op.verify().is_ok()
+            && self.door.locking.is_none()
+            && !self.is_kept_out(now, author);
+        if is_admitted && from == author {
+            self.let_in(now, from);
+        }
+        is_admitted || self.lets_in(from)
+    }
+
     /// A join was refused by the coordinator.
     pub(super) fn join_refused(&mut self, now: LocalTime, refusal: &Refusal) {
-        self.abandon_join(now, refusal.to_string());
+        self.abandon_join(now, refusal);
     }
 
     /// Whether this refusal or acceptance concerns the join under way.
     pub(super) fn is_join(&self, id: crate::base::OpId) -> bool {
-        self.joining.as_ref().is_some_and(|joining| joining.op.id == id)
+        self.joining
+            .as_ref()
+            .is_some_and(|joining| joining.op.as_ref().is_some_and(|op| op.id == id))
     }
 
     pub(super) fn snapshot_received(&mut self, now: LocalTime, from: NodeId, snapshot: &Snapshot) {
@@ -373,7 +453,9 @@ impl Node {
         self.refresh_card(now);
         self.requests.room_entered(&mut self.outputs, id, &name, &code);
         self.tell(Notice::Joined { name, code });
+        self.door.key = None;
         for peer in self.member_peers() {
+            self.show_pass(peer);
             self.greet_member(peer);
         }
         self.refresh_segments(now);
@@ -393,11 +475,7 @@ impl Node {
         let mut found = rooms.into_iter().filter(|card| fits(card)).cloned().collect::<Vec<_>>();
         match found.len() {
             1 => Ok(found.remove(0)),
-            0 => Err(Refusal::new(
-                RefusalCode::NotFound,
-                format!("no room {text:?} is in reach"),
-                "`groovebox rooms` lists those that are; `host:port` of a member works too",
-            )),
+            0 => Err(no_such_room(text)),
             _ => {
                 let ids = found.iter().map(|card| card.id.short()).collect::<Vec<_>>().join(", ");
                 Err(Refusal::new(
@@ -416,12 +494,17 @@ impl Node {
             return;
         }
         self.shown_card.clone_from(&card);
-        self.membership.set_room(now, card.clone());
-        self.outputs.push_back(Output::ShowRoom(card.clone()));
+        self.membership.set_room(now, card);
+        self.outputs.push_back(Output::ShowRoom(self.card_for_strangers()));
         let peers = self.peers.keys().copied().collect::<Vec<_>>();
         for peer in peers {
-            self.send(peer, Message::Card(card.clone()));
+            let card = self.card_for(peer);
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.sees_inside = card == self.shown_card;
+            }
+            self.send(peer, Message::Card(card));
         }
+        self.look_at_gate(now);
     }
 
     fn card(&self, now: LocalTime) -> Option<RoomCard> {
@@ -433,7 +516,7 @@ impl Node {
             id: room.id(),
             name: state.name().to_owned(),
             code: state.code().to_owned(),
-            locked: state.lock().is_some(),
+            locked: self.is_locked(),
             unclaimed: state.unclaimed(),
             devices: u16::try_from(present).unwrap_or(u16::MAX),
             coordinator: election.coordinator(),
@@ -460,6 +543,24 @@ fn room_code(rng: &mut Rng) -> String {
         code.push(char::from(CODE_ALPHABET[place]));
     }
     code
+}
+
+pub(super) fn no_such_room(text: &str) -> Refusal {
+    Refusal::new(
+        RefusalCode::NotFound,
+        format!("no room {text:?} is in reach"),
+        "`groovebox rooms` lists those that are; `host:port` of a member works too",
+    )
+}
+
+/// Nobody comes in without a member's word.
+pub(super) fn locked() -> Refusal {
+    Refusal::new(
+        RefusalCode::AuthRequired,
+        "the room is locked",
+        "name its password: `groovebox room join CODE --password`, or use an invite of somebody \
+         in it",
+    )
 }
 
 /// There is no room to act in.
