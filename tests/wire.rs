@@ -19,8 +19,8 @@ use groovebox::base::{
 };
 use groovebox::wire::codec::{self, FRAME_HEADER};
 use groovebox::wire::message::{
-    Accepted, Agreement, DroppedOp, Handoff, Level, LogPlace, OutputState, PeerAddress, Snapshot,
-    Start, SyncState,
+    Accepted, Agreement, DroppedOp, Handoff, Level, LogPlace, OutputState, PeerAddress, SecretKind,
+    Snapshot, Start, SyncState,
 };
 use groovebox::wire::op::{
     AddMode, Admission, Choice, Friendship, PersonCard, Repeat, Setting, Subject, VoteCall,
@@ -145,6 +145,15 @@ fn start() -> Start {
     }
 }
 
+fn admission() -> Admission {
+    let signature = ([0x44; 32], [0x55; 32]);
+    Admission { issuer: NODE, epoch: 2, invited: false, signature }
+}
+
+fn pake_start(secret: SecretKind) -> Message {
+    Message::PakeStart { room: ROOM, secret, share: [0x88; 32] }
+}
+
 fn messages() -> Vec<(&'static str, Message)> {
     let id = op().id;
     let accepted = Accepted { idx: 9, level: Level::Replicated, effective_at: RoomTime(10) };
@@ -210,6 +219,19 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("Agree", Message::Agree(agreement)),
         ("Resync", Message::Resync { room: ROOM, member: NODE }),
         ("Disk", Message::Disk { writes: false }),
+        ("PakeStart, password", pake_start(SecretKind::Password)),
+        ("PakeStart, invite", pake_start(SecretKind::Invite { number: 6 })),
+        ("PakeAnswer", Message::PakeAnswer { room: ROOM, share: [0x88; 32] }),
+        ("PakeConfirm", Message::PakeConfirm { room: ROOM, confirmation: [0x99; 32] }),
+        (
+            "Admitted",
+            Message::Admitted { room: ROOM, confirmation: [0x99; 32], admission: admission() },
+        ),
+        ("PakeLater", Message::PakeLater { room: ROOM, wait_ms: 12_000 }),
+        ("PakeRefused", Message::PakeRefused { room: ROOM, refusal: refusal() }),
+        ("Show", Message::Show { room: ROOM, admission: admission() }),
+        ("Seek", Message::Seek { code: "GROOVE-7KQ4".into() }),
+        ("Found", Message::Found { code: "GROOVE-7KQ4".into(), room: ROOM }),
     ]
     .into_iter()
     .chain(person_messages())
@@ -407,6 +429,15 @@ fn message_number(message: &Message) -> u8 {
         Message::Disk { .. } => 26,
         Message::Friend(_) => 27,
         Message::Pair(_) => 28,
+        Message::PakeStart { .. } => 29,
+        Message::PakeAnswer { .. } => 30,
+        Message::PakeConfirm { .. } => 31,
+        Message::Admitted { .. } => 32,
+        Message::PakeLater { .. } => 33,
+        Message::PakeRefused { .. } => 34,
+        Message::Show { .. } => 35,
+        Message::Seek { .. } => 36,
+        Message::Found { .. } => 37,
     }
 }
 

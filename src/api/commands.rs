@@ -227,7 +227,7 @@ pub(super) async fn create_room(
 ) -> Reply {
     let name = input.name.as_deref().map(room_name).transpose()?;
     app.paces.room(caller)?;
-    app.order(Command::CreateRoom { name }).await
+    app.order(Command::CreateRoom { name, password: None }).await
 }
 
 #[derive(Deserialize)]
@@ -238,7 +238,7 @@ pub(super) struct JoinInput {
 
 pub(super) async fn join_room(State(app): State<App>, Input(input): Input<JoinInput>) -> Reply {
     let room = reference(input.room)?;
-    app.order(Command::JoinRoom { room }).await
+    app.order(Command::JoinRoom { room, password: None }).await
 }
 
 pub(super) async fn leave_room(State(app): State<App>, _: Input<Nothing>) -> Reply {
@@ -325,7 +325,7 @@ pub(super) fn reference(text: String) -> Result<String, Answer> {
     Err(Answer::invalid("that names nothing", "give a name, a code or an id"))
 }
 
-fn room_name(text: &str) -> Result<String, Answer> {
+pub(super) fn room_name(text: &str) -> Result<String, Answer> {
     let length = text.trim().chars().count();
     if (1..=MAX_NAME).contains(&length) && !text.chars().any(char::is_control) {
         return Ok(text.trim().to_owned());

@@ -9,6 +9,7 @@
 //! | `commands` | doing: one function per verb, each ending in one [`Command`] |
 //! | `people` | the same for people: user, DJ, votes, chat, rules, who is let in |
 //! | `pace` | how much one session may ask for |
+//! | `door` | locked rooms and invites |
 //! | `input` | bodies: JSON, bounded, no unknown fields |
 //! | `answer` | refusals as JSON with a fitting HTTP status |
 //! | `events` | snapshot, then numbered changes |
@@ -18,6 +19,7 @@
 
 mod answer;
 mod commands;
+mod door;
 mod events;
 mod input;
 mod listener;

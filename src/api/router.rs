@@ -11,7 +11,7 @@ use axum::routing::{delete, get, patch, post, put};
 use super::answer::Answer;
 use super::events::Events;
 use super::pace::{self, Paces};
-use super::{Backend, commands, events, people, views};
+use super::{Backend, commands, door, events, people, views};
 use crate::base::limits::MAX_REQUEST;
 use crate::wire::{Refusal, RefusalCode};
 
@@ -47,6 +47,11 @@ fn music() -> Router<App> {
         .route("/peers", get(views::peers))
         .route("/rooms", get(views::rooms).post(commands::create_room))
         .route("/rooms/join", post(commands::join_room))
+        .route("/room/create", post(door::create))
+        .route("/room/join", post(door::join))
+        .route("/room/lock", post(door::lock))
+        .route("/room/unlock", post(door::unlock))
+        .route("/room/invite", post(door::invite))
         .route("/rooms/leave", post(commands::leave_room))
         .route("/queue", get(views::queue).post(commands::add).delete(commands::clear))
         .route("/queue/{entries}", delete(commands::remove))

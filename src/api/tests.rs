@@ -275,7 +275,7 @@ async fn verbs_without_arguments_become_their_commands() {
         ("next", Command::Next),
         ("prev", Command::Prev),
         ("play", Command::Resume),
-        ("rooms", Command::CreateRoom { name: None }),
+        ("rooms", Command::CreateRoom { name: None, password: None }),
         ("rooms/leave", Command::LeaveRoom),
         ("dj/take", Command::DjTake),
         ("dj/drop", Command::DjDrop),
@@ -323,11 +323,15 @@ async fn verbs_with_arguments_become_their_commands() {
         ),
         ("/mute", r#"{"member": "porch"}"#, Command::Mute { member: text("porch"), muted: None }),
         ("/mute", r#"{"muted": true}"#, Command::Mute { member: None, muted: Some(true) }),
-        ("/rooms", r#"{"name": " Küche "}"#, Command::CreateRoom { name: text("Küche") }),
+        (
+            "/rooms",
+            r#"{"name": " Küche "}"#,
+            Command::CreateRoom { name: text("Küche"), password: None },
+        ),
         (
             "/rooms/join",
             r#"{"room": "GROOVE-7KQ4"}"#,
-            Command::JoinRoom { room: "GROOVE-7KQ4".to_owned() },
+            Command::JoinRoom { room: "GROOVE-7KQ4".to_owned(), password: None },
         ),
         ("/play", r#"{"paths": ["/m/a"]}"#, Command::Play { tracks: vec![track("a")] }),
         (

@@ -57,6 +57,9 @@ pub const MAX_USER_NAME: usize = 32;
 /// At least so many: one letter would be everybody's beginning.
 pub const MIN_USER_NAME: usize = 2;
 
+/// Bytes of a room's password: a long sentence in any script.
+pub const MAX_PASSWORD: usize = 256;
+
 /// Characters of a word in the chat.
 pub const MAX_CHAT: usize = 500;
 

@@ -21,6 +21,9 @@ use crate::wire::RefusalCode;
 /// How long a daemon may take for an answer that needs no files to be read.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Where many have guessed the password of a room of late, it answers a minute late.
+const PATIENCE_AT_THE_DOOR: Duration = Duration::from_secs(90);
+
 /// Reading and hashing a folder of recordings from a slow disk takes its time.
 const PATIENCE_FOR_FILES: Duration = Duration::from_hours(1);
 
@@ -29,6 +32,8 @@ const PATIENCE_FOR_FILES: Duration = Duration::from_hours(1);
 pub(super) enum Patience {
     /// A moment.
     Short,
+    /// As long as a locked room may take to answer.
+    Door,
     /// As long as reading files takes.
     Files,
 }
@@ -61,6 +66,7 @@ impl Client {
         let (stream, socket) = self.connect().await?;
         let limit = match patience {
             Patience::Short => PATIENCE,
+            Patience::Door => PATIENCE_AT_THE_DOOR,
             Patience::Files => PATIENCE_FOR_FILES,
         };
         match tokio::time::timeout(limit, exchange(stream, method, path, body)).await {

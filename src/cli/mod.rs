@@ -19,10 +19,12 @@ mod daemon;
 mod demo;
 mod failure;
 mod history;
+mod invite;
 mod live;
 mod log;
 mod mute;
 mod outputs;
+mod password;
 mod peers;
 mod play;
 mod queue;
@@ -101,9 +103,11 @@ enum Verb {
     Peers,
     /// List the rooms in reach
     Rooms,
-    /// Create, join, leave or show a room
+    /// Create, join, lock, leave or show a room
     #[command(subcommand)]
     Room(room::RoomVerb),
+    /// Make an invite: who has it comes into the room without the password
+    Invite(invite::InviteArgs),
     /// Play files or folders now; without any, go on
     Play(play::PlayArgs),
     /// Pause
@@ -191,6 +195,7 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::Peers => peers::run(session).await,
         Verb::Rooms => rooms::run(session).await,
         Verb::Room(verb) => room::run(verb, session).await,
+        Verb::Invite(args) => invite::run(&args, session).await,
         Verb::Play(args) => play::run(args, session).await,
         Verb::Pause => transport::run(Transport::Pause, session).await,
         Verb::Resume => transport::run(Transport::Resume, session).await,

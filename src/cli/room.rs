@@ -7,6 +7,7 @@ use serde_json::json;
 use super::client::Patience;
 use super::failure::Failure;
 use super::live::coordinator_name;
+use super::password::{PasswordArgs, Twice};
 use super::screen::Look;
 use super::session::{Format, Session, print_json, understand};
 use super::table::clip;
@@ -19,12 +20,23 @@ pub(super) enum RoomVerb {
     Create {
         /// What it is called; otherwise it is given a name
         name: Option<String>,
+        #[command(flatten)]
+        password: PasswordArgs,
     },
     /// Move into another room
     Join {
-        /// Its code, name or id, or host:port of a device in it
+        /// Its code, name or id, host:port of a device in it, or an invite
         room: String,
+        #[command(flatten)]
+        password: PasswordArgs,
     },
+    /// Lock the room, or change its password: who is in stays in
+    Lock {
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Open the room to everybody
+    Unlock,
     /// Leave the room; this device then stays alone until told otherwise
     Leave,
     /// Show the room this device is in
@@ -33,14 +45,35 @@ pub(super) enum RoomVerb {
 
 pub(super) async fn run(verb: RoomVerb, session: &mut Session) -> Result<(), Failure> {
     match verb {
-        RoomVerb::Create { name: Some(name) } => {
-            session.post("/rooms", json!({ "name": name })).await
+        RoomVerb::Create { name, password } => {
+            let mut body = json!({});
+            if let Some(name) = name {
+                body["name"] = name.into();
+            }
+            if let Some(password) = password.read(Twice::Yes)? {
+                body["password"] = password.into();
+            }
+            session.post("/room/create", body).await
         }
-        RoomVerb::Create { name: None } => session.post("/rooms", json!({})).await,
-        RoomVerb::Join { room } => session.post("/rooms/join", json!({ "room": room })).await,
+        RoomVerb::Join { room, password } => join(&room, &password, session).await,
+        RoomVerb::Lock { password } => {
+            let password = password.demand(Twice::Yes)?;
+            session.post("/room/lock", json!({ "password": password })).await
+        }
+        RoomVerb::Unlock => session.post("/room/unlock", json!({})).await,
         RoomVerb::Leave => session.post("/rooms/leave", json!({})).await,
         RoomVerb::Show => show(session).await,
     }
+}
+
+async fn join(room: &str, password: &PasswordArgs, session: &Session) -> Result<(), Failure> {
+    let mut body = json!({ "room": room });
+    let mut patience = Patience::Short;
+    if let Some(password) = password.read(Twice::No)? {
+        body["password"] = password.into();
+        patience = Patience::Door;
+    }
+    session.order(Method::POST, "/room/join", Some(body), patience).await
 }
 
 async fn show(session: &Session) -> Result<(), Failure> {

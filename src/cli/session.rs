@@ -132,6 +132,11 @@ impl Session {
         self.order(Method::POST, path, Some(body), Patience::Short).await
     }
 
+    /// What a person would want to know beside the data.
+    pub(super) fn tell(&self, text: &str) {
+        self.say(text, Talk::Normal);
+    }
+
     /// To standard error, unless the person asked for less.
     fn say(&self, text: &str, from: Talk) {
         if self.talk == Talk::Normal || from == Talk::Quiet {

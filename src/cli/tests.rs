@@ -397,8 +397,11 @@ async fn every_verb_reaches_a_daemon() {
         ("mute toggle", Command::Mute { member: None, muted: None }),
         ("resync", Command::Resync { member: None }),
         ("resync porch", Command::Resync { member: Some("porch".to_owned()) }),
-        ("room create", Command::CreateRoom { name: None }),
-        ("room join GROOVE-7KQ4", Command::JoinRoom { room: "GROOVE-7KQ4".to_owned() }),
+        ("room create", Command::CreateRoom { name: None, password: None }),
+        (
+            "room join GROOVE-7KQ4",
+            Command::JoinRoom { room: "GROOVE-7KQ4".to_owned(), password: None },
+        ),
         ("room leave", Command::LeaveRoom),
     ] {
         assert_eq!(run(line).await, (ExitCode::SUCCESS, vec![command]), "{line}");

@@ -7,14 +7,14 @@ use super::clock;
 use super::event_loop::EventSender;
 use super::gateway;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
-use crate::base::{BlobHash, NodeId, RoomTime, SegmentId, pcm};
+use crate::base::{BlobHash, NodeId, RoomId, RoomTime, SegmentId, pcm};
 use crate::engine::membership::Intent;
 use crate::engine::node::{FriendNews, Input, MemberChange, Notice, Output, Position};
 use crate::engine::room::{ChatLine, Heard};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have};
 use crate::engine::{self, Status};
-use crate::identity::LocalUser;
+use crate::identity::{LocalUser, Password};
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
 use crate::net::{Fetcher, Net, NetError};
 use crate::store::{self, SavedUser, Slow, Store};
@@ -53,6 +53,8 @@ impl Driver {
             Output::Dial { address, node } => self.net.dial(address, node),
             Output::AskGateway => self.ask_gateway(),
             Output::ShowRoom(card) => self.show_room(card),
+            Output::Admit(nodes) => self.net.admit(nodes),
+            Output::Stretch { room, password } => self.stretch(room, password),
             Output::SetClock(Some(model)) => self.playout.send(PlayoutCommand::Clock(model)),
             Output::SetClock(None) => self.playout.send(PlayoutCommand::NoClock),
             Output::SetPlan(plan) => self.playout.send(PlayoutCommand::Plan(plan)),
@@ -121,6 +123,15 @@ impl Driver {
             if gateway::answers() {
                 let _ = events.blocking_send(Input::GatewayAnswered.into());
             }
+        });
+    }
+
+    fn stretch(&self, room: RoomId, password: Password) {
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            let secret = password.stretch(&room);
+            let secret = secret.inspect_err(|error| tracing::warn!(%error, "a password")).ok();
+            let _ = events.blocking_send(Input::Stretched { room, secret }.into());
         });
     }
 

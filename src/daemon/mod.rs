@@ -241,6 +241,7 @@ impl Parts {
             friends: loaded.friends,
             version: env!("CARGO_PKG_VERSION").into(),
             seed: seed(),
+            secret: secret()?,
             // A device that sounds late must be given its frames early.
             trim: -Span::from_millis(i64::from(settings.trim_ms)),
             peers: Vec::new(),
@@ -370,8 +371,8 @@ impl BlobProvider for Pieces {
 
 fn input_from(event: NetEvent) -> Option<Input> {
     Some(match event {
-        NetEvent::Connected { peer, address, hello } => {
-            Input::PeerConnected { peer, address, hello }
+        NetEvent::Connected { peer, address, hello, channel } => {
+            Input::PeerConnected { peer, address, hello, channel }
         }
         NetEvent::Lost { peer, reason } => {
             tracing::debug!(peer = %peer.short(), %reason, "connection lost");
@@ -442,6 +443,15 @@ fn resolve_peers(peers: &[String], events: &EventSender) {
             }
         });
     }
+}
+
+/// What secrets are drawn from. Without it nothing could be kept secret, so there is no start.
+fn secret() -> Result<[u8; 32], DaemonError> {
+    let mut bytes = [0; 32];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| crate::identity::IdentityError::NoRandomness)?;
+    Ok(bytes)
 }
 
 /// Different for every start: two nodes that draw alike would always draw together.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::{EntryId, OpId, RoomId, RoomTime, Span};
 use crate::engine::friends::FriendCommand;
 use crate::engine::pairing::PairCommand;
-use crate::identity::LocalUser;
+use crate::identity::{LocalUser, Password};
 use crate::wire::message::Level;
 use crate::wire::op::{Repeat, Setting, VoteKind};
 use crate::wire::{Refusal, Track};
@@ -88,11 +88,15 @@ pub enum Command {
     CreateRoom {
         /// Its name; none lets the node make one up.
         name: Option<String>,
+        /// What locks it from the beginning.
+        password: Option<Password>,
     },
     /// Moves into another room.
     JoinRoom {
-        /// A code, a name or an id, or `host:port` of a member.
+        /// A code, a name or an id, `host:port` of a member, or an invite.
         room: String,
+        /// What opens it, if it is locked.
+        password: Option<Password>,
     },
     /// Leaves the room; the node then stays alone until told otherwise.
     LeaveRoom,
@@ -183,6 +187,13 @@ pub enum Command {
     Friend(FriendCommand),
     /// About a second device of the person.
     Pair(PairCommand),
+    /// Makes an invite into the room; the answer's message is its text.
+    Invite {
+        /// How many may come in with it.
+        uses: u32,
+        /// How long it lasts.
+        lasts: Span,
+    },
     /// Gives devices the coordinator's state anew.
     Resync {
         /// Which; none is all of them.

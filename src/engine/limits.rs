@@ -35,6 +35,11 @@ impl Gcra {
         Ok(())
     }
 
+    /// Puts the one taken last back.
+    pub fn give_back(&mut self) {
+        self.full_at = self.full_at.map(|at| at - self.every);
+    }
+
     /// Whether it is as if nothing had been taken.
     #[must_use]
     pub fn is_full(&self, now: LocalTime) -> bool {

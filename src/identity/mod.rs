@@ -1,4 +1,18 @@
 //! Who a device is: an Ed25519 key. No I/O: the bytes of a key come from and go to the caller.
+//!
+//! | file | what |
+//! |---|---|
+//! | this one | keys of devices and people, signatures |
+//! | `password` | from a password to a secret that is slow to guess |
+//! | `pake` | showing each other that both know a secret |
+//! | `random` | secret numbers, from a seed that is passed in |
+
+pub mod pake;
+mod password;
+mod random;
+
+pub use password::Password;
+pub use random::SecretRng;
 
 use ring::rand::SecureRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -17,6 +31,9 @@ pub enum IdentityError {
     /// Bytes that are no Ed25519 key in PKCS#8.
     #[error("not an Ed25519 key: {0}")]
     BadKey(String),
+    /// A password could not be stretched.
+    #[error("the password could not be stretched: {0}")]
+    Stretching(String),
     /// A signature that its author did not make.
     #[error("bad signature of {author}")]
     BadSignature {

@@ -2,7 +2,7 @@
 //! clock probe. One stream per piece; who asks dials, on demand, and the connection falls
 //! asleep by itself.
 //!
-//! Pieces are given only to nodes that are up. What the bytes are, and whether they are what
+//! Pieces are given only to nodes that are up and, of a locked room, inside. What the bytes are, and whether they are what
 //! was asked for, is not judged here.
 
 use std::sync::Arc;
@@ -154,6 +154,8 @@ async fn answer(shared: Arc<Shared>, link: Arc<Link>, mut send: SendStream, mut 
     let Ok(Ok(request)) = request.await else { return };
     link.counters.received.fetch_add(request.len() as u64, Ordering::Relaxed);
     let piece = match codec::decode_bulk_request(&request) {
+        // Strangers to a locked room are not even told what there is.
+        Ok(_) if !shared.admits(link.peer) => Err("not here".into()),
         Ok(request) => piece_of(&shared, request).await,
         Err(error) => Err(error.to_string()),
     };

@@ -122,6 +122,9 @@ pub enum NetEvent {
         address: SocketAddr,
         /// What it said of itself.
         hello: Hello,
+        /// Keying material that only the two ends of this connection have (RFC 5705): what is
+        /// bound to it cannot be handed on.
+        channel: [u8; 32],
     },
     /// A peer is up no more, for whatever reason, our own closing included.
     Lost {
@@ -345,6 +348,7 @@ impl Net {
             ungreeted: Arc::new(Semaphore::new(MAX_UNGREETED)),
             refusals: RateLimit::new(),
             ups: watch::Sender::new(0),
+            admitted: Mutex::new(None),
         });
         let accepting = tokio::spawn(peer::accept(shared.clone()));
         Ok(Net { shared, port: local.port(), discovery, accepting, watching: Vec::new() })
@@ -391,6 +395,11 @@ impl Net {
     /// The room that hellos to come will show.
     pub fn set_room(&self, room: Option<RoomCard>) {
         self.shared.hello().room = room;
+    }
+
+    /// Gives pieces to these nodes only; none gives them to everybody who is up.
+    pub fn admit(&self, nodes: Option<BTreeSet<NodeId>>) {
+        self.shared.admit(nodes);
     }
 
     /// Announces this device from now on. `node` and `port` are filled in.

@@ -65,6 +65,8 @@ pub(super) struct Shared {
     pub(super) refusals: RateLimit,
     /// Changes whenever a peer comes up.
     pub(super) ups: watch::Sender<u64>,
+    /// Who is given pieces; none is everybody.
+    pub(super) admitted: Mutex<Option<BTreeSet<NodeId>>>,
 }
 
 /// How to dial, and what is being dialled.
@@ -104,6 +106,14 @@ impl Shared {
         self.endpoint
             .connect_with(config, address, tls::SERVER_NAME)
             .map_err(|e| NetError::Fetch { reason: e.to_string() })
+    }
+
+    pub(super) fn admit(&self, nodes: Option<BTreeSet<NodeId>>) {
+        *lock(&self.admitted) = nodes;
+    }
+
+    pub(super) fn admits(&self, node: NodeId) -> bool {
+        lock(&self.admitted).as_ref().is_none_or(|nodes| nodes.contains(&node))
     }
 
     pub(super) fn hello(&self) -> MutexGuard<'_, Hello> {
@@ -425,7 +435,8 @@ impl Greeted {
         shared.ups.send_modify(|n| *n += 1);
         let (peer, address) = (link.peer, link.address());
         tracing::debug!(peer = peer.short(), %address, name = hello.name, "peer is up");
-        shared.tell(NetEvent::Connected { peer, address, hello }).await;
+        let channel = tls::channel_of(&link.connection);
+        shared.tell(NetEvent::Connected { peer, address, hello, channel }).await;
         let reason = tokio::select! {
             reason = read_frames(&shared, &link, &mut recv) => reason,
             reason = read_datagrams(&shared, &link) => reason,

@@ -99,7 +99,9 @@ impl Node {
 
     async fn until_connected(&mut self, peer: NodeId) -> (SocketAddr, Hello) {
         match self.next().await {
-            NetEvent::Connected { peer: who, address, hello } if who == peer => (address, hello),
+            NetEvent::Connected { peer: who, address, hello, .. } if who == peer => {
+                (address, hello)
+            }
             other => panic!("expected the connection, got {other:?}"),
         }
     }

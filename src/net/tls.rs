@@ -1,7 +1,7 @@
 //! TLS 1.3 with raw public keys (RFC 7250): what is proven is the key that is the node's id,
 //! both ways, and nothing else. No certificates, no names, no dates.
 //!
-//! Any well-formed Ed25519 key is let in here: rooms are open. Whether a node may join a room
+//! Any well-formed Ed25519 key is let in here: strangers may ask. Whether a node may join a room
 //! is decided above, by the room.
 
 use std::sync::Arc;
@@ -36,6 +36,9 @@ const ED25519_PREFIX: [u8; 12] =
 /// A name that cannot exist (RFC 6761, section 6.4). TLS asks for one; it is neither sent nor
 /// checked.
 pub(super) const SERVER_NAME: &str = "groovebox.invalid";
+
+/// The exporter's label (RFC 5705, section 4).
+const EXPORTER: &[u8] = b"EXPERIMENTAL groovebox door 1";
 
 /// This node's half of every handshake.
 pub(super) struct Identity {
@@ -93,6 +96,15 @@ pub(super) fn peer_of(connection: &Connection) -> Option<NodeId> {
     let identity = connection.peer_identity()?;
     let keys = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     node_id(keys.first()?).ok()
+}
+
+/// Keying material that only the two ends of a connection have, the same at both.
+pub(super) fn channel_of(connection: &Connection) -> [u8; 32] {
+    let mut channel = [0; 32];
+    connection
+        .export_keying_material(&mut channel, EXPORTER, b"")
+        .expect("32 bytes are within what TLS 1.3 exports");
+    channel
 }
 
 /// The protocol that both sides agreed on.

@@ -14,7 +14,7 @@ use super::op::{Entry, Genesis, Op, OpBody, PersonCard};
 use super::person::{Contact, FriendMessage, Kept, PairMessage};
 use crate::base::limits::{
     MAX_BULK_HEADER, MAX_CODE, MAX_DATAGRAM, MAX_FRAME, MAX_NAME, MAX_OP_BODY, MAX_ORPHANS,
-    MAX_SNAPSHOT, MAX_TAG, MAX_VERSION,
+    MAX_REASON, MAX_SNAPSHOT, MAX_TAG, MAX_VERSION,
 };
 use crate::base::{NodeId, OpId, RoomId, RoomTime, Term, UserId};
 
@@ -166,6 +166,13 @@ fn check_texts(message: &Message) -> Result<(), WireError> {
         }
         Message::Friend(message) => check_friend(message),
         Message::Pair(PairMessage::Key { name, display, .. }) => check_names(name, display),
+        Message::Seek { code } | Message::Found { code, .. } => {
+            check_text("a room's code", code, MAX_CODE)
+        }
+        Message::PakeRefused { refusal, .. } => {
+            check_text("a reason", &refusal.message, MAX_REASON)?;
+            check_text("a hint", &refusal.hint, MAX_REASON)
+        }
         _ => Ok(()),
     }
 }

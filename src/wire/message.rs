@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec;
 use super::datagram::RoomLine;
-use super::op::{Entry, Genesis, Op, Refusal};
+use super::op::{Admission, Entry, Genesis, Op, Refusal};
 use super::person::{FriendMessage, PairMessage};
 use crate::base::{BlobHash, NodeId, OpId, RoomId, RoomTime, SegmentId, Term};
 use crate::identity::{IdentityError, NodeKey, Signature, verify};
@@ -180,12 +180,90 @@ pub enum Message {
     Friend(FriendMessage),
     /// How a person comes onto a second device.
     Pair(PairMessage),
+    /// The sender wants to show that it knows a secret of the room, to any member: its share of
+    /// a run of [`pake`](crate::identity::pake).
+    PakeStart {
+        /// The room.
+        room: RoomId,
+        /// Which secret.
+        secret: SecretKind,
+        /// The share.
+        share: [u8; 32],
+    },
+    /// The member's share.
+    PakeAnswer {
+        /// The room.
+        room: RoomId,
+        /// The share.
+        share: [u8; 32],
+    },
+    /// The sender of the start knows the secret.
+    PakeConfirm {
+        /// The room.
+        room: RoomId,
+        /// What shows it.
+        confirmation: [u8; 32],
+    },
+    /// So does the member, and lets it in.
+    Admitted {
+        /// The room.
+        room: RoomId,
+        /// What shows that the member knows the secret.
+        confirmation: [u8; 32],
+        /// The member's word, to be shown in the join.
+        admission: Admission,
+    },
+    /// There were many tries of late: the answer to a start comes late.
+    PakeLater {
+        /// The room.
+        room: RoomId,
+        /// In so many ms.
+        wait_ms: u32,
+    },
+    /// The run is over without an admission.
+    PakeRefused {
+        /// The room.
+        room: RoomId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The sender may come in and shows it, to a member that may not know it yet.
+    Show {
+        /// The room.
+        room: RoomId,
+        /// Another member's word.
+        admission: Admission,
+    },
+    /// Is your room the one of this code? To a node of a locked room, which does not show it.
+    Seek {
+        /// As the person said it.
+        code: String,
+    },
+    /// It is.
+    Found {
+        /// The code.
+        code: String,
+        /// The room.
+        room: RoomId,
+    },
+}
+
+/// A secret that opens a locked room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum SecretKind {
+    /// What the room's password becomes by stretching.
+    Password,
+    /// The code of an invite.
+    Invite {
+        /// Which invite of that member.
+        number: u32,
+    },
 }
 
 impl Message {
     /// How many kinds this version knows: they are numbered from 0, and whatever has a higher
     /// number comes from a later version.
-    pub const KINDS: u32 = 29;
+    pub const KINDS: u32 = 38;
 }
 
 /// A place in the log. The chain value stands for everything before it.

@@ -306,6 +306,14 @@ impl Membership {
         self.consider_rooms(now);
     }
 
+    /// That node was kept from what it was told so far: it is told again.
+    pub fn share_again(&mut self, now: LocalTime, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.shared.clear();
+        }
+        self.members_may_have_changed(now);
+    }
+
     /// What a person wants.
     pub fn set_intent(&mut self, now: LocalTime, intent: Intent) {
         if self.intent != intent {

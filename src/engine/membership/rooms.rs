@@ -100,6 +100,13 @@ impl Membership {
         }
     }
 
+    /// The member that was asked says that it will take so long.
+    pub fn join_waits(&mut self, until: LocalTime, room: RoomId) {
+        if let Some(joining) = self.joining.as_mut().filter(|joining| joining.room == room) {
+            joining.until = joining.until.later(until);
+        }
+    }
+
     pub(super) fn room_timeout(&self) -> Option<LocalTime> {
         if let Some(joining) = &self.joining {
             return Some(joining.until);

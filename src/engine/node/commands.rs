@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+use super::door::{InviteText, Key, parse_invite};
 use super::{Command, LocalTime, Node, OpId, Output, RequestId, RoomCard, RoomId, Span, Track};
 use crate::base::EntryId;
 use crate::engine::command::{CommandReply, Done, SeekTo, VolumeChange};
 use crate::engine::membership::Intent;
 use crate::engine::room::RoomState;
 use crate::engine::status::PlaybackState;
+use crate::identity::Password;
 use crate::wire::message::Level;
 use crate::wire::op::{AddMode, Guard, OpBody};
 use crate::wire::{Refusal, RefusalCode, codec};
@@ -21,6 +23,8 @@ const JOIN_PATIENCE: Span = Span::from_secs(8);
 
 /// Commands that wait for a room: more than people give in the seconds that it takes.
 const MAX_EARLY: usize = 64;
+/// How long those in locked rooms may take to say whether theirs is the one that is looked for.
+const SEEK_PATIENCE: Span = Span::from_secs(2);
 
 /// Commands that wait for an answer.
 #[derive(Debug, Default)]
@@ -38,6 +42,13 @@ struct RoomRequest {
     /// Which; none until whoever lives at `address` has told.
     room: Option<RoomId>,
     address: Option<SocketAddr>,
+    /// Somebody's invite, which says who made it.
+    invite: Option<InviteText>,
+    /// The code of a room that may be locked and not show it.
+    code: Option<String>,
+    password: Option<Password>,
+    /// What was wanted before: it is again if nothing comes of this.
+    before: Intent,
     until: LocalTime,
 }
 
@@ -77,12 +88,23 @@ impl Requests {
     pub(super) fn expire_room(&mut self, now: LocalTime, outputs: &mut VecDeque<Output>) {
         if self.room.as_ref().is_some_and(|request| request.until <= now) {
             let request = self.room.take().expect("just seen");
-            let refusal = Refusal::new(
-                RefusalCode::JoinFailed,
-                "the room did not answer in time",
-                "is a device of it still on? `groovebox rooms` lists the rooms in reach",
-            );
+            let refusal = if let (None, Some(code)) = (request.room, &request.code) {
+                super::rooms::no_such_room(code)
+            } else {
+                Refusal::new(
+                    RefusalCode::JoinFailed,
+                    "the room did not answer in time",
+                    "is a device of it still on? `groovebox rooms` lists the rooms in reach",
+                )
+            };
             outputs.push_back(Output::Reply { id: request.id, reply: Err(refusal) });
+        }
+    }
+
+    /// Entering takes longer, and the room says so.
+    pub(super) fn room_waits(&mut self, until: LocalTime) {
+        if let Some(request) = &mut self.room {
+            request.until = request.until.later(until);
         }
     }
 
@@ -105,10 +127,11 @@ impl Requests {
         &mut self,
         outputs: &mut VecDeque<Output>,
         room: RoomId,
-        refusal: Refusal,
-    ) {
-        let Some(request) = self.room.take_if(|r| r.room == Some(room)) else { return };
-        outputs.push_back(Output::Reply { id: request.id, reply: Err(refusal) });
+        refusal: &Refusal,
+    ) -> Option<Intent> {
+        let request = self.room.take_if(|r| r.room == Some(room))?;
+        outputs.push_back(Output::Reply { id: request.id, reply: Err(refusal.clone()) });
+        Some(request.before)
     }
 }
 
@@ -168,8 +191,13 @@ impl Node {
             Err(command) => command,
         };
         let body = match command {
-            Command::CreateRoom { name } => return self.carry_out_create(now, id, name),
-            Command::JoinRoom { room } => return self.carry_out_join(now, id, &room),
+            Command::CreateRoom { name, password } => {
+                return self.carry_out_create(now, id, name, password);
+            }
+            Command::JoinRoom { room, password } => {
+                return self.carry_out_join(now, id, &room, password);
+            }
+            Command::Invite { uses, lasts } => return self.invite(now, id, uses, lasts),
             Command::LeaveRoom => return self.leave_room(now, id),
             Command::Play { tracks } => return self.add(now, id, tracks, AddMode::Play),
             Command::Add { tracks } => return self.add(now, id, tracks, AddMode::Append),
@@ -322,7 +350,15 @@ impl Node {
         now: LocalTime,
         id: RequestId,
         name: Option<String>,
+        password: Option<Password>,
     ) -> Result<(), Refusal> {
+        if password.is_some() && self.user.is_none() {
+            return Err(Refusal::new(
+                RefusalCode::NoUser,
+                "a room is locked by its owner, and this device has no person",
+                "give it one: `groovebox user set NAME`",
+            ));
+        }
         let name = name.map(|name| name.trim().to_owned());
         let max = crate::base::limits::MAX_NAME;
         if name.as_ref().is_some_and(|n| n.is_empty() || n.chars().count() > max) {
@@ -332,30 +368,100 @@ impl Node {
                 "choose another name",
             ));
         }
-        self.create_room(now, id, name)
+        self.create_room(now, id, name, password)
     }
 
-    fn carry_out_join(&mut self, now: LocalTime, id: RequestId, text: &str) -> Result<(), Refusal> {
-        let until = now + JOIN_PATIENCE;
+    fn carry_out_join(
+        &mut self,
+        now: LocalTime,
+        id: RequestId,
+        text: &str,
+        password: Option<Password>,
+    ) -> Result<(), Refusal> {
+        let request = RoomRequest {
+            id,
+            room: None,
+            address: None,
+            invite: None,
+            code: None,
+            password,
+            before: self.membership.intent(),
+            until: now + JOIN_PATIENCE,
+        };
+        if let Some(invite) = parse_invite(text) {
+            self.join_by_invite(now, request, invite);
+            return Ok(());
+        }
         // `host:port` is resolved by the front end into an address; who lives there is known
         // once it has answered.
         if let Ok(address) = text.parse() {
-            self.requests.room =
-                Some(RoomRequest { id, room: None, address: Some(address), until });
+            self.requests.room = Some(RoomRequest { address: Some(address), ..request });
             self.outputs.push_back(Output::Dial { address, node: None });
             let reached = self.membership.peers().find(|peer| peer.address == Some(address));
-            let card = reached.and_then(|peer| peer.room.cloned());
-            self.note_reached(now, address, card.as_ref());
+            if let Some((node, card)) = reached.map(|peer| (peer.node, peer.room.cloned())) {
+                self.note_reached(now, node, address, card.as_ref());
+            }
             return Ok(());
         }
-        let card = self.find_room(text)?;
-        if self.room_id() == Some(card.id) {
-            self.reply_done(id, format!("already in {} ({})", card.name, card.code));
-            return Ok(());
+        match self.find_room(text) {
+            Ok(card) => self.go_to(now, request, &card),
+            Err(refusal) if refusal.code == RefusalCode::NotFound => {
+                self.seek(now, request, text, refusal)
+            }
+            Err(refusal) => Err(refusal),
         }
-        self.requests.room = Some(RoomRequest { id, room: Some(card.id), address: None, until });
-        self.membership.set_intent(now, Intent::Room(card.id));
+    }
+
+    /// Locked rooms do not show their codes: those in reach are asked.
+    fn seek(
+        &mut self,
+        now: LocalTime,
+        request: RoomRequest,
+        text: &str,
+        refusal: Refusal,
+    ) -> Result<(), Refusal> {
+        let code = text.trim().to_uppercase();
+        let hidden = |card: &RoomCard| card.locked && card.code.is_empty();
+        let asked = self.peers.iter().filter(|(_, peer)| peer.room.as_ref().is_some_and(hidden));
+        let asked = asked.map(|(node, _)| *node).collect::<Vec<_>>();
+        if asked.is_empty() || code.chars().count() > crate::base::limits::MAX_CODE {
+            return Err(refusal);
+        }
+        let until = now + SEEK_PATIENCE;
+        self.requests.room = Some(RoomRequest { code: Some(code.clone()), until, ..request });
+        for node in asked {
+            self.send(node, super::Message::Seek { code: code.clone() });
+        }
         Ok(())
+    }
+
+    /// A node says that its room has the code that a person looks for.
+    pub(super) fn found_received(
+        &mut self,
+        now: LocalTime,
+        from: super::NodeId,
+        code: &str,
+        room: RoomId,
+    ) {
+        let card = self.peers.get(&from).and_then(|peer| peer.room.clone());
+        let Some(card) = card.filter(|card| card.id == room) else { return };
+        let sought = |r: &mut RoomRequest| r.room.is_none() && r.code.as_deref() == Some(code);
+        if let Some(request) = self.requests.room.take_if(sought) {
+            self.go_on_to(now, request, &card);
+        }
+    }
+
+    /// The maker of an invite is found among those connected, or at the addresses in it.
+    fn join_by_invite(&mut self, now: LocalTime, request: RoomRequest, invite: InviteText) {
+        let (by, addresses) = (invite.by, invite.addresses.clone());
+        self.requests.room = Some(RoomRequest { invite: Some(invite), ..request });
+        if let Some(peer) = self.peers.get(&by) {
+            let (address, card) = (peer.address, peer.room.clone());
+            return self.note_reached(now, by, address, card.as_ref());
+        }
+        for address in addresses {
+            self.outputs.push_back(Output::Dial { address, node: Some(by) });
+        }
     }
 
     /// Somebody answers at an address: if a person wants into the room there, now it is known
@@ -363,21 +469,68 @@ impl Node {
     pub(super) fn note_reached(
         &mut self,
         now: LocalTime,
+        node: super::NodeId,
         address: SocketAddr,
         card: Option<&RoomCard>,
     ) {
-        let Some(request) = &mut self.requests.room else { return };
-        let (Some(card), None, true) = (card, request.room, request.address == Some(address))
-        else {
-            return;
+        let Some(card) = card else { return };
+        let is_it = |r: &mut RoomRequest| {
+            r.room.is_none()
+                && (r.address == Some(address) || r.invite.as_ref().is_some_and(|i| i.by == node))
         };
-        request.room = Some(card.id);
-        if self.room_id() == Some(card.id) {
-            let room = card.id;
-            self.requests.room_entered(&mut self.outputs, room, &card.name, &card.code);
-        } else {
-            self.membership.set_intent(now, Intent::Room(card.id));
+        if let Some(request) = self.requests.room.take_if(is_it) {
+            self.go_on_to(now, request, card);
         }
+    }
+
+    fn go_on_to(&mut self, now: LocalTime, request: RoomRequest, card: &RoomCard) {
+        let id = request.id;
+        if let Err(refusal) = self.go_to(now, request, card) {
+            self.outputs.push_back(Output::Reply { id, reply: Err(refusal) });
+        }
+    }
+
+    /// The room is known: with what opens it, if that is needed, it is entered.
+    fn go_to(
+        &mut self,
+        now: LocalTime,
+        request: RoomRequest,
+        card: &RoomCard,
+    ) -> Result<(), Refusal> {
+        let room = card.id;
+        if self.room_id() == Some(room) {
+            let state = self.room.as_ref().map(super::Room::state);
+            let (name, code) = state.map(|s| (s.name(), s.code())).unwrap_or_default();
+            let message = format!("already in {name} ({code})");
+            self.reply_done(request.id, message);
+            return Ok(());
+        }
+        let until = now + JOIN_PATIENCE;
+        let request = RoomRequest { room: Some(room), until, ..request };
+        let key = request.invite.as_ref().map(|invite| invite.key.clone());
+        let password = request.password.clone();
+        if card.locked && key.is_none() && password.is_none() && self.pass_for(room).is_none() {
+            return Err(super::rooms::locked());
+        }
+        self.requests.room = Some(request);
+        match (key, password) {
+            (Some(key), _) => self.enter_with(now, room, key),
+            (None, Some(password)) if card.locked => {
+                self.outputs.push_back(Output::Stretch { room, password });
+            }
+            _ => self.membership.set_intent(now, Intent::Room(room)),
+        }
+        Ok(())
+    }
+
+    /// Goes into a room with what opens it.
+    pub(super) fn enter_with(&mut self, now: LocalTime, room: RoomId, key: Key) {
+        if self.requests.room.as_ref().is_none_or(|request| request.room != Some(room)) {
+            return;
+        }
+        self.door.pass.take_if(|(known, _)| *known == room);
+        self.door.key = Some((room, key));
+        self.membership.set_intent(now, Intent::Room(room));
     }
 
     pub(super) fn reply_done(&mut self, id: RequestId, message: String) {

@@ -10,6 +10,7 @@ use super::rooms::not_in_room;
 use super::{LocalTime, Message, Node, Output, RequestId, Room, RoomId, Term};
 use crate::engine::election::{Election, Role};
 use crate::engine::membership::Intent;
+use crate::identity::Password;
 use crate::wire::op::{Op, OpBody};
 use crate::wire::{Refusal, RefusalCode};
 
@@ -19,7 +20,7 @@ pub(super) enum Departure {
     /// Nowhere: a person sent it away, and waits.
     Alone { request: RequestId },
     /// Into a new room, for a person who waits.
-    Create { request: RequestId, name: Option<String> },
+    Create { request: RequestId, name: Option<String>, password: Option<Password> },
     /// Into a room that has let it in, in the state that its coordinator sent.
     Arrive { room: Box<Room>, term: Term },
 }
@@ -39,8 +40,9 @@ impl Node {
         now: LocalTime,
         request: RequestId,
         name: Option<String>,
+        password: Option<Password>,
     ) -> Result<(), Refusal> {
-        self.depart_for_a_person(now, Departure::Create { request, name })
+        self.depart_for_a_person(now, Departure::Create { request, name, password })
     }
 
     fn depart_for_a_person(&mut self, now: LocalTime, to: Departure) -> Result<(), Refusal> {
@@ -115,20 +117,35 @@ impl Node {
                 self.outputs.push_back(Output::RememberIntent(Intent::Alone));
                 self.reply_done(request, "left; this device is in no room now".into());
             }
-            Some(Departure::Create { request, name }) => self.leave_and_create(now, request, name),
+            Some(Departure::Create { request, name, password }) => {
+                self.leave_and_create(now, request, name, password);
+            }
             Some(Departure::Arrive { room, term }) => self.leave_and_enter(now, *room, term),
         }
         true
     }
 
-    fn leave_and_create(&mut self, now: LocalTime, request: RequestId, name: Option<String>) {
+    fn leave_and_create(
+        &mut self,
+        now: LocalTime,
+        request: RequestId,
+        name: Option<String>,
+        password: Option<Password>,
+    ) {
         self.leave_quietly(now);
+        // Nobody comes in before it is locked.
+        self.door.locking = password.is_some().then_some((None, request));
         let name = name.unwrap_or_else(|| self.name.clone());
         self.found(now, name, false);
         let Some(room) = &self.room else { return };
         let (id, state) = (room.id(), room.state());
         let message = format!("made {} ({})", state.name(), state.code());
         self.membership.set_intent(now, Intent::Room(id));
+        if let Some(password) = password {
+            self.door.locking = Some((Some(id), request));
+            self.outputs.push_back(Output::Stretch { room: id, password });
+            return;
+        }
         self.reply_done(request, message);
     }
 

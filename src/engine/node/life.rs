@@ -298,7 +298,10 @@ mod tests {
             };
             let address = ([192, 0, 2, u8::try_from(other).expect("few")], 4766).into();
             let peer = hello.node;
-            self.nodes[node].handle_input(self.now, Input::PeerConnected { peer, address, hello });
+            self.nodes[node].handle_input(
+                self.now,
+                Input::PeerConnected { peer, address, hello, channel: [0; 32] },
+            );
         }
 
         fn run(&mut self, span: Span) {
@@ -378,6 +381,7 @@ mod tests {
             friends: None,
             version: String::new(),
             seed,
+            secret: [7; 32],
             trim: Span::ZERO,
             peers: Vec::new(),
             remembered: Vec::new(),

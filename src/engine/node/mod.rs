@@ -6,6 +6,8 @@
 //! |---|---|
 //! | `mod.rs` | which sub-machine an input concerns |
 //! | `rooms.rs` | which room to be in: found, join, come back |
+//! | `door.rs` | how a locked room is entered, seen from both sides |
+//! | `gate.rs` | who hears and says what while a room is locked |
 //! | `departure.rs` | how a room is left, for another one or for none |
 //! | `life.rs` | how the lead is given away, and how a node ends |
 //! | `replication.rs` | how operations become entries, and reach everybody |
@@ -28,7 +30,9 @@ mod agree;
 mod commands;
 mod departure;
 mod disk;
+mod door;
 mod friends;
+mod gate;
 mod heal;
 mod holders;
 mod life;
@@ -66,7 +70,7 @@ use crate::engine::playout::PlayoutPlan;
 use crate::engine::room::{ChatLine, Heard, Room};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
-use crate::identity::{LocalUser, NodeKey};
+use crate::identity::{LocalUser, NodeKey, Password, SecretRng};
 use crate::wire::message::{DroppedOp, LogPlace, OutputState, Snapshot, Start};
 use crate::wire::{
     Announcement, Datagram, Entry, Heartbeat, HeartbeatAck, Hello, Message, Op, PreVote,
@@ -78,6 +82,7 @@ pub use position::{Position, RestoredPosition};
 
 use commands::Requests;
 use departure::Departure;
+use door::Door;
 use friends::Friends;
 use life::Condition;
 use people::Presences;
@@ -111,6 +116,8 @@ pub struct NodeConfig {
     pub version: String,
     /// Seed of every draw that this node makes.
     pub seed: u64,
+    /// From the system's random generator: what nobody may guess is drawn from it.
+    pub secret: [u8; 32],
     /// Added to every playout time of this device.
     pub trim: Span,
     /// Peers to dial for ever.
@@ -163,6 +170,8 @@ pub enum Input {
         address: SocketAddr,
         /// What it said of itself.
         hello: Hello,
+        /// Keying material that only the two ends of this connection have.
+        channel: [u8; 32],
     },
     /// A connected peer goes on from another address.
     PeerMoved {
@@ -225,6 +234,13 @@ pub enum Input {
         datagram: Datagram,
         /// When it arrived.
         at: LocalTime,
+    },
+    /// A password was stretched as [`Output::Stretch`] asked; none if there was no memory for it.
+    Stretched {
+        /// The room.
+        room: RoomId,
+        /// What it became.
+        secret: Option<[u8; 32]>,
     },
     /// A person asked for something.
     CommandReceived {
@@ -381,8 +397,17 @@ pub enum Output {
     },
     /// Ask the gateway for an echo, and say [`Input::GatewayAnswered`] if it comes within a moment.
     AskGateway,
-    /// The room that hellos and the announcement show from now on.
+    /// The room that hellos and the announcement show from now on, as strangers may see it.
     ShowRoom(Option<RoomCard>),
+    /// Give pieces of files to these only; none is to everybody.
+    Admit(Option<BTreeSet<NodeId>>),
+    /// Stretch a password where that holds nothing up, and say [`Input::Stretched`].
+    Stretch {
+        /// For this room.
+        room: RoomId,
+        /// It.
+        password: Password,
+    },
     /// The line that the playout follows; none: be silent.
     SetClock(Option<ClockModel>),
     /// What to sound when.
@@ -629,6 +654,15 @@ struct Peer {
     name: String,
     /// Its start counter.
     boot: u32,
+    /// Where it was when it connected.
+    address: SocketAddr,
+    since: LocalTime,
+    /// Keying material of the connection.
+    channel: [u8; 32],
+    /// It has shown under this epoch of the lock that it may come in.
+    proven: Option<u32>,
+    /// It was shown the room as members see it.
+    sees_inside: bool,
     room: Option<RoomCard>,
     report: Option<(Report, LocalTime)>,
     ready: BTreeSet<SegmentId>,
@@ -651,6 +685,8 @@ pub struct Node {
     version: String,
     started: LocalTime,
     rng: Rng,
+    secrets: SecretRng,
+    door: Door,
     op_seq: u64,
     trim: Span,
     resume: bool,
@@ -720,6 +756,8 @@ impl Node {
             user: config.user,
             version: config.version,
             started: now,
+            secrets: SecretRng::new(config.secret),
+            door: Door::default(),
             op_seq: 0,
             trim: config.trim,
             resume: config.resume,
@@ -812,8 +850,8 @@ impl Node {
     pub fn handle_input(&mut self, now: LocalTime, input: Input) {
         self.notice_standstill(now);
         match input {
-            Input::PeerConnected { peer, address, hello } => {
-                self.peer_connected(now, peer, address, &hello);
+            Input::PeerConnected { peer, address, hello, channel } => {
+                self.peer_connected(now, peer, address, &hello, channel);
             }
             Input::PeerMoved { peer, address } => self.peer_moved(now, peer, address),
             Input::PeerLost { peer } => self.peer_lost(now, peer),
@@ -832,13 +870,22 @@ impl Node {
             Input::TwinSeen { address } => self.twin_seen(now, address),
             Input::PeerNamed { address } => self.membership.add_static(address),
             Input::MessageReceived { from, message } => {
+                if !self.may_say(from, &message) {
+                    tracing::trace!(peer = %from.short(), "a stranger to a locked room");
+                    return;
+                }
                 self.note_contact(now, from);
                 self.message_received(now, from, message);
             }
             Input::DatagramReceived { from, datagram, at } => {
+                // Not even the time is told to strangers.
+                if !self.lets_in(from) {
+                    return;
+                }
                 self.note_contact(now, from);
                 self.datagram_received(now, from, datagram, at);
             }
+            Input::Stretched { room, secret } => self.stretched(now, room, secret),
             Input::CommandReceived { id, command } => self.command_received(now, id, command),
             Input::Written { room, idx, chain } => self.written(room, &LogPlace { idx, chain }),
             Input::Synced { room, idx } => self.synced(room, idx),
@@ -903,6 +950,8 @@ impl Node {
     }
 
     fn tick(&mut self, now: LocalTime) {
+        self.look_at_door(now);
+        self.look_at_gate(now);
         self.retry_join(now);
         self.rejoin(now);
         self.offer(now);
@@ -928,11 +977,24 @@ impl Node {
         }
     }
 
-    fn peer_connected(&mut self, now: LocalTime, peer: NodeId, address: SocketAddr, hello: &Hello) {
+    fn peer_connected(
+        &mut self,
+        now: LocalTime,
+        peer: NodeId,
+        address: SocketAddr,
+        hello: &Hello,
+        channel: [u8; 32],
+    ) {
         self.membership.connected(now, peer, address, hello);
         let state = Peer {
             name: hello.name.clone(),
             boot: hello.boot,
+            address,
+            since: now,
+            channel,
+            proven: None,
+            // The hello shows what strangers may see.
+            sees_inside: !self.is_locked(),
             room: hello.room.clone(),
             report: None,
             ready: BTreeSet::new(),
@@ -945,8 +1007,12 @@ impl Node {
             name: hello.name.clone(),
             address,
         });
+        if hello.room.as_ref().map(|card| card.id) == self.room_id() {
+            self.show_pass(peer);
+        }
+        self.look_at_gate(now);
         self.refresh_election(now);
-        self.note_reached(now, address, hello.room.as_ref());
+        self.note_reached(now, peer, address, hello.room.as_ref());
         self.join_through(now, peer);
         self.look_after_friends(now);
         if self.is_member(peer) {
@@ -972,6 +1038,7 @@ impl Node {
         self.membership.lost(now, peer);
         self.friends.lost(peer);
         self.pairing.lost(now, peer);
+        self.door.peer_gone(peer);
         self.transfer.peer_gone(&peer);
         self.replication.forget(peer);
         if let Some(election) = &mut self.election {
@@ -1047,6 +1114,27 @@ impl Node {
             Message::Resync { room, member } => self.resync_received(now, from, room, member),
             Message::Friend(message) => self.friend_message_received(now, from, message),
             Message::Pair(message) => self.pair_message_received(now, from, message),
+            Message::PakeStart { room, secret, share } => {
+                self.pake_start_received(now, from, room, secret, share);
+            }
+            Message::PakeAnswer { room, share } => {
+                self.pake_answer_received(now, from, room, &share);
+            }
+            Message::PakeConfirm { room, confirmation } => {
+                self.pake_confirm_received(now, from, room, &confirmation);
+            }
+            Message::Admitted { room, confirmation, admission } => {
+                self.admitted_received(now, from, room, &confirmation, admission);
+            }
+            Message::PakeLater { room, wait_ms } => {
+                self.pake_later_received(now, from, room, wait_ms);
+            }
+            Message::PakeRefused { room, refusal } => {
+                self.pake_refused_received(now, from, room, &refusal);
+            }
+            Message::Show { room, admission } => self.show_received(now, from, room, &admission),
+            Message::Seek { code } => self.seek_received(from, code),
+            Message::Found { code, room } => self.found_received(now, from, &code, room),
         }
     }
 
@@ -1324,7 +1412,9 @@ impl Node {
             .filter_map(|(node, peer)| Some((node, peer.room.as_ref()?)))
             .filter(|(_, card)| Some(card.id) == self.room_id())
             .filter(|(node, card)| {
-                self.is_member(**node) || (knows_nobody && card.coordinator == Some(**node))
+                let says_so = card.coordinator == Some(**node);
+                // In a locked room, of whoever has shown that it belongs to it.
+                self.is_member(**node) || (knows_nobody && says_so && self.lets_in(**node))
             })
             .filter_map(|(_, card)| card.coordinator)
             .filter(|node| *node != self.me && self.peers.contains_key(node))
@@ -1360,10 +1450,16 @@ impl Node {
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
+        if !self.may_hear(to, &message) {
+            return;
+        }
         self.outputs.push_back(Output::Send { to, message });
     }
 
     fn send_datagram(&mut self, to: NodeId, datagram: Datagram) {
+        if !self.lets_in(to) {
+            return;
+        }
         self.outputs.push_back(Output::SendDatagram { to, datagram });
     }
 

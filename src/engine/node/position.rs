@@ -359,6 +359,7 @@ mod tests {
             friends: None,
             version: "0".into(),
             seed: u64::from(boot),
+            secret: [7; 32],
             trim: Span::ZERO,
             peers: Vec::new(),
             remembered: Vec::<(NodeId, String, Vec<std::net::SocketAddr>)>::new(),

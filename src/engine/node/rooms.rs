@@ -25,16 +25,23 @@ const PASSED_OVER: Span = Span::from_secs(4);
 
 /// The 32 letters and digits that nobody confuses when reading them out loud: without I, L, O
 /// and U (Crockford's base 32).
-const CODE_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+pub(super) const CODE_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A join under way.
 #[derive(Debug)]
 pub(super) struct Joining {
     room: RoomId,
     via: NodeId,
-    op: Op,
+    /// None while the door is yet to be opened.
+    op: Option<Op>,
     since: LocalTime,
     said: LocalTime,
+}
+
+impl Joining {
+    pub(super) fn is_for(&self, room: RoomId) -> bool {
+        self.room == room
+    }
 }
 
 impl Node {
@@ -109,13 +116,13 @@ impl Node {
     }
 
     fn join_own_room(&mut self, now: LocalTime) {
-        let body = self.join_body();
+        let body = self.join_body(self.room_id());
         if let Err(refusal) = self.propose_own(now, None, &body) {
             tracing::error!(%refusal, "the founder cannot join its own room");
         }
     }
 
-    pub(super) fn join_body(&self) -> OpBody {
+    pub(super) fn join_body(&self, room: Option<RoomId>) -> OpBody {
         let person = self.user.as_ref().map(|user| {
             let id = user.key.user_id();
             PersonCard {
@@ -125,12 +132,13 @@ impl Node {
                 certificate: user.key.sign(&codec::device_bytes(&id, &self.me)),
             }
         });
-        OpBody::Join { name: self.name.clone(), person, admission: None, friendship: None }
+        let admission = room.and_then(|room| self.pass_for(room));
+        OpBody::Join { name: self.name.clone(), person, admission, friendship: None }
     }
 
     /// The join into a room, with the proof that its owner is a friend where that is known.
     fn join_body_for(&self, room: RoomId) -> OpBody {
-        let mut body = self.join_body();
+        let mut body = self.join_body(Some(room));
         if let OpBody::Join { friendship, .. } = &mut body {
             *friendship = self.friendship_for(room);
         }
@@ -139,7 +147,8 @@ impl Node {
 
     /// The room into which this node asked to be let by that operation.
     pub(super) fn joining_with(&self, join: crate::base::OpId) -> Option<RoomId> {
-        let joining = self.joining.as_ref().filter(|joining| joining.op.id == join);
+        let is_that = |joining: &&Joining| joining.op.as_ref().is_some_and(|op| op.id == join);
+        let joining = self.joining.as_ref().filter(is_that);
         joining.map(|joining| joining.room)
     }
 
@@ -148,8 +157,8 @@ impl Node {
     fn join_as_friend(&mut self, refusal: &Refusal) -> bool {
         let Some(joining) = self.joining.as_ref() else { return false };
         let (room, via) = (joining.room, joining.via);
-        let tried =
-            matches!(codec::decode_body(&joining.op), Ok(OpBody::Join { friendship: Some(_), .. }));
+        let body = joining.op.as_ref().map(codec::decode_body);
+        let tried = matches!(body, Some(Ok(OpBody::Join { friendship: Some(_), .. })));
         if refusal.code != RefusalCode::NotAllowed || tried || self.friendship_for(room).is_none() {
             return false;
         }
@@ -158,7 +167,7 @@ impl Node {
         let via = self.coordinator_of(room).unwrap_or(via);
         self.send(via, Message::Join(op.clone()));
         if let Some(joining) = &mut self.joining {
-            joining.op = op;
+            joining.op = Some(op);
         }
         true
     }
@@ -178,6 +187,7 @@ impl Node {
         self.election = Some(Election::new(config, now));
         self.joining = None;
         self.playback.reset();
+        self.door.room_changed();
     }
 
     /// Writes the room as a whole, as it is now.
@@ -221,6 +231,7 @@ impl Node {
         self.election = None;
         self.room = None;
         self.joining = None;
+        self.door.room_changed();
         self.clock.forget();
         self.knew_time = false;
         self.replication.reset();
@@ -238,8 +249,25 @@ impl Node {
         if let Some(joining) = self.joining.as_mut().filter(|joining| joining.room == room) {
             joining.via = via;
             joining.said = now;
-            let op = joining.op.clone();
-            return self.send(via, Message::Join(op));
+            if let Some(op) = joining.op.clone() {
+                return self.send(via, Message::Join(op));
+            }
+        } else {
+            self.joining = Some(Joining { room, via, op: None, since: now, said: now });
+        }
+        // What opens the door is shown before anything is said.
+        if let Some(key) = self.key_for(room)
+            && self.ask_in(now, via, room, &key)
+        {
+            return;
+        }
+        self.say_join(now, room, via);
+    }
+
+    /// Says the join of the room that is being entered.
+    pub(super) fn say_join(&mut self, now: LocalTime, room: RoomId, via: NodeId) {
+        if !self.joining.as_ref().is_some_and(|joining| joining.is_for(room)) {
+            return;
         }
         let id = self.next_op_id();
         let body = self.join_body_for(room);
@@ -251,7 +279,17 @@ impl Node {
             }
         };
         self.send(via, Message::Join(op.clone()));
-        self.joining = Some(Joining { room, via, op, since: now, said: now });
+        self.joining = Some(Joining { room, via, op: Some(op), since: now, said: now });
+    }
+
+    /// A member of the room that is being entered has many at its door.
+    pub(super) fn join_waits(&mut self, now: LocalTime, room: RoomId, wait: Span) {
+        let Some(joining) = self.joining.as_mut().filter(|joining| joining.is_for(room)) else {
+            return;
+        };
+        joining.since = now + wait;
+        self.membership.join_waits(now + wait + JOIN_TIMEOUT, room);
+        self.requests.room_waits(now + wait + JOIN_TIMEOUT);
     }
 
     pub(super) fn retry_join(&mut self, now: LocalTime) {
@@ -260,12 +298,13 @@ impl Node {
             let refusal = Refusal::new(
                 RefusalCode::JoinFailed,
                 "the room could not be entered: nobody there answered",
-                "try again; `groovebox rooms` lists the rooms in reach",
+                "is a device of it still on? `groovebox rooms` lists the rooms in reach",
             );
-            self.abandon_join(now, refusal);
+            self.abandon_join(now, &refusal);
         } else if now - joining.said >= JOIN_RETRY {
             joining.said = now;
-            let (room, via, op) = (joining.room, joining.via, joining.op.clone());
+            let Some(op) = joining.op.clone() else { return };
+            let (room, via) = (joining.room, joining.via);
             // The coordinator itself, once we are connected to it, else whoever told us.
             let via = self.coordinator_of(room).unwrap_or(via);
             self.send(via, Message::Join(op));
@@ -312,28 +351,44 @@ impl Node {
         let room = self.peers.get(&peer).and_then(|peer| peer.room.as_ref());
         if room.is_some_and(|r| r.id == joining.room && r.coordinator == Some(peer)) {
             joining.said = now;
-            let op = joining.op.clone();
-            self.send(peer, Message::Join(op));
+            if let Some(op) = joining.op.clone() {
+                self.send(peer, Message::Join(op));
+            }
         }
     }
 
     fn coordinator_of(&self, room: RoomId) -> Option<NodeId> {
-        let named = self.peers.values().filter_map(|peer| peer.room.as_ref());
+        // Of our own room, if it is locked, a stranger's word counts for nothing.
+        let is_heard = |node: NodeId| self.room_id() != Some(room) || self.lets_in(node);
+        let named = self.peers.iter().filter(|(node, _)| is_heard(**node));
+        let named = named.filter_map(|(_, peer)| peer.room.as_ref());
         let mut cards = named.filter(|card| card.id == room);
         cards.find_map(|card| card.coordinator).filter(|node| self.peers.contains_key(node))
     }
 
-    fn abandon_join(&mut self, now: LocalTime, refusal: Refusal) {
+    fn abandon_join(&mut self, now: LocalTime, refusal: &Refusal) {
         let Some(joining) = self.joining.take() else { return };
-        self.membership.join_failed(now, joining.room);
-        self.tell(Notice::JoinFailed { reason: refusal.message.clone() });
-        self.requests.room_failed(&mut self.outputs, joining.room, refusal);
+        let before = self.requests.room_failed(&mut self.outputs, joining.room, refusal);
+        // What does not fit the door will not fit it the next time either.
+        if self.door.key.take_if(|(room, _)| *room == joining.room).is_some() {
+            self.door.pass.take_if(|(room, _)| *room == joining.room);
+            let intent = before.unwrap_or(Intent::Anywhere);
+            self.membership.set_intent(now, intent);
+        } else {
+            self.membership.join_failed(now, joining.room);
+        }
+        self.tell(Notice::JoinFailed { reason: refusal.to_string() });
     }
 
     /// Somebody wants in. Only the coordinator can order it; others hand it on.
     pub(super) fn join_received(&mut self, now: LocalTime, from: NodeId, op: Op) {
         if self.room_id() != Some(op.room) {
-            return self.send(from, Message::Card(self.shown_card.clone()));
+            let card = self.card_for(from);
+            return self.send(from, Message::Card(card));
+        }
+        if !self.passes_door(now, from, &op) {
+            let outcome = Err(locked());
+            return self.send(from, Message::Proposed { id: op.id, outcome });
         }
         if !self.is_coordinator() {
             if let Some(coordinator) = self.coordinator().filter(|c| self.peers.contains_key(c)) {
@@ -357,6 +412,7 @@ impl Node {
             // A member that asks again has not got the state yet.
             Ok(_) => {
                 self.refresh_election(now);
+                self.look_at_gate(now);
                 if !has_log {
                     self.send_snapshot(joiner);
                 }
@@ -373,17 +429,37 @@ impl Node {
         }
     }
 
+    /// Who brings a join to a locked room is inside, or its author and let in.
+    fn passes_door(&mut self, now: LocalTime, from: NodeId, op: &Op) -> bool {
+        if !self.is_locked() {
+            return true;
+        }
+        let body = codec::decode_body(op);
+        let Ok(OpBody::Join { admission, .. }) = body else { return self.lets_in(from) };
+        let author = op.id.author;
+        let is_admitted = admission.is_some_and(|word| self.is_admitted(author, &word))
+            && op.verify().is_ok()
+            && self.door.locking.is_none()
+            && !self.is_kept_out(now, author);
+        if is_admitted && from == author {
+            self.let_in(now, from);
+        }
+        is_admitted || self.lets_in(from)
+    }
+
     /// A join was refused by the coordinator.
     pub(super) fn join_refused(&mut self, now: LocalTime, refusal: &Refusal) {
         if self.join_as_friend(refusal) {
             return;
         }
-        self.abandon_join(now, refusal.clone());
+        self.abandon_join(now, refusal);
     }
 
     /// Whether this refusal or acceptance concerns the join under way.
     pub(super) fn is_join(&self, id: crate::base::OpId) -> bool {
-        self.joining.as_ref().is_some_and(|joining| joining.op.id == id)
+        self.joining
+            .as_ref()
+            .is_some_and(|joining| joining.op.as_ref().is_some_and(|op| op.id == id))
     }
 
     pub(super) fn snapshot_received(&mut self, now: LocalTime, from: NodeId, snapshot: &Snapshot) {
@@ -421,7 +497,9 @@ impl Node {
         self.refresh_card(now);
         self.requests.room_entered(&mut self.outputs, id, &name, &code);
         self.tell(Notice::Joined { name, code });
+        self.door.key = None;
         for peer in self.member_peers() {
+            self.show_pass(peer);
             self.greet_member(peer);
         }
         self.refresh_segments(now);
@@ -451,11 +529,7 @@ impl Node {
                     "it can be entered once one of its devices is switched on in this network",
                 ))
             }
-            0 => Err(Refusal::new(
-                RefusalCode::NotFound,
-                format!("no room {text:?} is in reach"),
-                "`groovebox rooms` lists those that are; `host:port` of a member works too",
-            )),
+            0 => Err(no_such_room(text)),
             _ => {
                 let ids = found.iter().map(|card| card.id.short()).collect::<Vec<_>>().join(", ");
                 Err(Refusal::new(
@@ -478,12 +552,17 @@ impl Node {
             let known = KnownRoom { id: card.id, name: card.name.clone(), code: card.code.clone() };
             self.remember_room(known);
         }
-        self.membership.set_room(now, card.clone());
-        self.outputs.push_back(Output::ShowRoom(card.clone()));
+        self.membership.set_room(now, card);
+        self.outputs.push_back(Output::ShowRoom(self.card_for_strangers()));
         let peers = self.peers.keys().copied().collect::<Vec<_>>();
         for peer in peers {
-            self.send(peer, Message::Card(card.clone()));
+            let card = self.card_for(peer);
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.sees_inside = card == self.shown_card;
+            }
+            self.send(peer, Message::Card(card));
         }
+        self.look_at_gate(now);
     }
 
     /// Keeps what a room is called. One that made itself and nobody cared for is not worth it.
@@ -507,7 +586,7 @@ impl Node {
             id: room.id(),
             name: state.name().to_owned(),
             code: state.code().to_owned(),
-            locked: state.lock().is_some(),
+            locked: self.is_locked(),
             unclaimed: state.unclaimed(),
             devices: u16::try_from(present).unwrap_or(u16::MAX),
             coordinator: election.coordinator(),
@@ -534,6 +613,24 @@ fn room_code(rng: &mut Rng) -> String {
         code.push(char::from(CODE_ALPHABET[place]));
     }
     code
+}
+
+pub(super) fn no_such_room(text: &str) -> Refusal {
+    Refusal::new(
+        RefusalCode::NotFound,
+        format!("no room {text:?} is in reach"),
+        "`groovebox rooms` lists those that are; `host:port` of a member works too",
+    )
+}
+
+/// Nobody comes in without a member's word.
+pub(super) fn locked() -> Refusal {
+    Refusal::new(
+        RefusalCode::AuthRequired,
+        "the room is locked",
+        "name its password: `groovebox room join CODE --password`, or use an invite of somebody \
+         in it",
+    )
 }
 
 /// There is no room to act in.

@@ -25,6 +25,7 @@ impl Node {
             ("election", election),
             ("book of peers", self.membership.size()),
             ("peers", self.peers.len()),
+            ("at the door", self.door.size()),
             ("segments ready at peers", ready),
             ("transfer", self.transfer.size()),
             ("friends", self.friends.size()),

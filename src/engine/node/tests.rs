@@ -1,6 +1,7 @@
 //! Whole nodes on a perfect network with honest disks: what becomes of the log when devices come,
 //! go and meet again. Seeded faults of all kinds are the simulator's business (`tests/sim`).
 
+mod locks;
 mod people;
 mod queue;
 
@@ -164,6 +165,7 @@ impl House {
             friends: None,
             version: "0".into(),
             seed: i as u64 * 100 + u64::from(device.boot),
+            secret: [7; 32],
             trim: Span::ZERO,
             peers: vec![],
             remembered: vec![],
@@ -204,11 +206,12 @@ impl House {
                 name: other.name.clone(),
                 version: "0".into(),
                 port: 1,
-                room: other.shown_card.clone(),
+                room: other.card_for_strangers(),
             };
             let address = format!("192.0.2.{}:1", there + 1).parse().expect("an address");
             if self.devices[here].node.is_some() {
-                let input = Input::PeerConnected { peer: hello.node, address, hello };
+                let input =
+                    Input::PeerConnected { peer: hello.node, address, hello, channel: [0; 32] };
                 self.input(here, input);
             }
         }
@@ -313,6 +316,10 @@ impl House {
             }
             Output::Reply { id, reply } => {
                 self.devices[i].replies.insert(id, reply);
+            }
+            Output::Stretch { room, password } => {
+                let secret = Some(password.stretch(&room).expect("memory for it"));
+                self.at(later, Event::Input(i, Input::Stretched { room, secret }));
             }
             Output::SaveHistory { rows, .. } => self.devices[i].history.extend(rows),
             Output::Tell(notice) => self.devices[i].notices.push(notice),
@@ -893,14 +900,14 @@ fn whoever_stays_hardly_notices_that_the_coordinator_leaves_the_room() {
 fn whoever_stays_hardly_notices_that_the_coordinator_makes_or_joins_another_room() {
     let mut house = House::together(5);
     house.order(0, add(&["song"]));
-    let create = Command::CreateRoom { name: Some("Attic".into()) };
+    let create = Command::CreateRoom { name: Some("Attic".into()), password: None };
     let (pause, away) = leaves(&mut house, create);
     assert!(pause < Span::from_millis(300), "{pause:?}");
     let attic = house.room(away).id();
     let lead = (0..5).find(|i| *i != away && house.node(*i).is_coordinator()).expect("one");
     let others = (0..5).filter(|i| *i != away && *i != lead).collect::<Vec<_>>();
     let begun = house.now;
-    let id = house.command(lead, Command::JoinRoom { room: "attic".into() });
+    let id = house.command(lead, Command::JoinRoom { room: "attic".into(), password: None });
     while house.node(lead).room_id() != Some(attic) {
         house.run(Span::from_millis(1));
         assert!(house.now - begun < Span::from_secs(1));
@@ -923,7 +930,7 @@ fn a_coordinator_alone_leaves_at_once_and_whoever_is_on_the_way_out_is_not_asked
     let mut house = House::together(2);
     let lead = house.coordinator();
     let first = house.command(lead, Command::LeaveRoom);
-    let second = house.command(lead, Command::CreateRoom { name: None });
+    let second = house.command(lead, Command::CreateRoom { name: None, password: None });
     let refused = house.devices[lead].replies.remove(&second).expect("an answer");
     assert_eq!(refused.expect_err("not now").retry_after_ms, Some(1000));
     house.run(Span::from_secs(1));

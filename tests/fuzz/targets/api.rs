@@ -111,7 +111,7 @@ fn check(command: &Command) {
         Command::Seek { to: SeekTo::Absolute(span) | SeekTo::Relative(span) } => {
             assert!(span.abs() <= MAX_SEEK);
         }
-        Command::CreateRoom { name: Some(text) } | Command::JoinRoom { room: text } => {
+        Command::CreateRoom { name: Some(text), .. } | Command::JoinRoom { room: text, .. } => {
             assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
         }
         Command::Kick { who }

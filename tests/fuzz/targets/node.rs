@@ -82,6 +82,7 @@ impl Scene {
             friends: None,
             version: "0.1.0".into(),
             seed: 7,
+            secret: [7; 32],
             trim: Span::ZERO,
             peers: vec![address(1)],
             remembered: vec![(id(2), "device 2".into(), vec![address(2)])],
@@ -165,7 +166,12 @@ impl Scene {
             port: 4766,
             room: (!how.is_multiple_of(4)).then(|| self.card(how)),
         };
-        self.hear(Input::PeerConnected { peer: id(peer), address: address(peer), hello });
+        self.hear(Input::PeerConnected {
+            peer: id(peer),
+            address: address(peer),
+            hello,
+            channel: [0; 32],
+        });
     }
 
     fn card(&self, how: u8) -> RoomCard {
@@ -411,8 +417,8 @@ impl Scene {
             10 => Command::Seek { to: SeekTo::Relative(Span::from_secs(input.u8().into())) },
             11 => Command::RoomVolume { change: VolumeChange::By(-20) },
             12 => Command::Mute { member: Some("device 1".into()), muted: None },
-            13 => Command::CreateRoom { name: None },
-            14 => Command::JoinRoom { room: "GROOVE-7KQ4".into() },
+            13 => Command::CreateRoom { name: None, password: None },
+            14 => Command::JoinRoom { room: "GROOVE-7KQ4".into(), password: None },
             _ => Command::LeaveRoom,
         };
         self.hear(Input::CommandReceived { id: RequestId(self.request), command });

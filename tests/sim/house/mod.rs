@@ -409,6 +409,7 @@ impl House {
             friends: None,
             version: "sim".into(),
             seed,
+            secret: [7; 32],
             trim: Span::ZERO,
             peers: Vec::new(),
             remembered: files
@@ -637,7 +638,7 @@ impl House {
             Output::Release { segment } => self.released(d, segment),
             Output::OpenBlob { hash, size } => self.open_blob(d, hash, size),
             Output::FetchPiece(fetch) => self.fetch(d, fetch),
-            Output::ThrottleBulk { .. } => {}
+            Output::ThrottleBulk { .. } | Output::Admit(_) | Output::Stretch { .. } => {}
             Output::SaveRoom(snapshot) => {
                 let snapshot = Rc::new(*snapshot);
                 self.room_replaced(d, &snapshot);

@@ -239,8 +239,12 @@ impl House {
             let answer = Box::new(self.hello(me));
             self.push(id, 1, Item::Hello(answer));
         }
-        let input =
-            Input::PeerConnected { peer: hello.node, address: address(peer), hello: hello.clone() };
+        let input = Input::PeerConnected {
+            peer: hello.node,
+            address: address(peer),
+            hello: hello.clone(),
+            channel: [0; 32],
+        };
         self.give(me, input);
     }
 

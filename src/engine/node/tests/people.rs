@@ -95,7 +95,7 @@ fn who_is_sent_out_is_out_and_stays_so() {
     assert!(house.notices(2).iter().any(|notice| matches!(notice, Notice::SentOut { .. })));
     assert_eq!(house.is_here(owner, "carla"), None);
     let code = house.room(owner).state().code().to_owned();
-    let back = Command::JoinRoom { room: code.clone() };
+    let back = Command::JoinRoom { room: code.clone(), password: None };
     assert_eq!(house.refused(2, back.clone()), RefusalCode::Cooldown);
     house.run(Span::from_secs(301));
     house.order(2, back);
@@ -116,7 +116,10 @@ fn who_is_banned_while_away_is_out_when_they_come_back() {
     assert!(house.node(2).room.is_none(), "it is in {:?}", house.node(2).room_id());
     assert_eq!(house.is_here(owner, "carla"), None);
     let code = house.room(owner).state().code().to_owned();
-    assert_eq!(house.refused(2, Command::JoinRoom { room: code }), RefusalCode::Banned);
+    assert_eq!(
+        house.refused(2, Command::JoinRoom { room: code, password: None }),
+        RefusalCode::Banned
+    );
 }
 
 #[test]

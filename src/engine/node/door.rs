@@ -1,0 +1,744 @@
+//! The door of a locked room, from both sides: whoever knows its password, or has an invite, shows
+//! that to a member without telling it ([`pake`]), and gets the member's signed word, which stands
+//! in its join.
+//!
+//! ```text
+//!  asks                                          a member
+//!    ── PakeStart{which secret, share} ───────►   many tries of late: PakeLater, then answers
+//!    ◄─────────────────── PakeAnswer{share} ──
+//!    ── PakeConfirm ──────────────────────────►   wrong: PakeRefused, and it counts
+//!    ◄──────── Admitted{confirms, admission} ──   the gate is open for this connection
+//!    ── Join{.., admission} ──────────────────►   ordered by the coordinator
+//! ```
+//!
+//! Members of two halves of a room that do not know each other do the same, by the secret that
+//! both have in their state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::rooms::CODE_ALPHABET;
+use super::{LocalTime, Message, Node, NodeId, Output, RequestId, RoomId, Span, Term, UserId};
+use crate::base::limits::MAX_MEMBERS;
+use crate::engine::limits::Gcra;
+use crate::identity::pake::{Bound, Confirmation, Purpose, Run, Side};
+use crate::wire::codec;
+use crate::wire::message::SecretKind;
+use crate::wire::op::{Admission, OpBody};
+use crate::wire::{Refusal, RefusalCode};
+
+/// Tries of one node: five a minute.
+const NODE_EVERY: Span = Span::from_secs(12);
+const NODE_BURST: u32 = 5;
+
+/// Tries of all nodes at one member: thirty an hour.
+const ROOM_EVERY: Span = Span::from_secs(120);
+const ROOM_BURST: u32 = 30;
+
+/// Beyond that an answer comes late, but it comes: nobody can lock others out by guessing.
+const LATEST: Span = Span::from_secs(60);
+
+/// Answers that are late at a time, in all and for one address: who waits cannot be pushed out by
+/// whoever asks more often.
+const MAX_LATE: usize = 32;
+const MAX_LATE_OF_ADDRESS: usize = 2;
+
+/// Runs under way at a member.
+const MAX_VISITS: usize = 2 * MAX_MEMBERS;
+
+/// How long the other side may take for its next step.
+const STEP: Span = Span::from_secs(5);
+
+/// Between two attempts to be known to a node that says that it is of this room.
+const KNOCK_EVERY: Span = Span::from_secs(30);
+
+/// Who has just connected is about to show what it is.
+const KNOCK_AFTER: Span = Span::from_secs(1);
+
+/// Invites of one member at a time.
+const MAX_INVITES: usize = 64;
+
+/// Letters and digits of an invite's code: 80 bits.
+const INVITE_CODE: usize = 16;
+
+/// How an invite begins, as people hand it on.
+const INVITE: &str = "groovebox-invite:";
+
+/// What this node remembers at the door.
+#[derive(Debug)]
+pub(super) struct Door {
+    visits: BTreeMap<NodeId, Visit>,
+    tries: BTreeMap<NodeId, Gcra>,
+    tries_of_all: Gcra,
+    /// Guesses that others get when this node shows itself to them.
+    knocks: Gcra,
+    knocked: BTreeMap<NodeId, LocalTime>,
+    asked: BTreeMap<NodeId, Asked>,
+    invites: BTreeMap<u32, Invite>,
+    last_invite: u32,
+    /// What opens the room that this node is about to enter.
+    pub(super) key: Option<(RoomId, Key)>,
+    /// A member's word that this node may come in.
+    pub(super) pass: Option<(RoomId, Admission)>,
+    /// A new room that is to be locked before anybody comes in, and who waits for that.
+    pub(super) locking: Option<(Option<RoomId>, RequestId)>,
+    /// To whom the network gives pieces; none is everybody.
+    pub(super) admitted: Option<BTreeSet<NodeId>>,
+    /// Whose devices have been inside.
+    pub(super) users: BTreeMap<NodeId, UserId>,
+}
+
+/// What opens a room.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Key {
+    /// The stretched password.
+    Password([u8; 32]),
+    /// An invite, which only its maker knows.
+    Invite {
+        /// Its maker.
+        by: NodeId,
+        number: u32,
+        code: String,
+    },
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+impl Key {
+    fn kind(&self) -> SecretKind {
+        match self {
+            Key::Password(_) => SecretKind::Password,
+            Key::Invite { number, .. } => SecretKind::Invite { number: *number },
+        }
+    }
+
+    fn secret(&self) -> &[u8] {
+        match self {
+            Key::Password(secret) => secret,
+            Key::Invite { code, .. } => code.as_bytes(),
+        }
+    }
+}
+
+/// Somebody asks to come in.
+#[derive(Debug)]
+enum Visit {
+    /// It is answered later.
+    Late { kind: SecretKind, share: [u8; 32], at: LocalTime },
+    /// It is to confirm.
+    Answered { kind: SecretKind, epoch: u32, confirmation: Confirmation, until: LocalTime },
+}
+
+/// This node asks somebody.
+#[derive(Debug)]
+struct Asked {
+    room: RoomId,
+    step: Step,
+    until: LocalTime,
+}
+
+#[derive(Debug)]
+enum Step {
+    Started(Run),
+    Confirmed(Confirmation),
+}
+
+/// An invite that this node has made.
+#[derive(Debug)]
+struct Invite {
+    code: String,
+    uses: u32,
+    until: LocalTime,
+    /// A new password or a ban makes it void.
+    epoch: u32,
+}
+
+/// An invite as text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct InviteText {
+    pub(super) key: Key,
+    /// Its maker.
+    pub(super) by: NodeId,
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+impl Default for Door {
+    fn default() -> Door {
+        Door {
+            visits: BTreeMap::new(),
+            tries: BTreeMap::new(),
+            tries_of_all: Gcra::new(ROOM_EVERY, ROOM_BURST),
+            knocks: Gcra::new(ROOM_EVERY, ROOM_BURST),
+            knocked: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            invites: BTreeMap::new(),
+            last_invite: 0,
+            key: None,
+            pass: None,
+            locking: None,
+            admitted: None,
+            users: BTreeMap::new(),
+        }
+    }
+}
+
+impl Door {
+    /// Another room, or none. What was shown for a room stays.
+    pub(super) fn room_changed(&mut self) {
+        let (key, pass) = (self.key.take(), self.pass.take());
+        let (asked, admitted) = (std::mem::take(&mut self.asked), self.admitted.take());
+        // One that is to be locked has no id before it is made.
+        let locking = self.locking.filter(|(room, _)| room.is_none());
+        *self = Door { key, pass, asked, admitted, locking, ..Door::default() };
+    }
+
+    /// A connection is gone, and every run that was bound to it.
+    pub(super) fn peer_gone(&mut self, peer: NodeId) {
+        self.visits.remove(&peer);
+        self.asked.remove(&peer);
+    }
+
+    /// What it holds of others.
+    pub(super) fn size(&self) -> usize {
+        let n = self.visits.len() + self.tries.len() + self.knocked.len() + self.asked.len();
+        n + self.invites.len() + self.users.len()
+    }
+
+    /// One more try of that node, or how long it has to wait.
+    fn take_try(&mut self, now: LocalTime, node: NodeId) -> Result<(), Span> {
+        if self.tries.len() >= MAX_VISITS {
+            self.tries.retain(|_, tries| !tries.is_full(now));
+        }
+        if self.tries.len() >= MAX_VISITS && !self.tries.contains_key(&node) {
+            return Err(LATEST);
+        }
+        let tries = self.tries.entry(node).or_insert_with(|| Gcra::new(NODE_EVERY, NODE_BURST));
+        tries.take(now)?;
+        self.tries_of_all.take(now).inspect_err(|_| tries.give_back())
+    }
+
+    /// It was no guess.
+    fn give_try_back(&mut self, node: NodeId) {
+        if let Some(tries) = self.tries.get_mut(&node) {
+            tries.give_back();
+        }
+        self.tries_of_all.give_back();
+    }
+}
+
+/// As a member.
+impl Node {
+    pub(super) fn pake_start_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        room: RoomId,
+        kind: SecretKind,
+        share: [u8; 32],
+    ) {
+        if let Err(refusal) = self.check_visit(now, from, room, kind) {
+            return self.send(from, Message::PakeRefused { room, refusal });
+        }
+        // Who is answered late waits, however often it asks.
+        if let Some(Visit::Late { at, .. }) = self.door.visits.get(&from) {
+            let wait_ms = millis(*at - now);
+            let at = *at;
+            self.door.visits.insert(from, Visit::Late { kind, share, at });
+            return self.send(from, Message::PakeLater { room, wait_ms });
+        }
+        match self.door.take_try(now, from) {
+            Ok(()) => self.answer_visit(now, from, kind, &share),
+            Err(wait) => self.put_off(now, from, room, kind, share, wait.min(LATEST)),
+        }
+    }
+
+    /// Whether there is anything to ask for.
+    fn check_visit(
+        &self,
+        now: LocalTime,
+        from: NodeId,
+        room: RoomId,
+        kind: SecretKind,
+    ) -> Result<(), Refusal> {
+        let state = self.room.as_ref().map(super::Room::state).filter(|state| {
+            state.id() == room && state.member(&self.me).is_some() && self.door.locking.is_none()
+        });
+        let state = state.ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::JoinFailed,
+                "the device that was asked is in another room",
+                "try again",
+            )
+        })?;
+        if self.is_kept_out(now, from) {
+            return Err(Refusal::new(
+                RefusalCode::Banned,
+                "this device was sent out of the room",
+                "only the owner can change that: `groovebox room unban NAME`",
+            ));
+        }
+        if kind == SecretKind::Password && state.lock().is_none() {
+            return Err(Refusal::new(
+                RefusalCode::JoinFailed,
+                "the room is not locked any more",
+                "join it without a password",
+            ));
+        }
+        let is_full = self.door.visits.len() >= MAX_VISITS && !self.door.visits.contains_key(&from);
+        if is_full { Err(crowded(LATEST)) } else { Ok(()) }
+    }
+
+    fn put_off(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        room: RoomId,
+        kind: SecretKind,
+        share: [u8; 32],
+        wait: Span,
+    ) {
+        let address = |node: &NodeId| self.peers.get(node).map(|peer| peer.address.ip());
+        let late = self.door.visits.iter().filter(|(_, visit)| matches!(visit, Visit::Late { .. }));
+        let late = late.map(|(node, _)| address(node)).collect::<Vec<_>>();
+        let of_address = late.iter().filter(|other| **other == address(&from)).count();
+        if late.len() >= MAX_LATE || of_address >= MAX_LATE_OF_ADDRESS {
+            let refusal = crowded(wait);
+            return self.send(from, Message::PakeRefused { room, refusal });
+        }
+        tracing::info!(peer = %from.short(), "many tries to enter the room; the next one waits");
+        self.door.visits.insert(from, Visit::Late { kind, share, at: now + wait });
+        self.send(from, Message::PakeLater { room, wait_ms: millis(wait) });
+    }
+
+    fn answer_visit(&mut self, now: LocalTime, from: NodeId, kind: SecretKind, share: &[u8; 32]) {
+        let Some(room) = &self.room else { return };
+        let (id, epoch) = (room.id(), room.state().lock_epoch());
+        let lock = room.state().lock().map(|lock| lock.secret);
+        let invite = |number| {
+            let invite = self.door.invites.get(&number);
+            invite.filter(|i| i.uses > 0 && i.until > now && i.epoch == epoch)
+        };
+        let key = match kind {
+            SecretKind::Password => lock.map(Key::Password),
+            SecretKind::Invite { number } => invite(number).map(|invite| Key::Invite {
+                by: self.me,
+                number,
+                code: invite.code.clone(),
+            }),
+        };
+        let Some(key) = key else {
+            let refusal = no_such_invite();
+            return self.send(from, Message::PakeRefused { room: id, refusal });
+        };
+        let Some(bound) = self.bound(from, self.me, from, id, kind) else { return };
+        let run = Run::begin(Side::Insider, key.secret(), bound, &mut self.secrets);
+        let ours = run.share();
+        let Some(confirmation) = run.finish(share) else {
+            let refusal = wrong(kind);
+            return self.send(from, Message::PakeRefused { room: id, refusal });
+        };
+        let until = now + STEP;
+        self.door.visits.insert(from, Visit::Answered { kind, epoch, confirmation, until });
+        self.send(from, Message::PakeAnswer { room: id, share: ours });
+    }
+
+    pub(super) fn pake_confirm_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        room: RoomId,
+        confirmation: &[u8; 32],
+    ) {
+        let visit = self.door.visits.remove(&from);
+        let Some(Visit::Answered { kind, epoch, confirmation: run, .. }) = visit else { return };
+        let known = self.room.as_ref().filter(|known| known.id() == room);
+        let Some(present) = known.map(|room| room.state().lock_epoch()) else { return };
+        if !run.is_theirs(confirmation) {
+            tracing::info!(peer = %from.short(), "somebody at the door did not know the secret");
+            return self.send(from, Message::PakeRefused { room, refusal: wrong(kind) });
+        }
+        self.door.give_try_back(from);
+        if present != epoch || !self.use_invite(kind) {
+            let refusal = no_such_invite();
+            return self.send(from, Message::PakeRefused { room, refusal });
+        }
+        let invited = matches!(kind, SecretKind::Invite { .. });
+        let signature = self.key.sign(&codec::admission_bytes(&room, &from, epoch, invited));
+        let admission = Admission { issuer: self.me, epoch, invited, signature };
+        let confirmation = run.ours();
+        self.send(from, Message::Admitted { room, confirmation, admission });
+        self.let_in(now, from);
+    }
+
+    fn use_invite(&mut self, kind: SecretKind) -> bool {
+        let SecretKind::Invite { number } = kind else { return true };
+        let invite = self.door.invites.get_mut(&number).filter(|invite| invite.uses > 0);
+        let Some(invite) = invite else { return false };
+        invite.uses -= 1;
+        true
+    }
+
+    /// Another member has let that node in.
+    pub(super) fn show_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        room: RoomId,
+        admission: &Admission,
+    ) {
+        let may = self.room_id() == Some(room) && self.is_admitted(from, admission);
+        if may && !self.is_kept_out(now, from) {
+            self.let_in(now, from);
+        }
+    }
+
+    /// Shows a node of this room that another member has let us in.
+    pub(super) fn show_pass(&mut self, to: NodeId) {
+        let pass = self.door.pass.clone().filter(|(room, _)| Some(*room) == self.room_id());
+        if let Some((room, admission)) = pass.filter(|_| self.is_locked()) {
+            self.send(to, Message::Show { room, admission });
+        }
+    }
+
+    /// Somebody looks for a room by its code, which a locked one does not show.
+    pub(super) fn seek_received(&mut self, from: NodeId, code: String) {
+        let found = self.room.as_ref().filter(|room| is_code(room.state().code(), &code));
+        if let Some(room) = found.map(super::Room::id) {
+            self.send(from, Message::Found { code, room });
+        }
+    }
+
+    /// Makes an invite; whoever has it comes in without the password.
+    pub(super) fn invite(
+        &mut self,
+        now: LocalTime,
+        id: RequestId,
+        uses: u32,
+        lasts: Span,
+    ) -> Result<(), Refusal> {
+        let room = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?;
+        let epoch = room.state().lock_epoch();
+        self.door.invites.retain(|_, i| i.uses > 0 && i.until > now && i.epoch == epoch);
+        if self.door.invites.len() >= MAX_INVITES {
+            return Err(Refusal::new(
+                RefusalCode::RateLimited,
+                format!("{MAX_INVITES} invites of this device are open"),
+                "wait until some have run out",
+            ));
+        }
+        self.door.last_invite += 1;
+        let number = self.door.last_invite;
+        let bytes = self.secrets.bytes::<INVITE_CODE>();
+        let letter = |byte: u8| char::from(CODE_ALPHABET[usize::from(byte % 32)]);
+        let code = bytes.into_iter().map(letter).collect::<String>();
+        let text = format!("{INVITE}{number}.{code}.{}", self.me);
+        self.door.invites.insert(number, Invite { code, uses, until: now + lasts, epoch });
+        self.reply_done(id, text);
+        Ok(())
+    }
+}
+
+/// As one who asks.
+impl Node {
+    /// What opens that room, if a person has told it.
+    pub(super) fn key_for(&self, room: RoomId) -> Option<Key> {
+        let key = self.door.key.as_ref().filter(|(known, _)| *known == room);
+        key.map(|(_, key)| key.clone())
+    }
+
+    /// A member's word for this node, if one was given for that room.
+    pub(super) fn pass_for(&self, room: RoomId) -> Option<Admission> {
+        let pass = self.door.pass.as_ref().filter(|(known, _)| *known == room);
+        pass.map(|(_, pass)| pass.clone())
+    }
+
+    /// Shows a member that this node knows what opens the room. Whether it is under way.
+    pub(super) fn ask_in(&mut self, now: LocalTime, via: NodeId, room: RoomId, key: &Key) -> bool {
+        // An invite is known to its maker only.
+        let to = match key {
+            Key::Password(_) => via,
+            Key::Invite { by, .. } => *by,
+        };
+        let Some(bound) = self.bound(to, to, self.me, room, key.kind()) else { return false };
+        let run = Run::begin(Side::Asker, key.secret(), bound, &mut self.secrets);
+        let share = run.share();
+        let asked = Asked { room, step: Step::Started(run), until: now + STEP };
+        self.door.asked.insert(to, asked);
+        self.send(to, Message::PakeStart { room, secret: key.kind(), share });
+        true
+    }
+
+    /// None where there is no connection any more to which it could be bound.
+    fn bound(
+        &self,
+        peer: NodeId,
+        insider: NodeId,
+        asker: NodeId,
+        room: RoomId,
+        kind: SecretKind,
+    ) -> Option<Bound> {
+        let connection = self.peers.get(&peer)?.channel;
+        let purpose = match kind {
+            SecretKind::Password => Purpose::Password,
+            SecretKind::Invite { number } => Purpose::Invite(number),
+        };
+        Some(Bound { asker, insider, room, purpose, connection })
+    }
+
+    pub(super) fn pake_answer_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        room: RoomId,
+        share: &[u8; 32],
+    ) {
+        let asked = self.door.asked.remove(&from).filter(|asked| asked.room == room);
+        let Some(Asked { step: Step::Started(run), .. }) = asked else { return };
+        let Some(confirmation) = run.finish(share) else {
+            return self.not_let_in(now, room, &twin());
+        };
+        let ours = confirmation.ours();
+        let step = Step::Confirmed(confirmation);
+        self.door.asked.insert(from, Asked { room, step, until: now + STEP });
+        self.send(from, Message::PakeConfirm { room, confirmation: ours });
+    }
+
+    pub(super) fn admitted_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        room: RoomId,
+        confirmation: &[u8; 32],
+        admission: Admission,
+    ) {
+        let asked = self.door.asked.remove(&from).filter(|asked| asked.room == room);
+        let Some(Asked { step: Step::Confirmed(run), .. }) = asked else { return };
+        let is_its = admission.issuer == from && admission.verify(room, self.me).is_ok();
+        if !run.is_theirs(confirmation) || !is_its {
+            return self.not_let_in(now, room, &twin());
+        }
+        self.door.pass = Some((room, admission));
+        if self.room_id() == Some(room) {
+            // It knows the secret of our room: whoever it is, it belongs to it.
+            self.let_in(now, from);
+        } else {
+            self.say_join(now, room, from);
+        }
+    }
+
+    pub(super) fn pake_later_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        room: RoomId,
+        wait_ms: u32,
+    ) {
+        let wait = Span::from_millis(i64::from(wait_ms)).min(LATEST);
+        let Some(asked) = self.door.asked.get_mut(&from).filter(|a| a.room == room) else { return };
+        asked.until = now + wait + STEP;
+        self.join_waits(now, room, wait + STEP);
+    }
+
+    pub(super) fn pake_refused_received(
+        &mut self,
+        now: LocalTime,
+        from: NodeId,
+        room: RoomId,
+        refusal: &Refusal,
+    ) {
+        if self.door.asked.get(&from).is_some_and(|asked| asked.room == room) {
+            self.door.asked.remove(&from);
+            self.not_let_in(now, room, refusal);
+        }
+    }
+
+    /// Of a joining under way nothing comes. Between members that do not know each other it is
+    /// tried again later.
+    fn not_let_in(&mut self, now: LocalTime, room: RoomId, refusal: &Refusal) {
+        if self.joining.as_ref().is_some_and(|joining| joining.is_for(room)) {
+            self.join_refused(now, refusal);
+        } else {
+            tracing::debug!(room = %room.short(), %refusal, "not known to another device");
+        }
+    }
+
+    /// What is due at the door.
+    pub(super) fn look_at_door(&mut self, now: LocalTime) {
+        self.door.asked.retain(|_, asked| asked.until > now);
+        let late = |(node, visit): (&NodeId, &Visit)| match visit {
+            Visit::Late { kind, share, at } if *at <= now => Some((*node, *kind, *share)),
+            _ => None,
+        };
+        let due = self.door.visits.iter().filter_map(late).collect::<Vec<_>>();
+        self.door.visits.retain(|_, visit| match visit {
+            Visit::Late { at, .. } => *at > now,
+            Visit::Answered { until, .. } => *until > now,
+        });
+        for (node, kind, share) in due {
+            self.answer_visit(now, node, kind, &share);
+        }
+        self.knock(now);
+    }
+
+    /// A node that says it is of this locked room, and either is not known here or does not know
+    /// this one, joined in another half of it: both have the secret in their state.
+    fn knock(&mut self, now: LocalTime) {
+        let lock = self.room.as_ref().and_then(|room| room.state().lock());
+        let Some(lock) = lock.filter(|_| self.is_member(self.me)) else { return };
+        let (key, room) = (Key::Password(lock.secret), self.room_id());
+        let is_strange = |(node, peer): &(&NodeId, &super::Peer)| {
+            let card = peer.room.as_ref().filter(|card| Some(card.id) == room);
+            let hides = card.is_some_and(|card| card.locked && card.term == Term::ZERO);
+            now - peer.since >= KNOCK_AFTER && card.is_some() && (hides || !self.lets_in(**node))
+        };
+        let strange = self.peers.iter().filter(is_strange).map(|(node, _)| *node);
+        let strange = strange.filter(|node| {
+            let knocked = self.door.knocked.get(node);
+            knocked.is_none_or(|at| now - *at >= KNOCK_EVERY)
+                && !self.door.asked.contains_key(node)
+                && !self.is_kept_out(now, *node)
+        });
+        let Some((node, room)) = strange.collect::<Vec<_>>().first().copied().zip(room) else {
+            return;
+        };
+        // Whoever answers gets a guess by it.
+        if self.door.knocks.take(now).is_err() {
+            return;
+        }
+        self.door.knocked.retain(|_, at| now - *at < KNOCK_EVERY);
+        self.door.knocked.insert(node, now);
+        self.ask_in(now, node, room, &key);
+    }
+}
+
+/// Locking a room as it is made.
+impl Node {
+    /// The password of a person has been stretched.
+    pub(super) fn stretched(&mut self, now: LocalTime, room: RoomId, secret: Option<[u8; 32]>) {
+        let failed = || {
+            Refusal::new(
+                RefusalCode::Internal,
+                "there was no memory to work the password out",
+                "try again when the device has less to do",
+            )
+        };
+        if let Some((_, request)) = self.door.locking.take_if(|(known, _)| *known == Some(room)) {
+            if let Err(refusal) = secret.ok_or_else(failed).and_then(|s| self.lock_new(now, s)) {
+                self.outputs.push_back(Output::Reply { id: request, reply: Err(refusal) });
+                return;
+            }
+            let state = self.room.as_ref().map(super::Room::state);
+            let (name, code) = state.map(|s| (s.name(), s.code())).unwrap_or_default();
+            let message = format!("made {name} ({code}), which is locked");
+            return self.reply_done(request, message);
+        }
+        match secret {
+            Some(secret) => self.enter_with(now, room, Key::Password(secret)),
+            None => drop(self.requests.room_failed(&mut self.outputs, room, &failed())),
+        }
+    }
+
+    fn lock_new(&mut self, now: LocalTime, secret: [u8; 32]) -> Result<(), Refusal> {
+        self.propose_own(now, None, &OpBody::Lock { secret: Some(secret) }).map(drop)
+    }
+}
+
+/// Whether a person means that code.
+fn is_code(code: &str, said: &str) -> bool {
+    let said = said.trim().to_uppercase();
+    code == said || code == format!("GROOVE-{said}")
+}
+
+/// An invite as somebody pasted it; none if it is something else.
+pub(super) fn parse_invite(text: &str) -> Option<InviteText> {
+    let rest = text.trim().strip_prefix(INVITE)?;
+    let (secret, addresses) = rest.split_once('@').unwrap_or((rest, ""));
+    let mut parts = secret.splitn(3, '.');
+    let (number, code, by) = (parts.next()?, parts.next()?, parts.next()?);
+    let code = code.to_uppercase();
+    let is_code = code.len() == INVITE_CODE && code.bytes().all(|c| CODE_ALPHABET.contains(&c));
+    let by = by.parse().ok()?;
+    let key = Key::Invite { by, number: number.parse().ok()?, code };
+    let addresses = addresses.split(',').filter_map(|address| address.parse().ok()).take(4);
+    is_code.then(|| InviteText { key, by, addresses: addresses.collect() })
+}
+
+fn millis(span: Span) -> u32 {
+    u32::try_from(span.as_millis().max(0)).unwrap_or(u32::MAX)
+}
+
+fn wrong(kind: SecretKind) -> Refusal {
+    match kind {
+        SecretKind::Password => Refusal::new(
+            RefusalCode::BadPassword,
+            "the password is wrong",
+            "ask somebody in the room for it, or for an invite: `groovebox invite`",
+        ),
+        SecretKind::Invite { .. } => Refusal::new(
+            RefusalCode::NotAllowed,
+            "the invite is not right",
+            "copy it as a whole, or ask for another: `groovebox invite`",
+        ),
+    }
+}
+
+fn no_such_invite() -> Refusal {
+    Refusal::new(
+        RefusalCode::NotAllowed,
+        "the invite has run out or was used up",
+        "ask for another: `groovebox invite`",
+    )
+}
+
+/// Whoever answers for a room without knowing its secret is not of it.
+fn twin() -> Refusal {
+    Refusal::new(
+        RefusalCode::BadPassword,
+        "the password is wrong, or the device that answered is not of that room",
+        "look at `groovebox rooms`: somebody may pretend to be your room",
+    )
+}
+
+fn crowded(wait: Span) -> Refusal {
+    Refusal {
+        retry_after_ms: Some(millis(wait)),
+        ..Refusal::new(
+            RefusalCode::RateLimited,
+            "too many have tried to enter the room of late",
+            "wait and try again",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invite_survives_being_copied_and_nothing_else_is_one() {
+        let node = NodeId([7; 32]);
+        let text = format!(" groovebox-invite:3.0123456789abcdef.{node}@192.0.2.1:4766,[::1]:5 ");
+        let invite = parse_invite(&text).expect("an invite");
+        assert_eq!((invite.by, invite.addresses.len()), (node, 2));
+        for wrong in ["GROOVE-7KQ4", "groovebox-invite:", &text[..60], "groovebox-invite:1.2.3"] {
+            assert_eq!(parse_invite(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn who_guesses_gets_five_tries_a_minute_and_all_together_thirty_an_hour() {
+        let (mut door, mut now) = (Door::default(), LocalTime(0));
+        let node = NodeId([1; 32]);
+        assert_eq!((0..20).filter(|_| door.take_try(now, node).is_ok()).count(), 5);
+        now += Span::from_secs(60);
+        assert_eq!((0..20).filter(|_| door.take_try(now, node).is_ok()).count(), 5);
+        let others = (0..100).filter(|n| door.take_try(now, NodeId([*n; 32])).is_ok()).count();
+        assert!((20..=21).contains(&others), "{others}");
+        door.give_try_back(node);
+        assert_eq!(door.take_try(now, node), Ok(()), "whoever knew it has not used one up");
+    }
+}

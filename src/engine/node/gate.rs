@@ -1,0 +1,180 @@
+//! Who hears and says what while the room is locked: members, and those who have shown that they
+//! may come in. Everybody else learns that there is a locked room, and can ask to be let in.
+//!
+//! One rule on the way out and one on the way in; both know every kind of message, so that a new
+//! one is kept from strangers until somebody decides otherwise.
+
+use std::collections::BTreeSet;
+
+use super::{LocalTime, Message, Node, NodeId, Output, RoomCard, UserId};
+use crate::base::Term;
+use crate::base::limits::MAX_MEMBERS;
+use crate::engine::room::RoomState;
+use crate::wire::op::{Admission, Subject};
+
+impl Node {
+    /// Whether the room asks for a password, or is about to.
+    pub(super) fn is_locked(&self) -> bool {
+        let lock = self.room.as_ref().and_then(|room| room.state().lock());
+        lock.is_some() || self.door.locking.is_some()
+    }
+
+    /// Whether the room is open, or that node is inside or may come in.
+    pub(super) fn lets_in(&self, node: NodeId) -> bool {
+        !self.is_locked() || self.is_member(node) || self.has_proven(node) || self.is_vouched(node)
+    }
+
+    fn has_proven(&self, node: NodeId) -> bool {
+        let epoch = self.room.as_ref().map(|room| room.state().lock_epoch());
+        self.peers.get(&node).is_some_and(|peer| peer.proven.is_some() && peer.proven == epoch)
+    }
+
+    /// A member, who could let anybody in, says that this node coordinates: it joined in another
+    /// half of the room.
+    fn is_vouched(&self, node: NodeId) -> bool {
+        let names =
+            |card: &RoomCard| Some(card.id) == self.room_id() && card.coordinator == Some(node);
+        let mut members = self.peers.iter().filter(|(member, _)| self.is_member(**member));
+        members.any(|(_, peer)| peer.room.as_ref().is_some_and(names))
+    }
+
+    /// The way out.
+    pub(super) fn may_hear(&self, to: NodeId, message: &Message) -> bool {
+        let is_for_all = match message {
+            Message::Hello(_)
+            | Message::Card(_)
+            | Message::Bye
+            | Message::Join(_)
+            | Message::Proposed { outcome: Err(_), .. } => true,
+            // To take a step back out of another room, which this one knows nothing of.
+            Message::Propose(op) => Some(op.room) != self.room_id(),
+            other => is_about_entering(other),
+        };
+        is_for_all || self.lets_in(to)
+    }
+
+    /// The way in.
+    pub(super) fn may_say(&self, from: NodeId, message: &Message) -> bool {
+        let joins = |room| self.joining.as_ref().is_some_and(|joining| joining.is_for(room));
+        let is_for_all = match message {
+            Message::Hello(_) | Message::Card(_) | Message::Bye | Message::Join(_) => true,
+            // From the room into which this node moves.
+            Message::Peers(_) => self.joining.is_some(),
+            Message::Proposed { id, .. } => self.is_join(*id),
+            Message::Snapshot(snapshot) => joins(crate::wire::codec::room_id(&snapshot.genesis)),
+            other => is_about_entering(other),
+        };
+        is_for_all || self.lets_in(from)
+    }
+
+    /// What strangers see of our room: of a locked one that it is there.
+    pub(super) fn card_for_strangers(&self) -> Option<RoomCard> {
+        let card = self.shown_card.clone()?;
+        if !self.is_locked() {
+            return Some(card);
+        }
+        let announced = self.room.as_ref()?.state().settings().announce_name;
+        Some(RoomCard {
+            id: card.id,
+            name: if announced { card.name } else { String::new() },
+            code: String::new(),
+            locked: true,
+            unclaimed: false,
+            devices: 0,
+            coordinator: None,
+            term: Term::ZERO,
+            playing: None,
+        })
+    }
+
+    pub(super) fn card_for(&self, peer: NodeId) -> Option<RoomCard> {
+        if self.lets_in(peer) { self.shown_card.clone() } else { self.card_for_strangers() }
+    }
+
+    /// That node has shown that it may come in, for as long as its connection lasts.
+    pub(super) fn let_in(&mut self, now: LocalTime, node: NodeId) {
+        let epoch = self.room.as_ref().map(|room| room.state().lock_epoch());
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.proven = epoch;
+        }
+        self.look_at_gate(now);
+    }
+
+    /// Another member's word for `node`, if it stands.
+    pub(super) fn is_admitted(&self, node: NodeId, admission: &Admission) -> bool {
+        let Some(room) = &self.room else { return false };
+        let state = room.state();
+        state.member(&admission.issuer).is_some()
+            && admission.epoch == state.lock_epoch()
+            && admission.verify(room.id(), node).is_ok()
+    }
+
+    /// Whether the room keeps that device out, or the person whose it was when it was last inside.
+    pub(super) fn is_kept_out(&self, now: LocalTime, node: NodeId) -> bool {
+        let at = self.room_now(now);
+        let out = |state: &RoomState| {
+            let user = self.door.users.get(&node);
+            state.keeps_out(Subject::Device(node), at)
+                || user.is_some_and(|user| state.keeps_out(Subject::Person(*user), at))
+        };
+        self.room.as_ref().is_some_and(|room| out(room.state()))
+    }
+
+    /// Tells those who may see more of the room than before, or less, what they see now; and the
+    /// network whom to give pieces of files.
+    pub(super) fn look_at_gate(&mut self, now: LocalTime) {
+        self.note_users();
+        let changed = |(node, peer): (&NodeId, &super::Peer)| {
+            let inside = self.lets_in(*node);
+            (inside != peer.sees_inside).then_some((*node, inside))
+        };
+        let changed = self.peers.iter().filter_map(changed).collect::<Vec<_>>();
+        for (node, inside) in changed {
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.sees_inside = inside;
+            }
+            let card = self.card_for(node);
+            self.send(node, Message::Card(card));
+            if inside {
+                self.membership.share_again(now, node);
+            }
+        }
+        let admitted = self.is_locked().then(|| {
+            let inside = self.peers.keys().filter(|node| self.lets_in(**node));
+            inside.copied().collect::<BTreeSet<_>>()
+        });
+        if admitted != self.door.admitted {
+            self.door.admitted.clone_from(&admitted);
+            self.outputs.push_back(Output::Admit(admitted));
+        }
+    }
+
+    /// Remembers whose devices are inside, so that one that is sent out with its person is known.
+    fn note_users(&mut self) {
+        let Some(room) = self.room.as_ref().filter(|room| room.state().lock().is_some()) else {
+            return self.door.users.clear();
+        };
+        let members = room.state().members().iter();
+        let users = members.filter_map(|(node, member)| Some((*node, member.user?)));
+        self.door.users.extend(users.collect::<Vec<(NodeId, UserId)>>());
+        while self.door.users.len() > 2 * MAX_MEMBERS {
+            self.door.users.pop_first();
+        }
+    }
+}
+
+/// What is said at the door, by either side.
+fn is_about_entering(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::PakeStart { .. }
+            | Message::PakeAnswer { .. }
+            | Message::PakeConfirm { .. }
+            | Message::PakeLater { .. }
+            | Message::PakeRefused { .. }
+            | Message::Admitted { .. }
+            | Message::Show { .. }
+            | Message::Seek { .. }
+            | Message::Found { .. }
+    )
+}

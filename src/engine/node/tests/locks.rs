@@ -1,0 +1,220 @@
+//! Locked rooms, from node to node: who comes in and by what, and what those see who do not.
+
+use super::*;
+use crate::identity::{LocalUser, Password, UserKey};
+use crate::wire::message::SecretKind;
+
+fn user(name: &str) -> LocalUser {
+    let key = UserKey::from_pkcs8(outside::new_key().pkcs8()).expect("a key");
+    LocalUser { key: Arc::new(key), name: name.into(), display: String::new() }
+}
+
+fn password(text: &str) -> Option<Password> {
+    Password::new(text)
+}
+
+/// The first `inside` devices are in a room that is locked, the others in none.
+fn locked_house(size: usize, inside: usize) -> House {
+    let mut house = House::together(size);
+    for i in inside..size {
+        house.command(i, Command::LeaveRoom);
+    }
+    house.run(Span::from_secs(3));
+    house.command(0, Command::BecomeUser { user: Some(user("anna")) });
+    house.run(Span::from_secs(2));
+    let room = house.room(0).id();
+    let secret = password("sesame").expect("short").stretch(&room).expect("memory for it");
+    house.order(0, Command::Lock { room, secret: Some(secret) });
+    house.run(Span::from_secs(2));
+    for i in inside..size {
+        assert!(house.node(i).room.is_none());
+    }
+    house
+}
+
+/// What a device is answered that wants in, and after how long.
+fn join(house: &mut House, i: usize, room: &str, with: Option<&str>) -> (CommandReply, Span) {
+    let begun = house.now;
+    let password = with.and_then(password);
+    let id = house.command(i, Command::JoinRoom { room: room.into(), password });
+    loop {
+        if let Some(reply) = house.devices[i].replies.remove(&id) {
+            return (reply, house.now - begun);
+        }
+        house.run(Span::from_millis(5));
+        assert!(house.now - begun < Span::from_secs(90), "no answer");
+    }
+}
+
+fn refused(reply: CommandReply) -> RefusalCode {
+    reply.expect_err("refused").code
+}
+
+#[test]
+fn a_locked_room_lets_in_whoever_knows_its_password_and_nobody_else() {
+    let mut house = locked_house(3, 2);
+    let code = house.room(0).state().code().to_owned();
+    assert_eq!(refused(join(&mut house, 2, &code, None).0), RefusalCode::AuthRequired);
+    assert_eq!(refused(join(&mut house, 2, &code, Some("Sesame")).0), RefusalCode::BadPassword);
+    assert_eq!(refused(join(&mut house, 2, "GROOVE-0000", Some("x")).0), RefusalCode::NotFound);
+    assert!(house.node(2).room.is_none());
+    let (reply, took) = join(&mut house, 2, &code, Some("sesame"));
+    assert!(reply.is_ok(), "{reply:?}");
+    assert!(took < Span::from_secs(2), "{took:?}");
+    house.run_until_agreed(Span::from_secs(5));
+    house.order(2, add(&["song"]));
+    assert_eq!(house.room(0).state().members().len(), 3);
+}
+
+#[test]
+fn a_stranger_sees_of_a_locked_room_that_it_is_there() {
+    let house = locked_house(3, 2);
+    for i in 0..2 {
+        let seen = &house.node(2).peers[&house.node(i).me].room;
+        let seen = seen.as_ref().expect("it is there");
+        assert!(seen.locked && seen.code.is_empty() && seen.playing.is_none(), "{seen:?}");
+        assert_eq!((seen.devices, seen.coordinator, seen.term), (0, None, Term::ZERO));
+        assert!(!seen.name.is_empty(), "its name unless it is hidden");
+    }
+    let known = |i: usize| house.node(0).peers[&house.node(i).me].room.clone();
+    assert_eq!(known(1), house.node(1).shown_card, "members see all of it");
+}
+
+#[test]
+fn an_invite_lets_in_as_many_as_it_says() {
+    let mut house = locked_house(5, 2);
+    let lasts = Span::from_secs(600);
+    let invite = house.ask(1, Command::Invite { uses: 1, lasts }).expect("made").message;
+    let invite = invite.expect("its text");
+    let mut wrong = invite.clone();
+    let place = wrong.find('.').expect("a dot") + 1;
+    let other = if wrong.as_bytes()[place] == b'0' { "1" } else { "0" };
+    wrong.replace_range(place..=place, other);
+    assert_eq!(refused(join(&mut house, 2, &wrong, None).0), RefusalCode::NotAllowed);
+    assert!(join(&mut house, 2, &invite, None).0.is_ok());
+    assert_eq!(refused(join(&mut house, 3, &invite, None).0), RefusalCode::NotAllowed);
+    let old = house.ask(1, Command::Invite { uses: 5, lasts }).expect("made").message;
+    house.run(Span::from_secs(601));
+    let old = old.expect("its text");
+    assert_eq!(refused(join(&mut house, 3, &old, None).0), RefusalCode::NotAllowed);
+    assert!(house.node(3).room.is_none());
+}
+
+#[test]
+fn guessing_is_slowed_and_locks_nobody_out() {
+    let mut house = locked_house(4, 2);
+    let room = house.room(0).id().to_string();
+    let slow = (0..7).map(|_| join(&mut house, 2, &room, Some("guess")).1);
+    let slow = slow.filter(|took| *took > Span::from_secs(3)).count();
+    assert!((1..=2).contains(&slow), "five at once, then one in twelve seconds: {slow}");
+    let (reply, took) = join(&mut house, 3, &room, Some("sesame"));
+    assert!(reply.is_ok() && took < Span::from_secs(2), "{reply:?} {took:?}");
+    let (reply, _) = join(&mut house, 2, &room, Some("sesame"));
+    assert!(reply.is_ok(), "{reply:?}");
+}
+
+#[test]
+fn what_a_stranger_says_is_not_heard_and_what_it_asks_for_not_answered() {
+    let mut house = locked_house(3, 2);
+    let (room, stranger) = (house.room(0).id(), house.node(2).me);
+    let before = house.room(0).log().end();
+    let term = house.room(0).log().last_term();
+    let place = LogPlace { idx: 1, chain: [0; 16] };
+    let id = OpId { author: stranger, boot: 1, seq: 1_000 };
+    let key = Arc::clone(&house.devices[2].key);
+    let pause = OpBody::Chat { text: "hello".into() };
+    let op = Op::signed(&key, room, id, RoomTime(0), &pause).expect("short");
+    let join = house.node(2).join_body(None);
+    let join = Op::signed(&key, room, id, RoomTime(0), &join).expect("short");
+    let lead = house.coordinator();
+    for message in [
+        Message::NeedSnapshot { room },
+        Message::Fetch { room, term, after: place },
+        Message::Places { room, term, places: vec![] },
+        Message::Propose(op.clone()),
+        Message::Orphans { room, ops: vec![op] },
+        Message::Resync { room, member: stranger },
+        Message::Stale { room, term: Term { n: term.n + 1, node: stranger, boot: 1 }, alive: true },
+        Message::Join(join),
+    ] {
+        for i in 0..2 {
+            let now = house.now;
+            let input = Input::MessageReceived { from: stranger, message: message.clone() };
+            house.devices[i].node.as_mut().expect("it runs").handle_input(now, input);
+            while let Some(output) = house.devices[i].node.as_mut().expect("it runs").poll_output()
+            {
+                if let Output::Send { to, message: said } = &output
+                    && *to == stranger
+                {
+                    let refused = matches!(
+                        said,
+                        Message::Proposed { outcome: Err(refusal), .. }
+                            if refusal.code == RefusalCode::AuthRequired
+                    );
+                    assert!(refused, "{message:?} was answered with {said:?}");
+                }
+                house.carry_out(i, output);
+            }
+        }
+    }
+    house.run(Span::from_secs(2));
+    assert_eq!(house.coordinator(), lead);
+    assert_eq!(house.room(lead).log().end().idx, before.idx, "nothing was ordered");
+}
+
+#[test]
+fn a_word_for_somebody_else_lets_nobody_in() {
+    let mut house = locked_house(4, 2);
+    let room = house.room(0).id();
+    assert!(join(&mut house, 2, &room.to_string(), Some("sesame")).0.is_ok());
+    house.run_until_agreed(Span::from_secs(5));
+    let admission = house.node(2).pass_for(room).expect("what it was given");
+    let thief = house.node(3).me;
+    house.input(
+        0,
+        Input::MessageReceived { from: thief, message: Message::Show { room, admission } },
+    );
+    assert!(!house.node(0).lets_in(thief));
+    // Nor does a run begun with a share that somebody else has used.
+    let start = Message::PakeStart { room, secret: SecretKind::Password, share: [1; 32] };
+    house.input(0, Input::MessageReceived { from: thief, message: start });
+    let confirmation = [0; 32];
+    let confirm = Message::PakeConfirm { room, confirmation };
+    house.input(0, Input::MessageReceived { from: thief, message: confirm });
+    assert!(!house.node(0).lets_in(thief));
+}
+
+#[test]
+fn who_joined_in_the_other_half_of_a_locked_room_is_known_when_they_meet() {
+    for lone_half in [vec![0], vec![1, 2]] {
+        let mut house = locked_house(4, 3);
+        house.split(&[&lone_half[..], &[3]].concat());
+        house.run(A_WHILE);
+        let room = house.room(lone_half[0]).id().to_string();
+        let (reply, _) = join(&mut house, 3, &room, Some("sesame"));
+        assert!(reply.is_ok(), "{reply:?}");
+        house.run(Span::from_secs(5));
+        house.heal();
+        house.run_until_agreed(Span::from_secs(60));
+        assert_eq!(house.room(0).state().members().len(), 4, "{lone_half:?}");
+    }
+}
+
+#[test]
+fn a_room_that_is_made_with_a_password_is_never_open() {
+    let mut house = House::together(2);
+    house.command(1, Command::BecomeUser { user: Some(user("anna")) });
+    house.run(Span::from_secs(2));
+    let create = Command::CreateRoom { name: Some("Attic".into()), password: password("sesame") };
+    let id = house.command(1, create);
+    let other = house.node(1).me;
+    for _ in 0..400 {
+        house.run(Span::from_millis(5));
+        let card = house.node(0).peers[&other].room.clone();
+        let attic = card.filter(|card| card.name == "Attic");
+        assert!(attic.is_none_or(|card| card.locked && card.code.is_empty()));
+    }
+    assert!(house.devices[1].replies.remove(&id).expect("an answer").is_ok());
+    assert!(house.room(1).state().lock().is_some());
+    assert!(join(&mut house, 0, "attic", Some("sesame")).0.is_ok());
+}
