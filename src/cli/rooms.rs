@@ -27,7 +27,11 @@ pub(super) fn lines(rooms: &[RoomInReach], look: Look) -> Vec<String> {
             word(&room.code),
             word(&room.name),
             word(room.devices.to_string()),
-            word(if room.locked { "locked" } else { "open" }),
+            word(match (room.in_reach, room.locked) {
+                (false, _) => "not here",
+                (true, true) => "locked",
+                (true, false) => "open",
+            }),
             word(room.playing.as_deref().unwrap_or("–")),
             word(if room.joined { "joined" } else { "" }),
         ]

@@ -36,7 +36,7 @@ use crate::base::{LocalTime, Span};
 use crate::config::{Port, Settings};
 use crate::engine::Status;
 use crate::engine::node::{
-    Input, Node, NodeConfig, PlayoutFacts, Position, RestoredPosition, RestoredRoom,
+    Input, KnownRoom, Node, NodeConfig, PlayoutFacts, Position, RestoredPosition, RestoredRoom,
 };
 use crate::identity::{LocalUser, NodeKey, UserKey};
 use crate::media::Library;
@@ -134,8 +134,10 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     let parts = Parts::open(settings, events.clone()).await?;
     let listener = crate::api::listen(&settings.socket).await?;
     let (status, watch) = watch::channel(Arc::new(Status::default()));
+    let (chat, chat_watch) = watch::channel(Arc::default());
     let driver = &parts.driver;
-    let front = Front::new(events.clone(), watch, driver.library.clone(), driver.store.reader());
+    let shown = (watch, chat_watch);
+    let front = Front::new(events.clone(), shown, driver.library.clone(), driver.store.reader());
     tracing::info!(
         name = %settings.name,
         node = %parts.driver.me.short(),
@@ -145,7 +147,7 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
         "ready"
     );
     tokio::spawn(fitness::watch(settings.coordinate, status.subscribe(), events.clone()));
-    let running = EventLoop::new(parts.node, parts.driver, queue, status);
+    let running = EventLoop::new(parts.node, parts.driver, queue, (status, chat));
     let running = tokio::spawn(running.run());
     let (end_api, api_ended) = tokio::sync::oneshot::channel::<()>();
     let api = tokio::spawn(serve_api(listener, front, api_ended));
@@ -245,6 +247,7 @@ impl Parts {
             remembered: loaded.peers.into_iter().map(|p| (p.node, p.name, p.addresses)).collect(),
             alone: loaded.intent == store::Intent::Alone,
             resume: settings.resume,
+            known_rooms: loaded.rooms.into_iter().map(known_room).collect(),
             room: loaded.last_room.map(restored),
         };
         let node = Node::new(config, clock::now());
@@ -260,6 +263,10 @@ impl Parts {
         };
         Ok(Parts { node, driver })
     }
+}
+
+fn known_room(room: store::KnownRoom) -> KnownRoom {
+    KnownRoom { id: room.id, name: room.name, code: room.code }
 }
 
 fn local_user(saved: store::SavedUser) -> Option<LocalUser> {

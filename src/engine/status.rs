@@ -548,6 +548,13 @@ pub struct RoomInReach {
     pub playing: Option<String>,
     /// Whether this device is in it.
     pub joined: bool,
+    /// Whether one of its devices is here; else it is one that this device was in.
+    #[serde(default = "yes")]
+    pub in_reach: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A node that is known.

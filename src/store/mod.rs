@@ -9,10 +9,11 @@
 //!  ├── boots             the start counter once more, should the disk be full
 //!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it and those
 //!                        of some days before it; outbox, what merges left out,
-//!                        position of the music, history
+//!                        position of the music, history, chat
 //! ```
 //!
-//! Damage to a room's file never touches the identity, and deleting the file forgets the room.
+//! Damage to a room's file never touches the identity, and deleting the file forgets the room. The
+//! file of a room that was left is deleted a day later, at the next start or change of room.
 //!
 //! Nothing on the way of a command or of sound waits for the disk: every method of [`Store`]
 //! only enqueues. Entries are written to the write-ahead log as soon as the thread gets to
@@ -24,6 +25,7 @@
 //! The store understands places and chain values, not what the entries mean.
 
 mod boot_file;
+mod chat;
 mod dropped;
 mod health;
 mod history;
@@ -42,6 +44,7 @@ mod power_cuts;
 #[cfg(test)]
 mod tests;
 
+pub use chat::ChatRow;
 pub use history::HistoryRow;
 pub use position::SavedPosition;
 pub use reader::RoomReader;
@@ -51,6 +54,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::base::RoomId;
 use crate::identity::IdentityError;
@@ -144,10 +148,23 @@ pub struct Loaded {
     pub intent: Intent,
     /// The person whose device it is.
     pub user: Option<SavedUser>,
+    /// Rooms that it was in, the latest first.
+    pub rooms: Vec<KnownRoom>,
     /// The room of that intent, unless its file is missing or damaged.
     pub last_room: Option<LoadedRoom>,
     /// What was found damaged and what became of it: sentences for people.
     pub notices: Vec<String>,
+}
+
+/// A room that the device was in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KnownRoom {
+    /// Its identity.
+    pub id: RoomId,
+    /// Its name.
+    pub name: String,
+    /// Its code.
+    pub code: String,
 }
 
 /// A person as the disk has them.
@@ -241,6 +258,8 @@ pub fn open(
     let lock = lock(state_dir)?;
     let (node, ident) = NodeFile::open(&state_dir.join("node.db"), make_key)?;
     let intent = node.intent()?;
+    let current = if let Intent::Room(room) = intent { Some(room) } else { None };
+    room_file::clean_up(&rooms, current, SystemTime::now());
     let (last_room, damage) = match intent {
         Intent::Room(room) => room_file::load(&rooms, room)?,
         Intent::Any | Intent::Alone => (None, None),
@@ -251,6 +270,7 @@ pub fn open(
         peers: node.peers()?,
         intent,
         user: node.user()?,
+        rooms: node.rooms()?,
         last_room,
         notices: ident.notice.into_iter().chain(damage).collect(),
     };

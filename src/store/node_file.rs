@@ -8,25 +8,36 @@ use tracing::warn;
 
 use super::identity_text::{IdentityText, unhex};
 use super::schema::{self, Migrations, dir_of, of};
-use super::{Intent, SavedUser, StoreError, boot_file, corrupt};
-use crate::base::NodeId;
+use super::{Intent, KnownRoom, SavedUser, StoreError, boot_file, corrupt};
 use crate::base::ids::hex;
-use crate::base::limits::{MAX_ADDRESSES, MAX_KNOWN_PEERS};
+use crate::base::limits::{MAX_ADDRESSES, MAX_KNOWN_PEERS, MAX_KNOWN_ROOMS};
+use crate::base::{NodeId, RoomId};
 use crate::identity::IdentityError;
 use crate::wire::message::PeerAddress;
 
-const MIGRATIONS: Migrations = &["
+const MIGRATIONS: Migrations = &[
+    "
     CREATE TABLE ident(
         one INTEGER PRIMARY KEY CHECK(one = 1), key BLOB NOT NULL, boot INTEGER NOT NULL) STRICT;
     CREATE TABLE peer(
         node BLOB PRIMARY KEY, name TEXT NOT NULL, addresses TEXT NOT NULL, saved INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE setting(k TEXT PRIMARY KEY, v TEXT NOT NULL) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE known_room(
+        room BLOB PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL, saved INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// [`MAX_KNOWN_PEERS`] as `SQLite` counts.
 const KEPT: u32 = 256;
 const _: () = assert!(KEPT as usize == MAX_KNOWN_PEERS);
+
+/// [`MAX_KNOWN_ROOMS`] as `SQLite` counts.
+const ROOMS_KEPT: u32 = 64;
+const _: () = assert!(ROOMS_KEPT as usize == MAX_KNOWN_ROOMS);
 
 /// Key and start counter, and what happened to the file they were in.
 pub(super) struct Ident {
@@ -188,6 +199,42 @@ impl NodeFile {
             Some(room) => room.parse().map_or(Intent::Any, Intent::Room),
             None => Intent::Any,
         })
+    }
+
+    /// Rooms that the device was in, the latest first.
+    pub fn rooms(&self) -> Result<Vec<KnownRoom>, StoreError> {
+        let read = || {
+            let sql = "SELECT room, name, code FROM known_room ORDER BY saved DESC LIMIT ?1";
+            let mut statement = self.conn.prepare(sql)?;
+            let rows = statement.query_map([ROOMS_KEPT], |row| {
+                Ok(KnownRoom { id: RoomId(row.get(0)?), name: row.get(1)?, code: row.get(2)? })
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(of(&self.path))
+    }
+
+    pub fn save_room(&self, room: &KnownRoom) -> Result<(), StoreError> {
+        let write = || {
+            let transaction = self.conn.unchecked_transaction()?;
+            transaction.execute(
+                "INSERT OR REPLACE INTO known_room
+                 SELECT ?1, ?2, ?3, coalesce(max(saved), 0) + 1 FROM known_room",
+                params![room.id.0, room.name, room.code],
+            )?;
+            transaction.execute(
+                "DELETE FROM known_room WHERE room NOT IN
+                 (SELECT room FROM known_room ORDER BY saved DESC LIMIT ?1)",
+                [ROOMS_KEPT],
+            )?;
+            transaction.commit()
+        };
+        write().map_err(of(&self.path))
+    }
+
+    pub fn forget_room(&self, room: RoomId) -> Result<(), StoreError> {
+        let sql = "DELETE FROM known_room WHERE room = ?1";
+        self.conn.execute(sql, [room.0]).map(drop).map_err(of(&self.path))
     }
 
     pub fn user(&self) -> Result<Option<SavedUser>, StoreError> {

@@ -1,16 +1,17 @@
 //! `rooms/<id>.db`: a state at one index, the log after it, and for people what came before it.
 //! The file has no holes: what does not follow its last entry is not written. Beside it, what is of this node alone: the
-//! outbox, what merges left out, the position of the music, the history.
+//! outbox, what merges left out, the position of the music, the history, the chat.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tracing::warn;
 
 use super::schema::{self, Migrations, Synchronous, of};
 use super::{
-    HistoryRow, LoadedRoom, SavedPosition, StoreError, corrupt, dropped, history, log, outbox,
-    position, room_path,
+    ChatRow, HistoryRow, LoadedRoom, SavedPosition, StoreError, chat, corrupt, dropped, history,
+    log, outbox, position, room_path,
 };
 use crate::base::limits::MAX_HISTORY;
 use crate::base::{NodeId, OpId, RoomId, Term};
@@ -18,7 +19,7 @@ use crate::wire::codec;
 use crate::wire::message::{DroppedOp, Snapshot};
 use crate::wire::op::{Entry, Op};
 
-const MIGRATIONS: Migrations = &[
+pub(super) const MIGRATIONS: Migrations = &[
     "
     CREATE TABLE room(
         one INTEGER PRIMARY KEY CHECK(one = 1), genesis BLOB NOT NULL, idx INTEGER NOT NULL,
@@ -47,6 +48,12 @@ const MIGRATIONS: Migrations = &[
         n INTEGER PRIMARY KEY AUTOINCREMENT, author BLOB NOT NULL, boot INTEGER NOT NULL,
         seq INTEGER NOT NULL, created INTEGER NOT NULL, what TEXT NOT NULL, why TEXT NOT NULL,
         UNIQUE(author, boot, seq)) STRICT;
+",
+    "
+    CREATE TABLE chat(
+        n INTEGER PRIMARY KEY AUTOINCREMENT, author BLOB NOT NULL, boot INTEGER NOT NULL,
+        seq INTEGER NOT NULL, user BLOB NOT NULL, name TEXT NOT NULL, wall INTEGER NOT NULL,
+        text TEXT NOT NULL, UNIQUE(author, boot, seq)) STRICT;
 ",
 ];
 
@@ -121,6 +128,29 @@ fn rescue(
         write.save_history(history)?;
         loaded.position.iter().try_for_each(|position| write.save_position(position))
     })
+}
+
+/// How long the file of a room is kept that the device is in no longer.
+const KEPT_AFTER: Duration = Duration::from_hours(24);
+
+/// Deletes the files of rooms that the device is in no longer and has not used for a day.
+pub(super) fn clean_up(rooms: &Path, keep: Option<RoomId>, now: SystemTime) {
+    let Ok(files) = std::fs::read_dir(rooms) else { return };
+    for file in files.flatten() {
+        let name = file.file_name();
+        let id = name.to_str().and_then(|name| name.strip_suffix(".db")?.parse::<RoomId>().ok());
+        let Some(room) = id.filter(|room| Some(*room) != keep) else { continue };
+        let path = file.path();
+        let wal = path.with_extension("db-wal");
+        let changed =
+            [path, wal].iter().filter_map(|path| path.metadata().ok()?.modified().ok()).max();
+        let unused = changed.and_then(|changed| now.duration_since(changed).ok());
+        if unused.is_some_and(|unused| unused > KEPT_AFTER)
+            && let Err(error) = forget(rooms, room)
+        {
+            tracing::warn!(%error, "the file of a room that was left long ago cannot be deleted");
+        }
+    }
 }
 
 /// What happened, for people.
@@ -396,6 +426,10 @@ impl RoomWrite<'_> {
 
     pub fn save_history(&self, rows: &[HistoryRow]) -> rusqlite::Result<()> {
         history::save(&self.transaction, rows)
+    }
+
+    pub fn save_chat(&self, rows: &[ChatRow]) -> rusqlite::Result<()> {
+        chat::save(&self.transaction, rows)
     }
 
     fn put(&self, snapshot: &Snapshot) -> rusqlite::Result<()> {

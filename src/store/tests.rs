@@ -827,3 +827,58 @@ fn what_happened_more_than_a_week_before_the_last_entry_is_forgotten() {
     assert_eq!(some, log[47..50]);
     assert_eq!(reader.log(RoomId([9; 32]), 51, 3).expect("no such file"), []);
 }
+
+#[test]
+fn whose_the_device_is_survives_the_loss_of_node_db() {
+    let disk = Disk::new();
+    let anna =
+        SavedUser {
+            key: vec![1, 2, 3], name: "anna".into(), display: "Anna \"B.\" Müller".into()
+        };
+    {
+        let (store, loaded, _events) = disk.open();
+        assert_eq!(loaded.user, None);
+        store.save_user(Some(anna.clone())).expect("enqueued");
+    }
+    {
+        let (_store, loaded, _events) = disk.open();
+        assert_eq!(loaded.user.as_ref(), Some(&anna));
+    }
+    fs::write(disk.state().join("node.db"), b"not a database at all").expect("damaged");
+    {
+        let (store, loaded, _events) = disk.open();
+        assert_eq!(loaded.user, Some(anna));
+        store.save_user(None).expect("enqueued");
+    }
+    let (_store, loaded, _events) = disk.open();
+    assert_eq!(loaded.user, None);
+}
+
+#[test]
+fn rooms_are_remembered_by_name_and_the_file_of_one_that_was_left_goes_after_a_day() {
+    let disk = Disk::new();
+    disk.with_room(5, 8);
+    let known = |n: u8| KnownRoom {
+        id: RoomId([n; 32]),
+        name: format!("room {n}"),
+        code: "GROOVE-7KQ4".into(),
+    };
+    {
+        let (store, _, _events) = disk.open();
+        for n in [1, 2, 1] {
+            store.save_known_room(known(n)).expect("enqueued");
+        }
+    }
+    let (_store, loaded, _events) = disk.open();
+    assert_eq!(loaded.rooms, [known(1), known(2)]);
+    let rooms = disk.state().join("rooms");
+    let hours = |n| SystemTime::now() + Duration::from_hours(n);
+    room_file::clean_up(&rooms, None, hours(23));
+    assert!(disk.room_file().exists());
+    room_file::clean_up(&rooms, Some(room()), hours(100));
+    assert!(disk.room_file().exists(), "the device is in it");
+    fs::write(rooms.join("notes.txt"), "mine").expect("written");
+    room_file::clean_up(&rooms, None, hours(25));
+    assert!(!disk.room_file().exists());
+    assert!(rooms.join("notes.txt").exists(), "what is no room is none of its business");
+}

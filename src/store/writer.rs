@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::health::{self, Health};
 use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
 use super::{
-    HistoryRow, Intent, NodeFile, RoomReader, SavedPosition, SavedUser, StoreError, StoreEvent,
+    ChatRow, HistoryRow, Intent, KnownRoom, NodeFile, RoomReader, SavedPosition, SavedUser,
+    StoreError, StoreEvent,
 };
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
@@ -58,12 +59,14 @@ enum Job {
     Dropped { room: RoomId, op: Box<DroppedOp> },
     Position { room: RoomId, position: SavedPosition },
     History { room: RoomId, rows: Vec<HistoryRow> },
+    Chat { room: RoomId, rows: Vec<ChatRow> },
     Replace { room: RoomId, snapshot: Box<Snapshot>, ticket: u64 },
     Compact { room: RoomId, snapshot: Box<Snapshot> },
     Forget(RoomId),
     Peer(PeerAddress),
     Intent(Intent),
     User(Option<SavedUser>),
+    Known(KnownRoom),
 }
 
 /// Where a job goes.
@@ -84,10 +87,11 @@ impl Job {
             | Job::Dropped { room, .. }
             | Job::Position { room, .. }
             | Job::History { room, .. }
+            | Job::Chat { room, .. }
             | Job::Replace { room, .. }
             | Job::Compact { room, .. } => Target::Room(*room),
             Job::Forget(room) => Target::Files(*room),
-            Job::Peer(_) | Job::Intent(_) | Job::User(_) => Target::Node,
+            Job::Peer(_) | Job::Intent(_) | Job::User(_) | Job::Known(_) => Target::Node,
         }
     }
 
@@ -100,6 +104,9 @@ impl Job {
             Job::Outbox { ops, .. } => ops.iter().map(|op| size_of::<Op>() + op.body.len()).sum(),
             Job::Offered { ids, .. } => ids.len() * size_of::<OpId>(),
             Job::History { rows, .. } => rows.len() * 2 * size_of::<HistoryRow>(),
+            Job::Chat { rows, .. } => {
+                rows.iter().map(|row| size_of::<ChatRow>() + row.text.len()).sum()
+            }
             Job::Replace { snapshot, .. } | Job::Compact { snapshot, .. } => snapshot.state.len(),
             Job::Dropped { op, .. } => size_of::<DroppedOp>() + op.what.len() + op.why.len(),
             Job::Rewind { .. }
@@ -107,7 +114,8 @@ impl Job {
             | Job::Forget(_)
             | Job::Peer(_)
             | Job::Intent(_)
-            | Job::User(_) => 0,
+            | Job::User(_)
+            | Job::Known(_) => 0,
         }
     }
 }
@@ -195,6 +203,11 @@ impl Store {
         self.enqueue(Job::History { room, rows })
     }
 
+    /// Notes what was said. A word that is noted already stays as it is.
+    pub fn save_chat(&self, room: RoomId, rows: Vec<ChatRow>) -> Result<(), Slow> {
+        self.enqueue(Job::Chat { room, rows })
+    }
+
     /// What has been played in a room, the most recently noted first. The one method that
     /// waits for the disk; what is still in the queue is not in the answer.
     ///
@@ -239,6 +252,11 @@ impl Store {
     /// Remembers what the node was told to do about rooms.
     pub fn save_intent(&self, intent: Intent) -> Result<(), Slow> {
         self.enqueue(Job::Intent(intent))
+    }
+
+    /// Remembers a room that the device is in.
+    pub fn save_known_room(&self, room: KnownRoom) -> Result<(), Slow> {
+        self.enqueue(Job::Known(room))
     }
 
     /// Remembers whose device this is.
@@ -539,14 +557,23 @@ impl Writer {
             self.open = None;
             self.unsynced = None;
         }
+        self.node.forget_room(room)?;
         room_file::forget(&self.rooms, room)
     }
 
     fn write_node(&self, job: &Job) -> Result<(), StoreError> {
         match job {
             Job::Peer(peer) => self.node.save_peer(peer),
-            Job::Intent(intent) => self.node.save_intent(*intent),
+            Job::Intent(intent) => {
+                let keep = match intent {
+                    Intent::Room(room) => Some(*room),
+                    Intent::Any | Intent::Alone => None,
+                };
+                room_file::clean_up(&self.rooms, keep, SystemTime::now());
+                self.node.save_intent(*intent)
+            }
             Job::User(user) => self.node.save_user(user.as_ref()),
+            Job::Known(room) => self.node.save_room(room),
             _ => Ok(()),
         }
     }
@@ -593,6 +620,7 @@ fn write_job(write: &mut RoomWrite<'_>, job: &Job, so_far: Fit) -> rusqlite::Res
         Job::Dropped { op, .. } => write.save_dropped(op).map(|()| so_far),
         Job::Position { position, .. } => write.save_position(position).map(|()| so_far),
         Job::History { rows, .. } => write.save_history(rows).map(|()| so_far),
+        Job::Chat { rows, .. } => write.save_chat(rows).map(|()| so_far),
         Job::Rewind { to_idx, .. } => match write.rewind(*to_idx)? {
             Fit::Follows => Ok(so_far),
             Fit::Hole => Ok(Fit::Hole),

@@ -21,6 +21,7 @@
 mod daemon;
 #[cfg(target_os = "linux")]
 mod disk;
+mod evening;
 mod failing;
 mod gathering;
 mod house;

@@ -23,11 +23,15 @@ const JOIN_PATIENCE: Span = Span::from_secs(8);
 
 /// How long those in locked rooms may take to say whether theirs is the one that is looked for.
 const SEEK_PATIENCE: Span = Span::from_secs(2);
+/// Commands that wait for a room: more than people give in the seconds that it takes.
+const MAX_EARLY: usize = 64;
 
 /// Commands that wait for an answer.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     ops: BTreeMap<OpId, (RequestId, LocalTime)>,
+    /// Given while the node still looked for its room, in order.
+    early: VecDeque<(RequestId, Command, LocalTime)>,
     room: Option<RoomRequest>,
 }
 
@@ -62,11 +66,12 @@ impl Requests {
     pub(super) fn poll_timeout(&self) -> Option<LocalTime> {
         let ops = self.ops.values().map(|(_, until)| *until).min();
         let room = self.room.as_ref().map(|request| request.until);
-        ops.into_iter().chain(room).min()
+        let early = self.early.front().map(|(_, _, until)| *until);
+        ops.into_iter().chain(room).chain(early).min()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.ops.len() + usize::from(self.room.is_some())
+        self.ops.len() + self.early.len() + usize::from(self.room.is_some())
     }
 
     pub(super) fn is_waiting(&self, op: OpId) -> bool {
@@ -122,27 +127,9 @@ impl Requests {
         &mut self,
         outputs: &mut VecDeque<Output>,
         room: RoomId,
-        refusal: &Refusal,
+        refusal: Refusal,
     ) -> Option<Intent> {
         let request = self.room.take_if(|r| r.room == Some(room))?;
-        // What the person can do something about is said as it is.
-        let says_enough = matches!(
-            refusal.code,
-            RefusalCode::BadPassword
-                | RefusalCode::AuthRequired
-                | RefusalCode::NotAllowed
-                | RefusalCode::RateLimited
-                | RefusalCode::Internal
-        );
-        let refusal = if says_enough {
-            refusal.clone()
-        } else {
-            Refusal::new(
-                RefusalCode::JoinFailed,
-                format!("the room could not be entered: {refusal}"),
-                "try again; `groovebox rooms` lists the rooms in reach",
-            )
-        };
         outputs.push_back(Output::Reply { id: request.id, reply: Err(refusal) });
         Some(request.before)
     }
@@ -155,8 +142,33 @@ fn done(message: String) -> Done {
 
 impl Node {
     pub(super) fn command_received(&mut self, now: LocalTime, id: RequestId, command: Command) {
+        if self.is_looking() && needs_room(&command) && self.requests.early.len() < MAX_EARLY {
+            return self.requests.early.push_back((id, command, now + PATIENCE));
+        }
         if let Err(refusal) = self.carry_out(now, id, command) {
             self.outputs.push_back(Output::Reply { id, reply: Err(refusal) });
+        }
+    }
+
+    /// Whether it is in no room yet, and will be in a moment.
+    fn is_looking(&self) -> bool {
+        self.room.is_none()
+            && !self.shutting_down
+            && self.departure.is_none()
+            && self.membership.intent() != Intent::Alone
+    }
+
+    /// What was asked for while there was no room is done now, or has waited for too long.
+    pub(super) fn catch_up(&mut self, now: LocalTime) {
+        while let Some((_, _, until)) = self.requests.early.front() {
+            if self.is_looking() && now < *until {
+                return;
+            }
+            let Some((id, command, _)) = self.requests.early.pop_front() else { return };
+            if let Err(refusal) = self.carry_out(now, id, command) {
+                self.outputs.push_back(Output::Reply { id, reply: Err(refusal) });
+            }
+            self.settle_machines(now);
         }
     }
 
@@ -526,6 +538,17 @@ pub(super) fn no_such_entry(id: EntryId) -> Refusal {
         RefusalCode::NotFound,
         format!("the queue has no entry {}; nothing was changed", id.0),
         "`groovebox queue` lists the entries with their numbers",
+    )
+}
+
+/// Whether a command makes sense in a room only.
+fn needs_room(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::CreateRoom { .. }
+            | Command::JoinRoom { .. }
+            | Command::LeaveRoom
+            | Command::BecomeUser { .. }
     )
 }
 

@@ -384,6 +384,7 @@ mod tests {
             trim: Span::ZERO,
             peers: Vec::new(),
             remembered: Vec::new(),
+            known_rooms: Vec::new(),
             alone: false,
             resume: false,
             room: None,

@@ -61,7 +61,7 @@ use crate::engine::election::{DeviceFacts, Election, ElectionOutput, MemberFacts
 use crate::engine::membership::{Intent, Membership, MembershipOutput};
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::PlayoutPlan;
-use crate::engine::room::{Heard, Room};
+use crate::engine::room::{ChatLine, Heard, Room};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
 use crate::identity::{LocalUser, NodeKey, Password, SecretRng};
@@ -118,8 +118,21 @@ pub struct NodeConfig {
     pub alone: bool,
     /// After a short outage of the whole house the music goes on by itself.
     pub resume: bool,
+    /// Rooms it was in, the latest first.
+    pub known_rooms: Vec<KnownRoom>,
     /// The room it was in.
     pub room: Option<RestoredRoom>,
+}
+
+/// A room that a device was in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KnownRoom {
+    /// Its identity.
+    pub id: RoomId,
+    /// Its name.
+    pub name: String,
+    /// Its code.
+    pub code: String,
 }
 
 /// A room as the disk had it.
@@ -468,12 +481,23 @@ pub enum Output {
         /// The room's time now: how long ago that was.
         at: RoomTime,
     },
+    /// Words of the chat: write them; one that has a row keeps it.
+    SaveChat {
+        /// The room.
+        room: RoomId,
+        /// In order.
+        lines: Vec<ChatLine>,
+        /// The room's time now: how long ago they were said.
+        at: RoomTime,
+    },
     /// What this device was told about rooms, for after a restart.
     RememberIntent(Intent),
     /// Whose device this is from now on.
     RememberUser(Option<LocalUser>),
     /// A room is no more: nothing of it needs to be kept.
     ForgetRoom(RoomId),
+    /// A room that this device is in: keep its name for when it is out of reach.
+    RememberRoom(KnownRoom),
     /// A peer's address worked.
     RememberPeer {
         /// Who.
@@ -656,6 +680,8 @@ pub struct Node {
 
     peers: BTreeMap<NodeId, Peer>,
     shown_card: Option<RoomCard>,
+    /// Rooms it was in, the latest first.
+    known_rooms: Vec<KnownRoom>,
     facts: PlayoutFacts,
     report: Report,
     next_report: LocalTime,
@@ -717,6 +743,7 @@ impl Node {
             playback: Playback::default(),
             peers: BTreeMap::new(),
             shown_card: None,
+            known_rooms: config.known_rooms,
             facts: PlayoutFacts::default(),
             report: Report::default(),
             next_report: now,
@@ -778,11 +805,13 @@ impl Node {
         }
         self.clock.handle_timeout(now);
         self.transfer.handle_timeout(now);
+        self.requests.expire_room(now, &mut self.outputs);
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.tick(now);
         }
         self.settle_machines(now);
+        self.catch_up(now);
     }
 
     /// Something happened.
@@ -852,6 +881,7 @@ impl Node {
             Input::ShutdownRequested => self.shutdown(now),
         }
         self.settle_machines(now);
+        self.catch_up(now);
     }
 
     /// Drains the sub-machines until none of them has anything to say.
@@ -904,6 +934,7 @@ impl Node {
         self.tell_agreement(now);
         self.save_position(now);
         self.write_history(now);
+        self.write_chat(now);
         self.tell_left_out(now);
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
@@ -1108,6 +1139,9 @@ impl Node {
         let sent = if is_known { self.sent_at(hb.sent, at).min(now) } else { at.min(now) };
         if let Some(election) = self.election_of(hb.room) {
             election.heartbeat_received(now, from, hb, sent);
+        }
+        if self.election.as_ref().is_some_and(|e| e.term() == hb.term) {
+            self.clock.handle_stamp(at.min(now), hb.sent);
         }
         self.note_coordinator_log(now, from, hb);
         self.watch_deputy(now, from, hb);

@@ -362,6 +362,7 @@ mod tests {
             trim: Span::ZERO,
             peers: Vec::new(),
             remembered: Vec::<(NodeId, String, Vec<std::net::SocketAddr>)>::new(),
+            known_rooms: Vec::new(),
             alone: false,
             resume,
             room,

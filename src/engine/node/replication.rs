@@ -184,9 +184,18 @@ impl Node {
     /// Orders an operation: its place, its instant, the way to everybody. An operation that has
     /// its place already keeps it.
     pub(super) fn order(&mut self, now: LocalTime, op: Op, origin: Origin) -> Result<u64, Refusal> {
+        let before = self.member_peers();
         let (idx, entry) = self.place(now, op, origin)?;
         match entry {
-            Some(entry) => self.publish(now, vec![entry]),
+            Some(entry) => {
+                self.publish(now, vec![entry]);
+                // Who is out by it learns that as the others do.
+                for peer in before {
+                    if !self.is_member(peer) {
+                        self.replicate_to(now, peer);
+                    }
+                }
+            }
             None => self.acknowledge(),
         }
         Ok(idx)

@@ -1,9 +1,11 @@
 //! Which room to be in: found, join, come back. How one is left is in `departure.rs`.
 
+use super::KnownRoom;
 use super::{
     LocalTime, Message, Node, NodeId, Notice, Output, Peer, RestoredRoom, Room, RoomCard, RoomId,
     Snapshot, Span, Term,
 };
+use crate::base::limits::MAX_KNOWN_ROOMS;
 use crate::base::rng::Rng;
 use crate::engine::election::{Election, ElectionConfig};
 use crate::engine::membership::Intent;
@@ -259,10 +261,10 @@ impl Node {
         if now - joining.since > JOIN_TIMEOUT {
             let refusal = Refusal::new(
                 RefusalCode::JoinFailed,
-                "nobody there answered",
-                "is a device of it still on? `groovebox rooms` lists the rooms in reach",
+                "the room could not be entered: nobody there answered",
+                "try again; `groovebox rooms` lists the rooms in reach",
             );
-            self.abandon_join(now, &refusal);
+            self.abandon_join(now, refusal);
         } else if now - joining.said >= JOIN_RETRY {
             joining.said = now;
             let Some(op) = joining.op.clone() else { return };
@@ -328,18 +330,17 @@ impl Node {
         cards.find_map(|card| card.coordinator).filter(|node| self.peers.contains_key(node))
     }
 
-    fn abandon_join(&mut self, now: LocalTime, refusal: &Refusal) {
+    fn abandon_join(&mut self, now: LocalTime, refusal: Refusal) {
         let Some(joining) = self.joining.take() else { return };
+        self.tell(Notice::JoinFailed { reason: refusal.message.clone() });
         let before = self.requests.room_failed(&mut self.outputs, joining.room, refusal);
         // What does not fit the door will not fit it the next time either.
         if self.door.key.take_if(|(room, _)| *room == joining.room).is_some() {
             self.door.pass.take_if(|(room, _)| *room == joining.room);
-            let intent = before.unwrap_or(Intent::Anywhere);
-            self.membership.set_intent(now, intent);
+            self.membership.set_intent(now, before.unwrap_or(Intent::Anywhere));
         } else {
             self.membership.join_failed(now, joining.room);
         }
-        self.tell(Notice::JoinFailed { reason: refusal.to_string() });
     }
 
     /// Somebody wants in. Only the coordinator can order it; others hand it on.
@@ -408,7 +409,7 @@ impl Node {
 
     /// A join was refused by the coordinator.
     pub(super) fn join_refused(&mut self, now: LocalTime, refusal: &Refusal) {
-        self.abandon_join(now, refusal);
+        self.abandon_join(now, refusal.clone());
     }
 
     /// Whether this refusal or acceptance concerns the join under way.
@@ -475,6 +476,16 @@ impl Node {
         let mut found = rooms.into_iter().filter(|card| fits(card)).cloned().collect::<Vec<_>>();
         match found.len() {
             1 => Ok(found.remove(0)),
+            0 if self.known_rooms.iter().any(|known| {
+                known.code == wanted || known.code == short || known.name.to_uppercase() == wanted
+            }) =>
+            {
+                Err(Refusal::new(
+                    RefusalCode::NotFound,
+                    format!("{text:?} is a room that this device was in, but nobody of it is here"),
+                    "it can be entered once one of its devices is switched on in this network",
+                ))
+            }
             0 => Err(no_such_room(text)),
             _ => {
                 let ids = found.iter().map(|card| card.id.short()).collect::<Vec<_>>().join(", ");
@@ -494,6 +505,10 @@ impl Node {
             return;
         }
         self.shown_card.clone_from(&card);
+        if let Some(card) = &card {
+            let known = KnownRoom { id: card.id, name: card.name.clone(), code: card.code.clone() };
+            self.remember_room(known);
+        }
         self.membership.set_room(now, card);
         self.outputs.push_back(Output::ShowRoom(self.card_for_strangers()));
         let peers = self.peers.keys().copied().collect::<Vec<_>>();
@@ -505,6 +520,18 @@ impl Node {
             self.send(peer, Message::Card(card));
         }
         self.look_at_gate(now);
+    }
+
+    /// Keeps what a room is called. One that made itself and nobody cared for is not worth it.
+    fn remember_room(&mut self, room: KnownRoom) {
+        let unclaimed = self.room.as_ref().is_some_and(|own| own.state().unclaimed());
+        if unclaimed || self.known_rooms.first() == Some(&room) {
+            return;
+        }
+        self.known_rooms.retain(|known| known.id != room.id);
+        self.known_rooms.insert(0, room.clone());
+        self.known_rooms.truncate(MAX_KNOWN_ROOMS);
+        self.outputs.push_back(Output::RememberRoom(room));
     }
 
     fn card(&self, now: LocalTime) -> Option<RoomCard> {

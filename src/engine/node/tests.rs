@@ -2,6 +2,7 @@
 //! go and meet again. Seeded faults of all kinds are the simulator's business (`tests/sim`).
 
 mod locks;
+mod people;
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,6 +168,7 @@ impl House {
             trim: Span::ZERO,
             peers: vec![],
             remembered: vec![],
+            known_rooms: Vec::new(),
             alone: false,
             resume: false,
             room: device.disk.restored(),

@@ -294,8 +294,27 @@ impl Node {
                 devices: card.devices,
                 playing: card.playing.clone(),
                 joined: Some(card.id) == self.room_id(),
+                in_reach: true,
             })
+            .chain(self.rooms_out_of_reach())
             .collect()
+    }
+
+    /// Rooms that this device was in and nobody of which is here.
+    fn rooms_out_of_reach(&self) -> impl Iterator<Item = RoomInReach> {
+        let here = self.membership.rooms().into_iter().map(|card| card.id);
+        let here = here.chain(self.room_id()).collect::<std::collections::BTreeSet<_>>();
+        let absent = self.known_rooms.iter().filter(move |known| !here.contains(&known.id));
+        absent.map(|known| RoomInReach {
+            id: known.id.to_string(),
+            name: known.name.clone(),
+            code: known.code.clone(),
+            locked: false,
+            devices: 0,
+            playing: None,
+            joined: false,
+            in_reach: false,
+        })
     }
 
     fn peer_statuses(&self) -> Vec<PeerStatus> {

@@ -85,6 +85,7 @@ impl Scene {
             trim: Span::ZERO,
             peers: vec![address(1)],
             remembered: vec![(id(2), "device 2".into(), vec![address(2)])],
+            known_rooms: Vec::new(),
             alone: stage >= 192,
             resume: stage % 2 == 0,
             room: restored,

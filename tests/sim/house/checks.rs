@@ -24,7 +24,7 @@ const BUSIEST: u32 = 600;
 /// What a person asks of the moment: clear, shuffle, and pause to what the coordinator says. It
 /// may be left out when halves meet.
 fn is_of_the_moment(kind: u16) -> bool {
-    matches!(kind, 12 | 14 | 20..=29)
+    matches!(kind, 3 | 12 | 14 | 20..=29 | 40..=44 | 50 | 51)
 }
 
 /// A row of the history is given out by then: whatever happens, a few seconds after its end.
@@ -476,13 +476,17 @@ impl House {
             let (_, _, tip) = first.expect("just seen");
             self.check_kept(*room, tip);
         }
-        let homeless = self
-            .devices
-            .iter()
-            .find(|device| device.node.as_ref().is_some_and(|node| node.room().is_none()));
+        let homeless = self.devices.iter().find(|device| {
+            let is_homeless = device.node.as_ref().is_some_and(|node| node.room().is_none());
+            is_homeless && !device.is_sent_out
+        });
         if let Some(d) = homeless.map(|device| device.number) {
             self.broke("in the end everybody is somewhere", |_| format!("{d} is in no room"));
         }
+    }
+
+    fn sent_out(&self) -> impl Iterator<Item = groovebox::base::NodeId> {
+        self.devices.iter().filter(|device| device.is_sent_out).map(super::Device::id)
     }
 
     fn view(&self, d: usize) -> String {
@@ -506,6 +510,9 @@ impl House {
                 continue;
             }
             if self.ledger.dropped.contains(&done.op) {
+                self.counts.forgotten_by_policy += 1;
+            } else if self.sent_out().any(|node| node == done.op.author) {
+                // Whoever was sent out in the other half has no say in what is kept.
                 self.counts.forgotten_by_policy += 1;
             } else if done.holders.is_empty() {
                 self.counts.lost_with_all_disks += 1;

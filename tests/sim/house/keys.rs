@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use groovebox::identity::NodeKey;
+use groovebox::identity::{LocalUser, NodeKey, UserKey};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 thread_local! {
@@ -18,6 +18,19 @@ pub fn key(number: u32) -> Arc<NodeKey> {
         let made = || Arc::new(NodeKey::from_pkcs8(&document(number)).expect("a sound document"));
         pool.entry(number).or_insert_with(made).clone()
     })
+}
+
+/// A person: always the same one for this number.
+pub fn user(number: u32) -> LocalUser {
+    thread_local! {
+        static PEOPLE: RefCell<BTreeMap<u32, Arc<UserKey>>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    let key = PEOPLE.with_borrow_mut(|people| {
+        let document = || document(number + 1_000_000);
+        let made = || Arc::new(UserKey::from_pkcs8(&document()).expect("a sound document"));
+        people.entry(number).or_insert_with(made).clone()
+    });
+    LocalUser { key, name: format!("p{number}"), display: String::new() }
 }
 
 /// PKCS#8 version 2 (RFC 5958, RFC 8410): the seed, and the public key that belongs to it.

@@ -4,11 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use groovebox::base::{NodeId, OpId, RoomId, RoomTime, SegmentId, Term};
+use groovebox::base::{NodeId, OpId, RoomId, RoomTime, SegmentId, Span, Term};
 use groovebox::engine::planted::plant;
-use groovebox::engine::room::{Heard, Room, RoomState};
+use groovebox::engine::room::{DjEnd, Heard, Room, RoomState, Verdict};
 use groovebox::wire::message::{Level, Snapshot};
-use groovebox::wire::op::{Entry, Genesis};
+use groovebox::wire::op::{Entry, Genesis, Subject};
+
+/// The cool-down may have been made shorter since; people here make it no shorter than this.
+const SHORTEST_COOLDOWN: Span = Span::from_secs(10);
 
 pub type Chain = [u8; 16];
 
@@ -107,6 +110,7 @@ impl Ledger {
             return Err(format!("entry {} was ordered against the rules: {refusal}", entry.idx));
         }
         entry.op.verify().map_err(|error| format!("entry {}: {error}", entry.idx))?;
+        governed_well(&before.state, &state, entry)?;
         let page = Page {
             parent,
             jump: self.jump_from(room, parent),
@@ -228,6 +232,65 @@ impl Ledger {
             None => Ok(()),
             Some(_) => Err(format!("{term:?} begins a second time")),
         }
+    }
+}
+
+/// What must hold between one state and the next, told without looking how it is done.
+fn governed_well(before: &RoomState, after: &RoomState, entry: &Entry) -> Result<(), String> {
+    let wrong = |what: String| Err(format!("entry {}: {what}", entry.idx));
+    let (old, new) = (before.dj().map(|dj| dj.user), after.dj().map(|dj| dj.user));
+    if after.dj_epoch() < before.dj_epoch()
+        || (old != new) != (after.dj_epoch() > before.dj_epoch())
+    {
+        return wrong(format!(
+            "DJ {old:?} of {} to {new:?} of {}",
+            before.dj_epoch(),
+            after.dj_epoch()
+        ));
+    }
+    // Nobody who was removed is DJ again in their cool-down, unless the owner says so.
+    let appointed = entry.op.kind == 43;
+    if let Some(dj) = after.dj().filter(|dj| Some(dj.user) != old && !appointed) {
+        let cooldown = before.settings().dj_cooldown;
+        let removed = before.past_djs().rev().find(|past| past.user == dj.user);
+        let cools = removed.is_some_and(|past| {
+            let by_others = matches!(past.reason, DjEnd::Mutiny | DjEnd::Vote | DjEnd::Owner);
+            by_others && dj.since < past.to + cooldown.min(SHORTEST_COOLDOWN)
+        });
+        if cools {
+            return wrong(format!("{:?} is DJ again in their cool-down", dj.user));
+        }
+    }
+    for session in after.votes() {
+        let voters = session.ballots.keys();
+        if voters.clone().any(|user| !session.electorate.contains(user)) {
+            return wrong(format!("{:?} has votes of people who have none", session.kind));
+        }
+        let known = before.votes().find(|other| other.id == session.id);
+        let changed = known.is_some_and(|known| {
+            (known.required, &known.electorate) != (session.required, &session.electorate)
+        });
+        if changed {
+            return wrong(format!("{:?} changes its electorate", session.kind));
+        }
+    }
+    // What is over was decided by as many as were needed, each counted once.
+    let known = before.past_votes().map(|past| past.id).collect::<BTreeSet<_>>();
+    for past in after.past_votes().filter(|past| !known.contains(&past.id)) {
+        let enough = past.votes_for >= past.required;
+        let sane = past.votes_for + past.votes_against <= past.electorate;
+        if !sane || (past.verdict == Verdict::Passed && !enough) {
+            return wrong(format!("{past:?}"));
+        }
+    }
+    // Whoever is kept out is not in.
+    let kept_out = |subject: &Subject| match subject {
+        Subject::Person(user) => after.person(user).is_some(),
+        Subject::Device(node) => after.member(node).is_some(),
+    };
+    match after.banned().find(|(subject, _)| kept_out(subject)) {
+        Some((subject, name)) => wrong(format!("{name} ({subject:?}) is banned and here")),
+        None => Ok(()),
     }
 }
 

@@ -45,7 +45,7 @@ use groovebox::engine::election::{DeviceFacts, Role};
 use groovebox::engine::membership::Intent;
 use groovebox::engine::node::{Input, Node, NodeConfig, Notice, Output, PlayoutFacts};
 use groovebox::engine::transfer::{Failure, Fetch, Have};
-use groovebox::identity::NodeKey;
+use groovebox::identity::{LocalUser, NodeKey};
 use groovebox::wire::message::OutputState;
 use groovebox::wire::{Announcement, Datagram, Message, RoomCard};
 
@@ -90,6 +90,8 @@ pub struct Plan {
     pub is_ideal: bool,
     /// Too long a time for the ledger, which remembers everything.
     pub is_long: bool,
+    /// Most devices are somebody's, and people govern as well as play.
+    pub governs: bool,
 }
 
 pub enum Event {
@@ -146,6 +148,10 @@ pub struct Device {
     pub output: OutputState,
     timer_at: Option<i64>,
     looked: Looked,
+    /// The person whose device it is.
+    pub user: Option<LocalUser>,
+    /// It was sent out of its room.
+    pub is_sent_out: bool,
     /// Rows of the history that it has given out in this life.
     heard: BTreeSet<SegmentId>,
 }
@@ -200,6 +206,15 @@ pub struct House {
     pub broken: Option<Broken>,
 }
 
+/// Every fourth device is a speaker without a person; two of every eight are one person's.
+fn person_of(device: usize) -> Option<LocalUser> {
+    match device % 4 {
+        3 => None,
+        _ if device % 8 == 4 => Some(keys::user(u32::try_from(device - 4).expect("small"))),
+        _ => Some(keys::user(u32::try_from(device).expect("small"))),
+    }
+}
+
 impl Device {
     fn new(number: usize, plan: &Plan, rng: &mut Rng) -> Device {
         let air = if number < plan.wired { Air::Cable } else { plan.air };
@@ -233,6 +248,8 @@ impl Device {
             output: if mute { OutputState::None } else { OutputState::Ok },
             timer_at: None,
             looked: Looked::default(),
+            user: plan.governs.then(|| person_of(number)).flatten(),
+            is_sent_out: false,
             heard: BTreeSet::new(),
         }
     }
@@ -388,7 +405,7 @@ impl House {
             key: device.key.clone(),
             boot: device.boot,
             name: device.name.clone(),
-            user: None,
+            user: device.user.clone(),
             version: "sim".into(),
             seed,
             secret: [7; 32],
@@ -399,6 +416,7 @@ impl House {
                 .iter()
                 .map(|(node, (name, address))| (*node, name.clone(), vec![*address]))
                 .collect(),
+            known_rooms: Vec::new(),
             alone: files.intent == Intent::Alone,
             resume: self.plan.resumes,
             room: restored.map(|file| file.restored(now)),
@@ -434,7 +452,9 @@ impl House {
         device.watch.go_on(self.now);
         if with_power {
             device.is_off = true;
-            device.disk.power_cut(&mut self.rng);
+            if device.disk.power_cut(&mut self.rng) {
+                self.disks_lost_at = self.now;
+            }
         } else {
             device.disk.process_died();
         }
@@ -647,8 +667,11 @@ impl House {
             }
             Output::CompactRoom(snapshot) => self.save(d, Job::Compact(Rc::new(*snapshot))),
             Output::RememberIntent(intent) => self.save(d, Job::Intent(intent)),
-            // Devices have no person to remember, and no room is deleted.
-            Output::RememberUser(_) | Output::ForgetRoom(_) => {}
+            // Devices know whose they are, no room is deleted, and nobody reads up the chat.
+            Output::RememberUser(_)
+            | Output::RememberRoom(_)
+            | Output::ForgetRoom(_)
+            | Output::SaveChat { .. } => {}
             Output::RememberPeer { node, name, address } => {
                 self.save(d, Job::Peer(node, name, address));
             }
@@ -662,6 +685,9 @@ impl House {
         if let Notice::Coordinator { here: true, .. } = notice {
             self.leads.push((self.now, d));
             self.counts.terms += 1;
+        }
+        if matches!(notice, Notice::SentOut { .. }) {
+            self.devices[d].is_sent_out = true;
         }
         if let Notice::BranchCut { operations } = notice {
             self.counts.cut_off += *operations as u64;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use groovebox::base::rng::Rng;
 use groovebox::base::{BlobHash, OpId, Span};
-use groovebox::engine::command::{CommandReply, SeekTo, VolumeChange};
+use groovebox::engine::command::{CommandReply, SeekTo, VolumeChange, VoteWord};
 use groovebox::engine::node::Input;
 use groovebox::engine::{Command, RequestId};
-use groovebox::wire::op::Repeat;
+use groovebox::wire::op::{Control, OnDjLeave, QueueOrder, Repeat, Setting, VoteKind};
 use groovebox::wire::{Codec, Track};
 
 use super::speaker::{Blob, PIECE};
@@ -67,6 +67,10 @@ impl People {
     }
 }
 
+fn set(setting: Setting) -> Command {
+    Command::Set { setting }
+}
+
 impl House {
     pub fn people_come(&mut self, pace: i64) {
         let were_here = self.people.pace > 0;
@@ -107,6 +111,9 @@ impl House {
     }
 
     pub fn any_command(&mut self, d: usize) -> Command {
+        if self.plan.governs && self.rng.happens(0.45) {
+            return self.any_word(d);
+        }
         let queue: Vec<_> = self.devices[d]
             .node
             .as_ref()
@@ -140,6 +147,51 @@ impl House {
                 Command::Remove { entries: vec![queue[place]] }
             }
         }
+    }
+
+    /// What people say about each other.
+    fn any_word(&mut self, d: usize) -> Command {
+        let name = self.anybody();
+        let seconds = [10, 20, 60][self.rng.below(3) as usize];
+        let policy = self.rng.below(4) as usize;
+        let policy =
+            [OnDjLeave::Elect, OnDjLeave::Random, OnDjLeave::Pause, OnDjLeave::Keep][policy];
+        let control = [Control::Dj, Control::Owner, Control::Everyone][self.rng.below(3) as usize];
+        let order =
+            [QueueOrder::Fair, QueueOrder::Fifo, QueueOrder::Dj][self.rng.below(3) as usize];
+        let is_on = self.rng.happens(0.5);
+        match self.rng.below(100) {
+            0..8 => Command::DjTake,
+            8..14 => Command::DjGive { to: name },
+            14..18 => Command::DjDrop,
+            18..24 => Command::DjAppoint { to: name },
+            24..29 => Command::DjRandom,
+            29..35 => Command::CallVote { kind: VoteKind::Election, who: None },
+            35..42 => Command::CallVote { kind: VoteKind::Mutiny, who: None },
+            42..46 => Command::CallVote { kind: VoteKind::Skip, who: None },
+            46..62 => Command::Vote { kind: None, word: VoteWord::Yes },
+            62..65 => Command::Vote { kind: None, word: VoteWord::No },
+            65..73 => Command::Vote { kind: None, word: VoteWord::For(name) },
+            73..81 => Command::Chat { text: format!("hello from {d}") },
+            81..84 => set(Setting::VoteTimeout(Span(seconds * SEC))),
+            84..86 => set(Setting::DjCooldown(Span(seconds * SEC))),
+            86..89 => set(Setting::OnDjLeave(policy)),
+            89..91 => set(Setting::Control(control)),
+            91..93 => set(Setting::QueueOrder(order)),
+            93..94 => set(Setting::AutoRandomDj(is_on)),
+            94..95 => Command::Silence { who: name, silenced: is_on },
+            95..96 => Command::Unban { who: name },
+            96..97 if name != "p0" => Command::Ban { who: name },
+            97..98 if name != "p0" => Command::Kick { who: name },
+            98..99 if name != "p0" => Command::CallVote { kind: VoteKind::Kick, who: Some(name) },
+            _ => set(Setting::QueueLimit(u16::try_from(seconds).expect("small"))),
+        }
+    }
+
+    fn anybody(&mut self) -> String {
+        let people = self.devices.iter().filter_map(|device| device.user.as_ref());
+        let names = people.map(|user| user.name.clone()).collect::<Vec<_>>();
+        names[self.rng.below(names.len() as u64) as usize].clone()
     }
 
     fn any_repeat(&mut self) -> Repeat {

@@ -23,8 +23,9 @@ use crate::world::{Air, Chance, MS, SEC, Trace, is_replay, percentile};
 
 /// Seeds that have once found something, or came close.
 const REGRESSION: &[u64] = &[
-    1, 2, 3, 5, 8, 13, 21, 34, 1042, 1076, 1104, 1124, 1238, 1442, 2131, 200_005, 200_408, 201_262,
-    204_022, 205_310, 206_041, 206_262, 208_158,
+    1, 2, 3, 5, 8, 13, 21, 34, 1042, 1076, 1104, 1124, 1238, 1442, 2131, 200_005, 200_408, 200_516,
+    200_584, 201_262, 202_320, 204_022, 204_288, 205_310, 206_041, 206_145, 206_262, 208_158,
+    209_240, 209_510, 210_529, 211_519,
 ];
 
 /// Fresh seeds of a plain test run: what fits beside everything else.
@@ -32,6 +33,12 @@ const FRESH: u64 = 60;
 
 /// The first of the seeds that nobody has chosen.
 const FRESH_FROM: u64 = 1_000;
+
+/// From here on most devices are somebody's, and people govern.
+const GOVERNED_FROM: u64 = 300_000;
+
+/// Seeds of houses with people in a plain test run.
+const GOVERNED: u64 = 40;
 
 /// A house with everything going wrong for a minute, then nothing any more.
 fn chaos(seed: u64, clocks: Clocks) -> House {
@@ -45,6 +52,7 @@ fn chaos(seed: u64, clocks: Clocks) -> House {
         resumes: seed.is_multiple_of(2),
         is_ideal: false,
         is_long: false,
+        governs: seed >= GOVERNED_FROM,
     };
     let mut house = House::new(seed, plan);
     let outcome = catch_unwind(AssertUnwindSafe(|| live(&mut house)));
@@ -192,7 +200,8 @@ fn chosen_seeds() -> Vec<u64> {
     }
     let from = number("GROOVEBOX_SIM_FROM").unwrap_or(FRESH_FROM);
     let count = number("GROOVEBOX_SIM_SEEDS").unwrap_or(FRESH);
-    let fresh = from..from + count;
+    let governed = if number("GROOVEBOX_SIM_FROM").is_none() { GOVERNED } else { 0 };
+    let fresh = (from..from + count).chain(GOVERNED_FROM..GOVERNED_FROM + governed);
     REGRESSION.iter().copied().chain(fresh).collect()
 }
 
@@ -231,6 +240,7 @@ fn playing(seed: u64, size: usize, air: Air) -> House {
         resumes: false,
         is_ideal: true,
         is_long: false,
+        governs: false,
     };
     let mut house = House::new(seed, plan);
     house.run(8 * SEC);
@@ -472,7 +482,11 @@ fn a_device_that_comes_back_knows_the_time_soon() {
 
 /// The seed and the rule by which it was found.
 fn bites(bug: Bug, budget: u64) -> u64 {
-    let seeds: Vec<u64> = (1..=budget).collect();
+    bites_from(bug, 1, budget)
+}
+
+fn bites_from(bug: Bug, from: u64, budget: u64) -> u64 {
+    let seeds: Vec<u64> = (from..from + budget).collect();
     match run_all(&seeds, Some(bug), Clocks::Rough) {
         Ok(counts) => panic!("{bug:?} was not found in {budget} seeds: {counts:?}"),
         Err((seed, report)) => {
@@ -511,6 +525,21 @@ fn a_term_that_never_rises_above_a_deserted_one_is_found() {
 #[test]
 fn a_match_that_is_trusted_for_ever_is_found() {
     bites(Bug::StaleMatch, 2_000);
+}
+
+#[test]
+fn a_cool_down_that_nobody_writes_down_is_found() {
+    bites_from(Bug::UnwrittenCooldown, GOVERNED_FROM, 100);
+}
+
+#[test]
+fn an_electorate_counted_at_the_close_is_found() {
+    bites_from(Bug::ElectorateAtClose, GOVERNED_FROM, 300);
+}
+
+#[test]
+fn a_vote_that_counts_twice_is_found() {
+    bites_from(Bug::VoteCountedTwice, GOVERNED_FROM, 300);
 }
 
 #[test]

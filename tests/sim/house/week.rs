@@ -69,6 +69,7 @@ fn lived(seed: u64, how: &Use) -> (House, Sizes) {
         resumes: true,
         is_ideal: true,
         is_long: true,
+        governs: false,
     };
     let mut house = House::new(seed, plan);
     house.run(8 * SEC);
