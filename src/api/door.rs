@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 
+use super::Caller;
 use super::answer::Answer;
 use super::commands::{Accepted, reference, room_name};
 use super::input::{Input, Nothing};
@@ -52,9 +53,14 @@ pub(super) struct CreateInput {
     password: Option<Typed>,
 }
 
-pub(super) async fn create(State(app): State<App>, Input(input): Input<CreateInput>) -> Reply {
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Input(input): Input<CreateInput>,
+) -> Reply {
     let name = input.name.as_deref().map(room_name).transpose()?;
     let password = input.password.map(Typed::check).transpose()?;
+    app.paces.room(caller)?;
     app.order(Command::CreateRoom { name, password }).await
 }
 

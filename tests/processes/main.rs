@@ -13,6 +13,7 @@
 //! | `disk` | a disk that is full |
 //! | `failing` | devices that die, return or come late |
 //! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
+//! | `stranger` | a locked room, and somebody who tries to get in |
 //! | `refusing` | broken files, wrong usage, a second daemon, no daemon |
 //!
 //! Nothing here sleeps for a while and hopes: every wait polls for a condition and fails with
@@ -29,5 +30,6 @@ mod playing;
 mod refusing;
 mod sound;
 mod stalls;
+mod stranger;
 mod street;
 mod surviving;

@@ -372,8 +372,7 @@ impl Node {
         // What does not fit the door will not fit it the next time either.
         if self.door.key.take_if(|(room, _)| *room == joining.room).is_some() {
             self.door.pass.take_if(|(room, _)| *room == joining.room);
-            let intent = before.unwrap_or(Intent::Anywhere);
-            self.membership.set_intent(now, intent);
+            self.membership.set_intent(now, before.unwrap_or(Intent::Anywhere));
         } else {
             self.membership.join_failed(now, joining.room);
         }
