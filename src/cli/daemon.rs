@@ -24,6 +24,9 @@ pub(super) struct DaemonArgs {
     /// What this device is called [default: the host's name]
     #[arg(long)]
     name: Option<String>,
+    /// The person whose device this is; a key is made for them if they have none here yet
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// Use this address only
     #[arg(long, value_name = "ADDR")]
     bind: Option<IpAddr>,
@@ -65,6 +68,7 @@ fn flags(args: DaemonArgs, global: Global) -> Flags {
         cache_dir: args.cache_dir,
         socket: global.socket,
         name: args.name,
+        user: args.user,
         bind: args.bind,
         port: args.port,
         http_port: args.http_port,
@@ -103,8 +107,8 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_settings() {
         let flags = flags_of(
-            "groovebox daemon --config c --state-dir s --cache-dir k --socket x --name n --bind \
-             127.0.0.1 --port 0 --http-port 1 --output null --no-mdns --peer a:1 --peer b:2 \
+            "groovebox daemon --config c --state-dir s --cache-dir k --socket x --name n --user u \
+             --bind 127.0.0.1 --port 0 --http-port 1 --output null --no-mdns --peer a:1 --peer b:2 \
              --record r -v",
         );
         let expected = Flags {
@@ -113,6 +117,7 @@ mod tests {
             cache_dir: Some("k".into()),
             socket: Some("x".into()),
             name: Some("n".to_owned()),
+            user: Some("u".to_owned()),
             bind: Some(IpAddr::from([127, 0, 0, 1])),
             port: Some(0),
             http_port: Some(1),

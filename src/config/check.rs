@@ -5,10 +5,11 @@ use std::ops::RangeInclusive;
 
 use tracing_subscriber::EnvFilter;
 
-use super::MAX_PEERS;
 use super::error::ConfigError;
 use super::layer::Given;
-use crate::base::limits::MAX_NAME;
+use super::{MAX_PEERS, Person};
+use crate::base::limits::{MAX_NAME, MAX_USER_NAME, MIN_USER_NAME};
+use crate::engine::room::{is_display_name, is_user_name};
 
 /// A device's name: 1 to [`MAX_NAME`] characters, none of them a control character.
 pub(super) fn name(given: Option<Given<String>>) -> Result<Option<String>, ConfigError> {
@@ -22,6 +23,38 @@ pub(super) fn name(given: Option<Given<String>>) -> Result<Option<String>, Confi
         return Err(given.refuse(problem));
     }
     Ok(Some(given.value.trim().to_owned()))
+}
+
+/// A person: a name that a room can take, and how they want to be called.
+pub(super) fn person(
+    name: Option<Given<String>>,
+    display: Option<Given<String>>,
+) -> Result<Option<Person>, ConfigError> {
+    let display = match display {
+        Some(given) if !is_display_name(given.value.trim()) => {
+            let problem = format!(
+                "{:?} is no display name; it has 1 to {MAX_NAME} printable characters",
+                given.value
+            );
+            return Err(given.refuse(problem));
+        }
+        Some(given) if name.is_none() => {
+            let problem = "a display name without a name; set the name of the person as well";
+            return Err(given.refuse(problem.to_owned()));
+        }
+        given => given.map(|given| given.value.trim().to_owned()),
+    };
+    let Some(given) = name else { return Ok(None) };
+    let name = given.value.trim().to_owned();
+    if is_user_name(&name) {
+        return Ok(Some(Person { name, display }));
+    }
+    let problem = format!(
+        "{:?} is no name of a person, who is called by {MIN_USER_NAME} to {MAX_USER_NAME} letters, \
+         digits and - _ .; a display name takes any script",
+        given.value
+    );
+    Err(given.refuse(problem))
 }
 
 /// Milliseconds within a range.

@@ -17,6 +17,7 @@ use super::layer::{Given, Layer, coordinate, parsed};
 #[serde(default, deny_unknown_fields)]
 struct Sections {
     node: Node,
+    user: User,
     room: Room,
     network: Network,
     audio: Audio,
@@ -29,6 +30,13 @@ struct Sections {
 struct Node {
     name: Option<Spanned<String>>,
     log: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct User {
+    name: Option<Spanned<String>>,
+    display: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -72,12 +80,14 @@ struct Api {
 /// What the file says.
 pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
     let sections: Sections = toml::from_str(file.text).map_err(|error| explain(file, &error))?;
-    let Sections { node, room, network, audio, storage, api } = sections;
+    let Sections { node, user, room, network, audio, storage, api } = sections;
     Ok(Layer {
         state_dir: storage.state_dir.and_then(|path| file.path(path)),
         cache_dir: storage.cache_dir.and_then(|path| file.path(path)),
         socket: api.socket.and_then(|path| file.path(path)),
         name: node.name.and_then(|text| file.text(text)),
+        user: user.name.and_then(|text| file.text(text)),
+        display: user.display.and_then(|text| file.text(text)),
         bind: parsed(network.bind.and_then(|text| file.text(text)), "IP address")?,
         port: network.port.map(|port| file.given(port)),
         http_port: network.http_port.map(|port| file.given(port)),

@@ -21,6 +21,8 @@ pub struct Flags {
     pub socket: Option<PathBuf>,
     /// `--name`
     pub name: Option<String>,
+    /// `--user`
+    pub user: Option<String>,
     /// `--bind`
     pub bind: Option<IpAddr>,
     /// `--port`
@@ -59,6 +61,8 @@ pub(super) struct Layer {
     pub(super) cache_dir: Option<Given<PathBuf>>,
     pub(super) socket: Option<Given<PathBuf>>,
     pub(super) name: Option<Given<String>>,
+    pub(super) user: Option<Given<String>>,
+    pub(super) display: Option<Given<String>>,
     pub(super) bind: Option<Given<IpAddr>>,
     pub(super) port: Option<Given<u16>>,
     pub(super) http_port: Option<Given<u16>>,
@@ -81,6 +85,8 @@ impl Layer {
             cache_dir: self.cache_dir.or(below.cache_dir),
             socket: self.socket.or(below.socket),
             name: self.name.or(below.name),
+            user: self.user.or(below.user),
+            display: self.display.or(below.display),
             bind: self.bind.or(below.bind),
             port: self.port.or(below.port),
             http_port: self.http_port.or(below.http_port),
@@ -106,6 +112,8 @@ impl Layer {
             cache_dir: flag("--cache-dir", flags.cache_dir),
             socket: flag("--socket", flags.socket),
             name: flag("--name", flags.name),
+            user: flag("--user", flags.user),
+            display: None,
             bind: flag("--bind", flags.bind),
             port: flag("--port", flags.port),
             http_port: flag("--http-port", flags.http_port),
@@ -128,6 +136,8 @@ impl Layer {
             cache_dir: variable(around, "GROOVEBOX_CACHE_DIR").map(to_path),
             socket: variable(around, "GROOVEBOX_SOCKET").map(to_path),
             name: text("GROOVEBOX_NAME")?,
+            user: text("GROOVEBOX_USER")?,
+            display: text("GROOVEBOX_DISPLAY")?,
             bind: parsed(text("GROOVEBOX_BIND")?, "IP address")?,
             port: parsed(text("GROOVEBOX_PORT")?, "port; write a number from 0 to 65535")?,
             http_port: parsed(text("GROOVEBOX_HTTP_PORT")?, "port; write a number to 65535")?,

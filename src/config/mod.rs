@@ -59,6 +59,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// What this device is called, 1 to 64 characters. By default the host's name.
     pub name: String,
+    /// The person whose device it is; none leaves that as it was.
+    pub user: Option<Person>,
     /// The one address to use; none is every address of the machine.
     pub bind: Option<IpAddr>,
     /// UDP port of the QUIC endpoint.
@@ -86,6 +88,15 @@ pub struct Settings {
     pub log: String,
     /// Where the null output writes what it was given; for measurements.
     pub record: Option<PathBuf>,
+}
+
+/// A person as the settings name them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Person {
+    /// What they ask to be called.
+    pub name: String,
+    /// As they want to be called; none leaves that as it was.
+    pub display: Option<String>,
 }
 
 /// A port and how firmly it was asked for.
@@ -186,6 +197,7 @@ fn settle(
         state_dir,
         cache_dir,
         name: check::name(layer.name)?.unwrap_or_else(|| around.host_name.clone()),
+        user: check::person(layer.user, layer.display)?,
         bind: layer.bind.map(|given| given.value),
         port: match layer.port {
             Some(given) => Port::Exactly(given.value),
@@ -283,6 +295,7 @@ mod tests {
                 cache_dir: "/home/anna/.cache/groovebox".into(),
                 socket: "/home/anna/.local/state/groovebox/groovebox.sock".into(),
                 name: "kitchen".to_owned(),
+                user: None,
                 bind: None,
                 port: Port::Preferred(4766),
                 http_port: 4766,
@@ -374,6 +387,26 @@ mod tests {
         let flags = Flags { peers: vec!["nowhere".to_owned()], ..Flags::default() };
         let text = resolve_with(flags, &[], None).expect_err("no port").to_string();
         assert!(text.starts_with("--peer: \"nowhere\" is no host:port"), "{text}");
+    }
+
+    #[test]
+    fn a_person_is_named_by_flag_variable_or_file() {
+        let person = |variables: &[(&str, &str)], file: Option<&str>| {
+            resolve_with(Flags::default(), variables, file).expect("valid").user
+        };
+        let anna = |display: Option<&str>| {
+            Some(Person { name: "anna".to_owned(), display: display.map(str::to_owned) })
+        };
+        let file = "[user]\nname = 'anna'\ndisplay = 'Änne'\n";
+        assert_eq!(person(&[], Some(file)), anna(Some("Änne")));
+        assert_eq!(person(&[("GROOVEBOX_USER", " anna ")], None), anna(None));
+        let flags = Flags { user: Some("anna".to_owned()), ..Flags::default() };
+        let settings = resolve_with(flags, &[("GROOVEBOX_USER", "ben")], None).expect("valid");
+        assert_eq!(settings.user, anna(None));
+        let text = error_of(&[("GROOVEBOX_USER", "Anna B")], None);
+        assert!(text.starts_with("GROOVEBOX_USER: \"Anna B\" is no name of a person"), "{text}");
+        let text = error_of(&[], Some("[user]\ndisplay = 'Änne'\n"));
+        assert!(text.contains("groovebox.toml:2: a display name without a name"), "{text}");
     }
 
     #[test]

@@ -30,10 +30,11 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::api::UserWish;
 use crate::audio::output::{self, OutputSettings};
 use crate::audio::{self, PlayoutCommand, PlayoutReport};
 use crate::base::{LocalTime, Span};
-use crate::config::{Port, Settings};
+use crate::config::{Person, Port, Settings};
 use crate::engine::Status;
 use crate::engine::node::{
     Input, KnownRoom, Node, NodeConfig, PlayoutFacts, Position, RestoredPosition, RestoredRoom,
@@ -146,6 +147,7 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
         version = env!("CARGO_PKG_VERSION"),
         "ready"
     );
+    introduce(settings, parts.node.user(), &events).await;
     tokio::spawn(fitness::watch(settings.coordinate, status.subscribe(), events.clone()));
     let running = EventLoop::new(parts.node, parts.driver, queue, (status, chat));
     let running = tokio::spawn(running.run());
@@ -162,6 +164,24 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     }
     let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, api).await;
     Ok(())
+}
+
+/// The settings name the person: as if they had said so first thing, where it is news.
+async fn introduce(settings: &Settings, user: Option<&LocalUser>, events: &EventSender) {
+    let Some(Person { name, display }) = settings.user.clone() else { return };
+    let is_known = user.is_some_and(|user| {
+        user.name == name && display.as_ref().is_none_or(|display| *display == user.display)
+    });
+    if is_known {
+        return;
+    }
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let _ = events.send(Event::BecomeUser(UserWish { name, display }, reply)).await;
+    tokio::spawn(async move {
+        if let Ok(Err(refusal)) = answer.await {
+            tracing::warn!(%refusal, "the person of the settings is not taken");
+        }
+    });
 }
 
 async fn serve_api(
