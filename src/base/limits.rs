@@ -219,6 +219,13 @@ pub const STORE_QUEUE: usize = 1024;
 /// Bytes waiting for the disk: a few of the largest snapshots.
 pub const STORE_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 
+/// Operations remembered whose entries a coordinator's whole state has replaced: what happened
+/// between the last few meetings of halves. Older ones have been in everybody's log for long.
+pub const MAX_COVERED: usize = 512;
+
+/// Bytes of their bodies.
+pub const MAX_COVERED_BYTES: usize = 1024 * 1024;
+
 /// Operations kept on disk that wait to be offered to a coordinator: as many as the tail of the
 /// log can hold, because a branch that is cut off comes from there.
 pub const MAX_OUTBOX: usize = 4096;

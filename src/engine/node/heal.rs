@@ -11,6 +11,8 @@
 //!    ── Orphans ──►                           each is merged by rule, and answered
 //! ```
 
+use std::collections::BTreeSet;
+
 use super::replication::{Origin, RESEND_AFTER};
 use super::{
     Heartbeat, HeartbeatAck, LocalTime, Message, Node, NodeId, Notice, OpId, Output, Room, RoomId,
@@ -287,22 +289,27 @@ impl Node {
         self.playback.forget_orders();
     }
 
-    /// What only the entries that made way had is offered to the coordinator.
+    /// What only the entries that made way had is offered to the coordinator; and what an earlier
+    /// state had, if this one lacks it.
     fn keep_orphans(&mut self, cut: Vec<Entry>) {
         let Some(room) = &self.room else { return };
         if planted::is(Bug::ForgottenOrphans) {
             return;
         }
         let state = room.state();
-        let lost = |op: &Op| {
-            let told = !OpBody::is_known(op.kind)
-                || codec::decode_body(op).is_ok_and(|body| !merge::is_housekeeping(&body));
-            told && !state.has_seen(&op.id)
-        };
-        let ops = cut.into_iter().map(|entry| entry.op).filter(lost).collect::<Vec<_>>();
-        if !ops.is_empty() {
-            self.tell(Notice::BranchCut { operations: ops.len() });
-            self.keep(ops, Came::CutOff);
+        let mut met = BTreeSet::new();
+        let had = self.replication.covered.drain().into_iter();
+        let ops = had.chain(cut.into_iter().map(|entry| entry.op));
+        let (covered, lost): (Vec<Op>, Vec<Op>) = ops
+            .filter(|op| is_offered(op) && met.insert(op.id))
+            .partition(|op| state.has_seen(&op.id));
+        // A command of the moment is of no use by the time it could be offered.
+        for op in covered.into_iter().filter(|op| !is_of_the_moment(op)) {
+            self.replication.covered.put(op);
+        }
+        if !lost.is_empty() {
+            self.tell(Notice::BranchCut { operations: lost.len() });
+            self.keep(lost, Came::CutOff);
         }
     }
 
@@ -357,7 +364,7 @@ impl Node {
     /// What the disk has kept over a restart. A command of the moment is of no use any more.
     pub(super) fn restore_outbox(&mut self, ops: &[Op]) {
         for op in ops {
-            let late = codec::decode_body(op).is_ok_and(|body| merge::is_of_the_moment(&body));
+            let late = is_of_the_moment(op);
             let known = self.room.as_ref().is_some_and(|room| room.state().has_seen(&op.id));
             if !late && !known && self.replication.outbox.put(op.clone(), Came::CutOff).is_none() {
                 continue;
@@ -545,6 +552,16 @@ impl Node {
         self.replication.list_dropped(op);
         true
     }
+}
+
+/// Whether an operation is offered again. What a coordinator said of its reign is not.
+fn is_offered(op: &Op) -> bool {
+    !OpBody::is_known(op.kind)
+        || codec::decode_body(op).is_ok_and(|body| !merge::is_housekeeping(&body))
+}
+
+fn is_of_the_moment(op: &Op) -> bool {
+    codec::decode_body(op).is_ok_and(|body| merge::is_of_the_moment(&body))
 }
 
 /// An operation that does not stand.

@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 
 use super::{LocalTime, OpId, Span};
-use crate::base::limits::{MAX_ORPHANS, MAX_OUTBOX, MAX_OUTBOX_BYTES};
+use crate::base::limits::{
+    MAX_COVERED, MAX_COVERED_BYTES, MAX_ORPHANS, MAX_OUTBOX, MAX_OUTBOX_BYTES,
+};
 use crate::engine::room::merge::{Came, is_of_the_moment};
 use crate::wire::codec;
 use crate::wire::op::Op;
@@ -130,6 +132,37 @@ impl Held {
     }
 }
 
+/// Operations that this node had as entries of its log, and has only in the state since that
+/// came whole from a coordinator. Should that state make way in turn for one that lacks them,
+/// nobody might have them any more who could offer them.
+#[derive(Debug, Default)]
+pub(super) struct Covered {
+    ops: VecDeque<Op>,
+    bytes: usize,
+}
+
+impl Covered {
+    /// The latest are kept.
+    pub fn put(&mut self, op: Op) {
+        self.bytes += op.body.len();
+        self.ops.push_back(op);
+        while self.ops.len() > MAX_COVERED || self.bytes > MAX_COVERED_BYTES {
+            let Some(oldest) = self.ops.pop_front() else { break };
+            self.bytes -= oldest.body.len();
+        }
+    }
+
+    /// All of them, in order.
+    pub fn drain(&mut self) -> Vec<Op> {
+        self.bytes = 0;
+        self.ops.drain(..).collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.ops.len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,5 +217,19 @@ mod tests {
             let refused = outbox.put(op(seq, 200_000), Came::CutOff).is_some();
             assert_eq!(refused, seq >= 41, "8 MiB are 41 of them");
         }
+    }
+
+    #[test]
+    fn of_what_a_state_covers_the_latest_is_remembered() {
+        let mut covered = Covered::default();
+        let most = MAX_COVERED as u64;
+        for seq in 0..most + 5 {
+            covered.put(op(seq, 10));
+        }
+        assert_eq!(covered.len(), MAX_COVERED);
+        covered.put(op(most + 5, MAX_COVERED_BYTES - 10));
+        let kept: Vec<u64> = covered.drain().into_iter().map(|op| op.id.seq).collect();
+        assert_eq!(kept, [most + 4, most + 5]);
+        assert_eq!((covered.len(), covered.bytes), (0, 0));
     }
 }

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::heal::Reign;
-use super::outbox::Outbox;
+use super::outbox::{Covered, Outbox};
 use super::{
     HeartbeatAck, LocalTime, Message, Node, NodeId, OpId, Output, RequestId, Room, RoomId,
     RoomTime, Span, Term,
@@ -87,6 +87,7 @@ pub(super) struct Replication {
     pub(super) progress: BTreeMap<NodeId, Progress>,
     waiting: BTreeMap<u64, Waiting>,
     pub(super) outbox: Outbox,
+    pub(super) covered: Covered,
     pub(super) reign: Option<Reign>,
     /// Came from the disk and has heard no coordinator since.
     pub(super) is_cold: bool,

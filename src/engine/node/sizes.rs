@@ -18,6 +18,7 @@ impl Node {
         let ready = self.peers.values().map(|peer| peer.ready.len()).sum();
         let own = [
             ("outbox", self.replication.outbox.len()),
+            ("operations covered by a state", self.replication.covered.len()),
             ("entries not acknowledged", self.replication.n_waiting()),
             ("members followed up", self.replication.progress.len()),
             ("operations left out", self.replication.dropped.len()),

@@ -861,6 +861,28 @@ fn a_device_far_behind_gets_the_state_and_offers_only_what_the_others_lack() {
     }
 }
 
+#[test]
+fn what_a_member_had_is_offered_again_when_the_state_that_covered_it_makes_way() {
+    let mut house = House::together(3);
+    house.run(Span::from_secs(1));
+    let member = house.others()[0];
+    let earlier = house.room(member).clone();
+    house.order(member, add(&["song"]));
+    house.run(Span::from_secs(1));
+    let room = house.room(member);
+    let id = room.log().entries().last().expect("the song").op.id;
+    let later = room.snapshot(room.log().last_term()).expect("small");
+    // The state of another half has the song, and then nobody has the entry any more.
+    let (now, later) = (house.now, Room::from_snapshot(&later).expect("sound"));
+    let node = house.devices[member].node.as_mut().expect("it runs");
+    node.replace_state(now, later.clone());
+    node.replace_state(now, later);
+    assert!(!node.replication.outbox.contains(id));
+    node.replace_state(now, earlier);
+    assert!(node.replication.outbox.contains(id));
+    assert!(node.replication.covered.drain().iter().all(|op| op.id != id));
+}
+
 /// What those who stay notice of their coordinator's leaving: how long a command takes that is
 /// given at the same time, whether anybody missed a coordinator, and who is a member still.
 fn leaves(house: &mut House, command: Command) -> (Span, usize) {
