@@ -638,7 +638,7 @@ impl Node {
         }
         match secret {
             Some(secret) => self.enter_with(now, room, Key::Password(secret)),
-            None => drop(self.requests.room_failed(&mut self.outputs, room, failed())),
+            None => drop(self.requests.room_failed(&mut self.outputs, room, &failed())),
         }
     }
 
