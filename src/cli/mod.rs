@@ -7,6 +7,7 @@
 //! | `session` | what every command is handed: the connection and where to write |
 //! | `client` | HTTP and live events over the Unix socket |
 //! | `watch` | redraw while something changes |
+//! | `confirm` | ask whether it is meant |
 //! | `live` | the table of synchronisation, also for the demonstration |
 //! | `screen`, `table`, `text` | terminal, columns, units |
 //! | `failure` | what can go wrong, and the exit codes |
@@ -14,9 +15,12 @@
 //! Nothing here keeps state or decides anything about a room; `daemon` is handed over to the
 //! [`Programs`] that `main` brings. `demo` starts daemons as a person would.
 
+mod chat;
 mod client;
+mod confirm;
 mod daemon;
 mod demo;
+mod dj;
 mod failure;
 mod history;
 mod live;
@@ -37,8 +41,10 @@ mod sync;
 mod table;
 mod text;
 mod transport;
+mod user;
 mod version;
 mod volume;
+mod vote;
 mod watch;
 
 use std::ffi::OsString;
@@ -101,9 +107,18 @@ enum Verb {
     Peers,
     /// List the rooms in reach
     Rooms,
-    /// Create, join, leave or show a room
+    /// Create, join, leave or show a room; its rules, and who is in it
     #[command(subcommand)]
     Room(room::RoomVerb),
+    /// Show or say whose device this is
+    #[command(subcommand)]
+    User(user::UserVerb),
+    /// Show who is DJ, or change it
+    Dj(dj::DjArgs),
+    /// Show, call and cast votes
+    Vote(vote::VoteArgs),
+    /// Say something to the room, or read what was said
+    Chat(chat::ChatArgs),
     /// Play files or folders now; without any, go on
     Play(play::PlayArgs),
     /// Pause
@@ -191,6 +206,10 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::Peers => peers::run(session).await,
         Verb::Rooms => rooms::run(session).await,
         Verb::Room(verb) => room::run(verb, session).await,
+        Verb::User(verb) => user::run(verb, session).await,
+        Verb::Dj(args) => dj::run(args, session).await,
+        Verb::Vote(args) => vote::run(args, session).await,
+        Verb::Chat(args) => chat::run(&args, session).await,
         Verb::Play(args) => play::run(args, session).await,
         Verb::Pause => transport::run(Transport::Pause, session).await,
         Verb::Resume => transport::run(Transport::Resume, session).await,
