@@ -8,6 +8,7 @@
 //! | `client` | HTTP and live events over the Unix socket |
 //! | `watch` | redraw while something changes |
 //! | `confirm` | ask whether it is meant |
+//! | `feed` | `watch`: what happens, line by line |
 //! | `live` | the table of synchronisation, also for the demonstration |
 //! | `screen`, `table`, `text` | terminal, columns, units |
 //! | `failure` | what can go wrong, and the exit codes |
@@ -22,6 +23,7 @@ mod daemon;
 mod demo;
 mod dj;
 mod failure;
+mod feed;
 mod history;
 mod live;
 mod log;
@@ -117,6 +119,8 @@ enum Verb {
     Dj(dj::DjArgs),
     /// Show, call and cast votes
     Vote(vote::VoteArgs),
+    /// Show what happens in the room, line by line
+    Watch,
     /// Say something to the room, or read what was said
     Chat(chat::ChatArgs),
     /// Play files or folders now; without any, go on
@@ -210,6 +214,7 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::Dj(args) => dj::run(args, session).await,
         Verb::Vote(args) => vote::run(args, session).await,
         Verb::Chat(args) => chat::run(&args, session).await,
+        Verb::Watch => feed::run(session).await,
         Verb::Play(args) => play::run(args, session).await,
         Verb::Pause => transport::run(Transport::Pause, session).await,
         Verb::Resume => transport::run(Transport::Resume, session).await,
