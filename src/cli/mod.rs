@@ -8,6 +8,7 @@
 //! | `client` | HTTP and live events over the Unix socket |
 //! | `watch` | redraw while something changes |
 //! | `confirm` | ask whether it is meant |
+//! | `top` | the room on a full screen |
 //! | `feed` | `watch`: what happens, line by line |
 //! | `live` | the table of synchronisation, also for the demonstration |
 //! | `screen`, `table`, `text` | terminal, columns, units |
@@ -42,6 +43,7 @@ mod status;
 mod sync;
 mod table;
 mod text;
+mod top;
 mod transport;
 mod user;
 mod version;
@@ -121,6 +123,8 @@ enum Verb {
     Vote(vote::VoteArgs),
     /// Show what happens in the room, line by line
     Watch,
+    /// Show the room on a full screen, with keys for the common acts
+    Top,
     /// Say something to the room, or read what was said
     Chat(chat::ChatArgs),
     /// Play files or folders now; without any, go on
@@ -215,6 +219,7 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::Vote(args) => vote::run(args, session).await,
         Verb::Chat(args) => chat::run(&args, session).await,
         Verb::Watch => feed::run(session).await,
+        Verb::Top => top::run(session).await,
         Verb::Play(args) => play::run(args, session).await,
         Verb::Pause => transport::run(Transport::Pause, session).await,
         Verb::Resume => transport::run(Transport::Resume, session).await,

@@ -41,7 +41,7 @@ fn the_arguments_are_consistent() {
 #[test]
 fn help_mentions_every_verb_and_every_exit_code() {
     let help = Arguments::command().render_long_help().to_string();
-    let verbs = "daemon status sync peers rooms room user dj vote watch chat play pause resume \
+    let verbs = "daemon status sync peers rooms room user dj vote watch top chat play pause resume \
                  toggle stop next prev seek queue volume mute history log resync outputs demo \
                  version";
     for verb in verbs.split_whitespace() {
