@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_wait_is_told_in_full() {
         let cases =
-            [(0.2, "1 s"), (12.0, "12 s"), (59.5, "60 s"), (61.0, "2 min"), (300.0, "5 min")];
+            [(0.2, "1 s"), (12.0, "12 s"), (59.5, "1 min"), (61.0, "2 min"), (300.0, "5 min")];
         for (seconds, text) in cases {
             assert_eq!(soon(seconds), text, "{seconds}");
         }
