@@ -115,11 +115,11 @@ pub(super) struct BallotInput {
 
 pub(super) async fn vote(State(app): State<App>, Input(input): Input<BallotInput>) -> Reply {
     let BallotInput { choice, kind } = input;
-    let word = match (choice.as_str(), kind) {
-        // Somebody may be called like that, and stand.
-        (_, Some(VoteKind::Election)) => VoteWord::For(reference(choice)?),
-        ("yes", _) => VoteWord::Yes,
-        ("no", _) => VoteWord::No,
+    // Somebody may be called like that, and stand.
+    let is_name = kind == Some(VoteKind::Election);
+    let word = match choice.as_str() {
+        "yes" if !is_name => VoteWord::Yes,
+        "no" if !is_name => VoteWord::No,
         _ => VoteWord::For(reference(choice)?),
     };
     app.order(Command::Vote { kind, word }).await

@@ -39,6 +39,7 @@ pub(super) enum Patience {
 }
 
 /// A way to the daemon. Each request is a connection of its own.
+#[derive(Clone)]
 pub(super) struct Client {
     candidates: Vec<PathBuf>,
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::text::lasting;
 use crate::api::Problem;
 use crate::config::ConfigError;
 use crate::daemon::DaemonError;
@@ -65,6 +66,9 @@ pub(super) enum Failure {
     /// The command line is well formed and makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// The person was asked and does not mean it.
+    #[error("nothing was done")]
+    Declined,
     /// The settings make no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -84,7 +88,9 @@ impl Failure {
             Failure::Usage(_) | Failure::Config(_) => Exit::Usage,
             Failure::Program(error) if names_no_output(error) => Exit::Usage,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
-            Failure::Refused(_) | Failure::Output(_) | Failure::Program(_) => Exit::Failed,
+            Failure::Refused(_) | Failure::Declined | Failure::Output(_) | Failure::Program(_) => {
+                Exit::Failed
+            }
         }
     }
 
@@ -101,6 +107,11 @@ impl Failure {
                 talk.push_str(&problem.hint);
                 talk.push('\n');
             }
+            if let Some(seconds) = problem.retry_after {
+                talk.push_str("try again in ");
+                talk.push_str(&soon(seconds));
+                talk.push('\n');
+            }
             if let (true, Ok(text)) = (json, serde_json::to_string(problem)) {
                 let _nobody_may_listen = writeln!(io::stdout(), "{text}");
             }
@@ -109,8 +120,32 @@ impl Failure {
     }
 }
 
+/// A wait in seconds, never shorter than it is.
+fn soon(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, reason = "saturates")]
+    let ms = (seconds.max(0.0) * 1000.0).ceil() as i64;
+    if ms < 60_000 {
+        return lasting(ms.saturating_add(999).max(1000));
+    }
+    lasting(ms.saturating_add(59_999))
+}
+
 /// What an output may be called is known to the daemon only; to the person it is a wrong
 /// setting like any other.
 fn names_no_output(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(DaemonError::Output(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_full() {
+        let cases =
+            [(0.2, "1 s"), (12.0, "12 s"), (59.5, "1 min"), (61.0, "2 min"), (300.0, "5 min")];
+        for (seconds, text) in cases {
+            assert_eq!(soon(seconds), text, "{seconds}");
+        }
+    }
 }

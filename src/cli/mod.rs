@@ -7,6 +7,9 @@
 //! | `session` | what every command is handed: the connection and where to write |
 //! | `client` | HTTP and live events over the Unix socket |
 //! | `watch` | redraw while something changes |
+//! | `confirm` | ask whether it is meant |
+//! | `top` | the room on a full screen |
+//! | `feed` | `watch`: what happens, line by line |
 //! | `live` | the table of synchronisation, also for the demonstration |
 //! | `screen`, `table`, `text` | terminal, columns, units |
 //! | `failure` | what can go wrong, and the exit codes |
@@ -14,10 +17,14 @@
 //! Nothing here keeps state or decides anything about a room; `daemon` is handed over to the
 //! [`Programs`] that `main` brings. `demo` starts daemons as a person would.
 
+mod chat;
 mod client;
+mod confirm;
 mod daemon;
 mod demo;
+mod dj;
 mod failure;
+mod feed;
 mod history;
 mod invite;
 mod live;
@@ -38,9 +45,12 @@ mod status;
 mod sync;
 mod table;
 mod text;
+mod top;
 mod transport;
+mod user;
 mod version;
 mod volume;
+mod vote;
 mod watch;
 
 use std::ffi::OsString;
@@ -103,11 +113,24 @@ enum Verb {
     Peers,
     /// List the rooms in reach
     Rooms,
-    /// Create, join, lock, leave or show a room
-    #[command(subcommand)]
-    Room(room::RoomVerb),
     /// Make an invite: who has it comes into the room without the password
     Invite(invite::InviteArgs),
+    /// Create, join, lock, leave or show a room; its rules, and who is in it
+    #[command(subcommand)]
+    Room(room::RoomVerb),
+    /// Show or say whose device this is
+    #[command(subcommand)]
+    User(user::UserVerb),
+    /// Show who is DJ, or change it
+    Dj(dj::DjArgs),
+    /// Show, call and cast votes
+    Vote(vote::VoteArgs),
+    /// Show what happens in the room, line by line
+    Watch,
+    /// Show the room on a full screen, with keys for the common acts
+    Top,
+    /// Say something to the room, or read what was said
+    Chat(chat::ChatArgs),
     /// Play files or folders now; without any, go on
     Play(play::PlayArgs),
     /// Pause
@@ -196,6 +219,12 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::Rooms => rooms::run(session).await,
         Verb::Room(verb) => room::run(verb, session).await,
         Verb::Invite(args) => invite::run(&args, session).await,
+        Verb::User(verb) => user::run(verb, session).await,
+        Verb::Dj(args) => dj::run(args, session).await,
+        Verb::Vote(args) => vote::run(args, session).await,
+        Verb::Chat(args) => chat::run(&args, session).await,
+        Verb::Watch => feed::run(session).await,
+        Verb::Top => top::run(session).await,
         Verb::Play(args) => play::run(args, session).await,
         Verb::Pause => transport::run(Transport::Pause, session).await,
         Verb::Resume => transport::run(Transport::Resume, session).await,

@@ -50,6 +50,18 @@ pub(super) enum QueueVerb {
         #[arg(value_name = "PLACE")]
         place: usize,
     },
+    /// Be for an entry to come earlier among those of its person
+    Up {
+        /// Its number, as `queue list` shows it
+        #[arg(value_name = "NUMBER")]
+        entry: u64,
+    },
+    /// Be for it no longer
+    Down {
+        /// Its number, as `queue list` shows it
+        #[arg(value_name = "NUMBER")]
+        entry: u64,
+    },
     /// Put what comes next in another order, once
     Shuffle,
     /// What comes again by itself: nothing, the track that plays, or the whole queue
@@ -95,6 +107,8 @@ pub(super) async fn run(args: QueueArgs, session: &mut Session) -> Result<(), Fa
         QueueVerb::Move { entry, place } => {
             session.post("/queue/move", json!({ "entry": entry, "place": place })).await
         }
+        QueueVerb::Up { entry } => session.post(&format!("/queue/{entry}/up"), json!({})).await,
+        QueueVerb::Down { entry } => session.post(&format!("/queue/{entry}/down"), json!({})).await,
         QueueVerb::Shuffle => session.post("/queue/shuffle", json!({})).await,
         QueueVerb::Repeat { mode } => {
             session.post("/queue/repeat", json!({ "mode": mode.name() })).await
@@ -119,19 +133,26 @@ pub(super) fn repeat_line(repeat: Repeat) -> Option<&'static str> {
     }
 }
 
+fn votes(entry: &QueueStatus) -> String {
+    if entry.up_votes == 0 { String::new() } else { format!("+{}", entry.up_votes) }
+}
+
 pub(super) fn lines(queue: &[QueueStatus], look: Look) -> Vec<String> {
     if queue.is_empty() {
         return vec!["the queue is empty; `groovebox queue add FILE` fills it".to_owned()];
     }
-    let columns = [
+    // Where nobody has voted there is nothing to say of votes.
+    let has_votes = queue.iter().any(|entry| entry.up_votes > 0);
+    let mut columns = vec![
         Column::Right("#"),
         Column::Left("NEXT"),
         Column::Left("ARTIST"),
         Column::Right("LENGTH"),
         Column::Left("FROM"),
     ];
+    columns.extend(has_votes.then_some(Column::Right("VOTES")));
     let row = |entry: &QueueStatus| {
-        vec![
+        let mut cells = vec![
             word(entry.id.to_string()),
             word(&entry.track.title),
             word(entry.track.artists.join(", ")),
@@ -141,7 +162,9 @@ pub(super) fn lines(queue: &[QueueStatus], look: Look) -> Vec<String> {
                 word(clock(entry.duration_ms))
             },
             word(&entry.track.added_by),
-        ]
+        ];
+        cells.extend(has_votes.then(|| word(votes(entry))));
+        cells
     };
     table(&columns, queue.iter().map(row).collect(), look)
 }

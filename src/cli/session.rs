@@ -14,6 +14,7 @@ use super::screen::Look;
 use super::text::plain;
 use crate::api::Skipped;
 use crate::config::{Surroundings, socket_candidates};
+use crate::engine::Status;
 use crate::engine::status::OperationStatus;
 use crate::wire::message::Level;
 
@@ -127,14 +128,24 @@ impl Session {
         Ok(())
     }
 
+    /// Asks for something to look at.
+    pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.client.send(Method::GET, path, None, Patience::Short).await
+    }
+
+    /// Everything.
+    pub(super) async fn status(&self) -> Result<Status, Failure> {
+        understand(self.get("/status").await?)
+    }
+
+    /// What a person would want to know, besides the data.
+    pub(super) fn tell(&self, text: &str) {
+        self.say(text, Talk::Normal);
+    }
+
     /// Posts an order that needs no files.
     pub(super) async fn post(&self, path: &str, body: Value) -> Result<(), Failure> {
         self.order(Method::POST, path, Some(body), Patience::Short).await
-    }
-
-    /// What a person would want to know beside the data.
-    pub(super) fn tell(&self, text: &str) {
-        self.say(text, Talk::Normal);
     }
 
     /// To standard error, unless the person asked for less.

@@ -9,6 +9,7 @@ use super::screen::Look;
 use super::session::Session;
 use super::table::{Column, Tone, cell, clip, table, word};
 use super::text::{clock, plain, with_error};
+use super::vote::progress;
 use super::watch::{View, WatchArgs, watch};
 use crate::engine::Status;
 use crate::engine::status::{DiskState, MemberStatus, PlaybackState, PlaybackStatus};
@@ -27,6 +28,8 @@ pub(super) async fn run(args: &WatchArgs, session: &mut Session) -> Result<(), F
 
 pub(super) fn lines(status: &Status, look: Look) -> Vec<String> {
     let mut lines = vec![clip(&room_line(status), look)];
+    lines.extend(people_line(status).map(|line| clip(&line, look)));
+    lines.extend(status.votes.iter().map(|vote| clip(&progress(vote), look)));
     lines.extend(disk_lines(status, look));
     lines.push(String::new());
     lines.extend(playback_lines(&status.playback, look));
@@ -71,6 +74,16 @@ fn room_line(status: &Status) -> String {
     let locked = if room.locked { " · locked" } else { "" };
     let coordinator = coordinator_name(status).unwrap_or("none");
     format!("{} · {}{locked} · {devices} · coordinator {coordinator}", room.name, room.code)
+}
+
+/// Who is DJ, and who is here; nothing in a room of speakers.
+fn people_line(status: &Status) -> Option<String> {
+    let room = status.room.as_ref()?;
+    let here = status.people.iter().filter(|person| person.here);
+    let here = here.map(|person| person.name.as_str()).collect::<Vec<_>>();
+    let dj = room.dj.as_deref().unwrap_or("nobody");
+    let here = if here.is_empty() { "nobody".to_owned() } else { here.join(", ") };
+    (!status.people.is_empty()).then(|| format!("DJ {dj} · here: {here}"))
 }
 
 /// What a person should know of this device's disk and version, if anything.
@@ -121,7 +134,7 @@ fn about_queue(playback: &PlaybackStatus, look: Look) -> Vec<String> {
 }
 
 /// A line that is heavy as far as the music has come.
-fn bar(position: i64, duration: i64, width: usize) -> String {
+pub(super) fn bar(position: i64, duration: i64, width: usize) -> String {
     let length = i64::try_from(width).unwrap_or(0);
     let played = position.clamp(0, duration.max(0)).saturating_mul(length) / duration.max(1);
     let played = usize::try_from(played).unwrap_or(0).min(width);

@@ -13,10 +13,10 @@ use super::*;
 use crate::api::tests::Served;
 use crate::api::{Event, sample};
 use crate::base::{EntryId, Span};
-use crate::engine::command::{SeekTo, VolumeChange};
+use crate::engine::command::{SeekTo, VolumeChange, VoteWord};
 use crate::engine::status::DiskState;
 use crate::engine::{Command, Status};
-use crate::wire::op::Repeat;
+use crate::wire::op::{Repeat, Setting, VoteKind};
 use crate::wire::{Refusal, RefusalCode};
 
 fn parse(line: &str) -> Result<Verb, String> {
@@ -41,8 +41,9 @@ fn the_arguments_are_consistent() {
 #[test]
 fn help_mentions_every_verb_and_every_exit_code() {
     let help = Arguments::command().render_long_help().to_string();
-    let verbs = "daemon status sync peers rooms room play pause resume toggle stop next prev seek \
-                 queue volume mute history log resync outputs demo version";
+    let verbs = "daemon status sync peers rooms room user dj vote watch top chat play pause resume \
+                 toggle stop next prev seek queue volume mute history log resync outputs demo \
+                 version";
     for verb in verbs.split_whitespace() {
         let listed = help.lines().any(|line| line.trim_start().starts_with(&format!("{verb} ")));
         assert!(listed, "{verb} is missing in\n{help}");
@@ -93,6 +94,16 @@ fn wrong_arguments_are_refused_with_what_is_right() {
         ("groovebox queue repeat twice", "off, one, all"),
         ("groovebox history -n 0", "1..=10000"),
         ("groovebox room join", "<ROOM>"),
+        ("groovebox room set dj_cooldown", "<VALUE>"),
+        ("groovebox room kick", "<NAME>"),
+        ("groovebox user set", "<NAME>"),
+        ("groovebox dj give", "<NAME>"),
+        ("groovebox vote kick", "<NAME>"),
+        ("groovebox vote --in skip", "yes|no|NAME"),
+        ("groovebox vote yes --in doubt", "mutiny"),
+        ("groovebox chat -n 501", "1..=500"),
+        ("groovebox chat hello -f", "cannot be used with"),
+        ("groovebox queue up", "NUMBER"),
         ("groovebox demo --seconds 4", "5..=86400"),
         ("groovebox daemon --port 70000", "70000"),
         ("groovebox daemon --bind kitchen", "kitchen"),
@@ -249,6 +260,126 @@ dj           nobody
 term         3
 log          entry 42, durable to 41, state 0123456789abcdef
 id           d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4
+
+DEVICE           STATE PERSON
+*kitchen         here  –
+living-room-left here  –
+porch            away  –
+",
+    );
+}
+
+#[test]
+fn a_room_with_people() {
+    let mut status = sample::status();
+    status.people = sample::people();
+    status.members[0].user = Some("anna".to_owned());
+    let owned = status.room.as_mut().expect("one");
+    owned.owner = Some("anna".to_owned());
+    owned.banned = vec!["eve".to_owned(), "mallory".to_owned()];
+    let lines = room::lines(&status, Look::PLAIN);
+    assert_eq!(lines[5..7], ["owner        anna", "dj           nobody"]);
+    assert_lines(
+        &lines[10..],
+        "
+banned       eve, mallory
+
+PERSON DISPLAY ROLE     STATE NOTES            DEVICES
+anna   Anna Ö. owner    here                   kitchen
+ben            listener here  cools down 2 min kitchen
+carla  Carla   listener away  muted            porch, phone
+
+DEVICE           STATE PERSON
+*kitchen         here  anna
+living-room-left here  –
+porch            away  –
+",
+    );
+    status.votes = sample::votes();
+    let lines = status::lines(&status, Look::PLAIN);
+    assert_eq!(lines[1], "DJ nobody · here: anna, ben");
+    assert!(lines[3].starts_with("mutiny against anna  ███░░ 3 of 5"), "{lines:?}");
+    status.room.as_mut().expect("one").acting_owner = Some("ben".to_owned());
+    assert!(room::lines(&status, Look::PLAIN)[5].contains("ben acts for them"));
+}
+
+#[test]
+fn every_setting_is_listed_with_its_meaning() {
+    let mut status = sample::status();
+    let all = crate::engine::room::settings::Settings::default().list();
+    status.room.as_mut().expect("one").settings =
+        all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let lines = room::setting_lines(&status, Look::PLAIN);
+    assert!(lines.iter().any(|line| line.starts_with("dj_cooldown        5m")), "{lines:?}");
+    for line in &lines {
+        assert!(line.split_whitespace().count() >= 3 && !line.contains('…'), "{line}");
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
+fn whose_device_it_is() {
+    let mut status = sample::status();
+    assert!(user::lines(&status, Look::PLAIN)[0].contains("a speaker without a person"));
+    status.people = sample::people();
+    status.node.user = Some(crate::engine::status::UserStatus {
+        id: status.people[1].id.clone(),
+        name: "Ben".to_owned(),
+        display: "Ben Z.".to_owned(),
+    });
+    assert_lines(
+        &user::lines(&status, Look::PLAIN),
+        "
+name         Ben
+display      Ben Z.
+called here  ben: Ben was taken
+role         listener
+devices      kitchen
+id           6262626262626262626262626262626262626262626262626262626262626262
+",
+    );
+}
+
+#[test]
+fn the_dj_and_votes_in_eighty_columns() {
+    let lists = [
+        dj::lines(&sample::dj(), Look::PLAIN),
+        vote::lines(&sample::votes(), Look::PLAIN),
+        vote::past_lines(&sample::past_votes(), Look::PLAIN),
+    ];
+    assert_lines(
+        &lists.join(&String::new()),
+        "
+anna has been DJ for 12 min
+
+BEFORE    FOR      UNTIL WHY NO LONGER
+ben    47 min 12 min ago a mutiny
+
+VOTE                CALLED BY FOR          AGAINST LEFT YOURS
+election of the DJ  the room  ██░░░ 2 of 5       – 41 s carla
+mutiny against anna ben       ███░░ 3 of 5       1 41 s not yet
+election: carla 2, ben 1; 5 decide
+
+    OPENED VOTE               CALLED BY RESULT FOR AGAINST NEEDED
+13 min ago mutiny against ben anna      passed   2       1 2 of 3
+",
+    );
+    assert_eq!(vote::lines(&[], Look::PLAIN).len(), 1);
+    assert_eq!(vote::past_lines(&[], Look::PLAIN).len(), 1);
+    let nobody = crate::engine::status::DjStatus::default();
+    assert!(dj::lines(&nobody, Look::PLAIN)[0].starts_with("nobody is DJ"));
+}
+
+#[test]
+fn votes_of_the_queue_are_shown_where_there_are_any() {
+    let mut queue = sample::status().queue;
+    queue[1].up_votes = 2;
+    assert_lines(
+        &queue::lines(&queue, Look::PLAIN),
+        "
+# NEXT               ARTIST      LENGTH FROM    VOTES
+7 Freddie Freeloader Miles Davis   5:37 kitchen
+9 Blue in Green      Miles Davis   5:37 kitchen    +2
 ",
     );
 }
@@ -370,10 +501,22 @@ async fn every_verb_reaches_a_daemon() {
         "history -n 1 --json",
         "outputs",
         "version --json",
+        "user show",
+        "user show --json",
+        "dj",
+        "dj show --json",
+        "vote",
+        "vote status --json",
+        "vote history",
+        "chat",
+        "chat -n 1 --json",
+        "room settings",
+        "room settings --json",
     ] {
         assert_eq!(run(line).await, (ExitCode::SUCCESS, Vec::new()), "{line}");
     }
     let member = Some("porch".to_owned());
+    let who = |text: &str| text.to_owned();
     for (line, command) in [
         ("pause", Command::Pause),
         ("play", Command::Resume),
@@ -403,9 +546,38 @@ async fn every_verb_reaches_a_daemon() {
             Command::JoinRoom { room: "GROOVE-7KQ4".to_owned(), password: None },
         ),
         ("room leave", Command::LeaveRoom),
+        ("room kick porch", Command::Kick { who: who("porch") }),
+        ("room ban ben", Command::Ban { who: who("ben") }),
+        ("room unban ben", Command::Unban { who: who("ben") }),
+        ("room mute ben", Command::Silence { who: who("ben"), silenced: true }),
+        ("room unmute ben", Command::Silence { who: who("ben"), silenced: false }),
+        ("room set queue_limit 7", Command::Set { setting: Setting::QueueLimit(7) }),
+        ("room delete --yes", Command::DeleteRoom),
+        ("user forget --yes", Command::BecomeUser { user: None }),
+        ("dj take", Command::DjTake),
+        ("dj give ben", Command::DjGive { to: who("ben") }),
+        ("dj drop", Command::DjDrop),
+        ("dj random", Command::DjRandom),
+        ("dj appoint ben", Command::DjAppoint { to: who("ben") }),
+        ("vote elect", Command::CallVote { kind: VoteKind::Election, who: None }),
+        ("vote mutiny --yes", Command::CallVote { kind: VoteKind::Mutiny, who: None }),
+        ("vote skip", Command::CallVote { kind: VoteKind::Skip, who: None }),
+        ("vote kick ben", Command::CallVote { kind: VoteKind::Kick, who: Some(who("ben")) }),
+        ("vote yes", Command::Vote { kind: None, word: VoteWord::Yes }),
+        ("vote no --in skip", Command::Vote { kind: Some(VoteKind::Skip), word: VoteWord::No }),
+        ("vote ben", Command::Vote { kind: None, word: VoteWord::For(who("ben")) }),
+        ("chat who wants jazz?", Command::Chat { text: who("who wants jazz?") }),
+        ("queue up 7", Command::UpVote { entry: EntryId(7), up: true }),
+        ("queue down 7", Command::UpVote { entry: EntryId(7), up: false }),
     ] {
         assert_eq!(run(line).await, (ExitCode::SUCCESS, vec![command]), "{line}");
     }
+    let named = match &run("user set anna --display Anna").await.1[..] {
+        [Command::BecomeUser { user: Some(user) }] => (user.name.clone(), user.display.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(named, (who("anna"), who("Anna")));
+    assert_eq!(run("room set colour red").await, (ExitCode::from(4), Vec::new()));
     assert_eq!(run("play /m/a /m/broken").await.1.len(), 1);
     assert_eq!(run("queue add /m/broken --json").await, (ExitCode::from(1), Vec::new()));
     served.fake.refuse(Refusal::new(RefusalCode::NotFound, "no such entry", "list them"));

@@ -18,11 +18,16 @@ pub(super) fn clock(ms: i64) -> String {
 
 /// How long ago that was: `12 s ago`, `5 min ago`, `3 h ago`, `2 d ago`.
 pub(super) fn ago(ms: i64) -> String {
+    format!("{} ago", lasting(ms))
+}
+
+/// How long that is: `12 s`, `5 min`, `3 h`, `2 d`.
+pub(super) fn lasting(ms: i64) -> String {
     match ms.max(0) / 1000 {
-        seconds @ 0..60 => format!("{seconds} s ago"),
-        seconds @ 60..3_600 => format!("{} min ago", seconds / 60),
-        seconds @ 3_600..86_400 => format!("{} h ago", seconds / 3_600),
-        seconds => format!("{} d ago", seconds / 86_400),
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds @ 3_600..86_400 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
     }
 }
 
