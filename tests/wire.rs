@@ -26,10 +26,11 @@ use groovebox::wire::op::{
     AddMode, Admission, Choice, Friendship, PersonCard, Repeat, Setting, Subject, VoteCall,
     VoteKind,
 };
+use groovebox::wire::person::{Contact, FriendRequest, Kept, Secret};
 use groovebox::wire::{
-    BulkReply, BulkRequest, Codec, Datagram, Entry, Genesis, Guard, Heartbeat, HeartbeatAck, Hello,
-    Message, Op, OpBody, PreVote, PreVoteReply, Probe, ProbeReply, Refusal, RefusalCode, Report,
-    RoomCard, RoomLine, Track, WireError,
+    BulkReply, BulkRequest, Codec, Datagram, Entry, FriendMessage, Genesis, Guard, Heartbeat,
+    HeartbeatAck, Hello, Message, Op, OpBody, PairMessage, PreVote, PreVoteReply, Probe,
+    ProbeReply, Refusal, RefusalCode, Report, RoomCard, RoomLine, Track, WireError,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -232,6 +233,59 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("Seek", Message::Seek { code: "GROOVE-7KQ4".into() }),
         ("Found", Message::Found { code: "GROOVE-7KQ4".into(), room: ROOM }),
     ]
+    .into_iter()
+    .chain(person_messages())
+    .collect()
+}
+
+fn person_messages() -> Vec<(&'static str, Message)> {
+    let (user, signature) = (UserId([0x88; 32]), ([0x99; 32], [0xaa; 32]));
+    let card =
+        || PersonCard { user, name: "anna".into(), display: "Anna".into(), certificate: signature };
+    let other = UserId([0x89; 32]);
+    let friendship = || Friendship {
+        people: (user, other),
+        since: 1_700_000_000,
+        signatures: (signature, signature),
+    };
+    let contact =
+        || Contact { user: other, name: "ben".into(), display: String::new(), devices: vec![NODE] };
+    let since = 1_700_000_000;
+    let request = || FriendRequest { contact: contact(), since, signature, delivered: true };
+    let kept = vec![
+        Kept::Friend { contact: contact(), friendship: friendship() },
+        Kept::Sent(request()),
+        Kept::Received(request()),
+        Kept::Ended { user: other, since, untold: vec![NODE] },
+        Kept::Refused { user: other, until: since },
+    ];
+    let friend = [
+        ("Friend, Person", FriendMessage::Person(card())),
+        ("Friend, Find", FriendMessage::Find { nonce: 1, name: "an".into() }),
+        ("Friend, Found", FriendMessage::Found { nonce: 1, card: card() }),
+        ("Friend, Ask", FriendMessage::Ask { to: other, card: card(), since, signature }),
+        ("Friend, Asked", FriendMessage::Asked { since }),
+        ("Friend, Friends", FriendMessage::Friends(friendship())),
+        ("Friend, Declined", FriendMessage::Declined { since }),
+        ("Friend, Ended", FriendMessage::Ended { since }),
+        ("Friend, Kept", FriendMessage::Kept(kept)),
+        ("Friend, Owner", FriendMessage::Owner { join: op().id, mark: [0x66; 16] }),
+    ];
+    let key = PairMessage::Key {
+        key: Secret(vec![1, 2, 3]),
+        name: "anna".into(),
+        display: "Anna".into(),
+    };
+    let pair = [
+        ("Pair, Offer", PairMessage::Offer { commitment: [0x55; 32] }),
+        ("Pair, Nonce", PairMessage::Nonce { nonce: [0x56; 32] }),
+        ("Pair, Reveal", PairMessage::Reveal { nonce: [0x57; 32] }),
+        ("Pair, Agreed", PairMessage::Agreed),
+        ("Pair, Key", key),
+        ("Pair, Cancelled", PairMessage::Cancelled),
+    ];
+    let friend = friend.into_iter().map(|(name, message)| (name, Message::Friend(message)));
+    friend.chain(pair.into_iter().map(|(name, message)| (name, Message::Pair(message)))).collect()
 }
 
 fn datagrams() -> Vec<(&'static str, Datagram)> {
@@ -373,15 +427,17 @@ fn message_number(message: &Message) -> u8 {
         Message::Agree(_) => 24,
         Message::Resync { .. } => 25,
         Message::Disk { .. } => 26,
-        Message::PakeStart { .. } => 27,
-        Message::PakeAnswer { .. } => 28,
-        Message::PakeConfirm { .. } => 29,
-        Message::Admitted { .. } => 30,
-        Message::PakeLater { .. } => 31,
-        Message::PakeRefused { .. } => 32,
-        Message::Show { .. } => 33,
-        Message::Seek { .. } => 34,
-        Message::Found { .. } => 35,
+        Message::Friend(_) => 27,
+        Message::Pair(_) => 28,
+        Message::PakeStart { .. } => 29,
+        Message::PakeAnswer { .. } => 30,
+        Message::PakeConfirm { .. } => 31,
+        Message::Admitted { .. } => 32,
+        Message::PakeLater { .. } => 33,
+        Message::PakeRefused { .. } => 34,
+        Message::Show { .. } => 35,
+        Message::Seek { .. } => 36,
+        Message::Found { .. } => 37,
     }
 }
 

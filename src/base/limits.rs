@@ -13,6 +13,34 @@ pub const MAX_SNAPSHOT: usize = 4 * 1024 * 1024;
 /// Bytes of a datagram. QUIC guarantees about 1,160 at the start of a connection.
 pub const MAX_DATAGRAM: usize = 1100;
 
+/// Friends of a person: more than anybody has at one party, and their certificates are some
+/// 100 KiB.
+pub const MAX_FRIENDS: usize = 256;
+
+/// Requests to be friends that are open, each way. Whoever sends them by the thousand fills a list
+/// that a person can still read through.
+pub const MAX_FRIEND_REQUESTS: usize = 64;
+
+/// People with whom something has ended: that an old certificate is worth nothing must be known
+/// for longer than the friendship was. The ones of the longest ago make way.
+pub const MAX_ENDED_FRIENDSHIPS: usize = 512;
+
+/// Devices remembered of one person: a phone, a laptop and a few boxes. The latest stay.
+pub const MAX_DEVICES_OF_PERSON: usize = 8;
+
+/// Things about people in one message between devices of one person: below 64 KiB.
+pub const MAX_KEPT_PER_MESSAGE: usize = 64;
+
+/// Requests to be friends that a person may make in an hour, and that are taken of one.
+pub const FRIEND_REQUESTS_PER_HOUR: usize = 10;
+
+/// People found by one search: more would not be read.
+pub const MAX_FOUND: usize = 32;
+
+/// The latest instant at which a friendship is believed to have begun, Unix seconds: 34,000 years
+/// on. Keeps what is added to it away from the end of its range.
+pub const MAX_SINCE: u64 = 1 << 40;
+
 /// Bytes of an operation's body: a folder of [`MAX_TRACKS_PER_ADD`] tracks with ordinary tags
 /// (some 300 bytes each) is one operation.
 pub const MAX_OP_BODY: usize = 256 * 1024;

@@ -9,7 +9,7 @@ use super::gateway;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
 use crate::base::{BlobHash, NodeId, RoomId, RoomTime, SegmentId, pcm};
 use crate::engine::membership::Intent;
-use crate::engine::node::{Input, MemberChange, Notice, Output, Position};
+use crate::engine::node::{FriendNews, Input, MemberChange, Notice, Output, Position};
 use crate::engine::room::{ChatLine, Heard};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have};
@@ -95,6 +95,7 @@ impl Driver {
                 let engine::node::KnownRoom { id, name, code } = room;
                 kept(self.store.save_known_room(store::KnownRoom { id, name, code }));
             }
+            Output::RememberFriends(friends) => kept(self.store.save_friends(friends)),
             Output::ForgetRoom(room) => kept(self.store.forget_room(room)),
             Output::RememberPeer { node, name, address } => {
                 let addresses = vec![address];
@@ -352,6 +353,15 @@ fn tell(notice: &Notice) {
             "the room uses a later version of GrooveBox: update it on this device; until then it \
              plays on with what it knows, and does not see what is done in the room"
         ),
+        Notice::Friend { name, news } => {
+            let what = match news {
+                FriendNews::Asks => "asks to be friends; `groovebox friend accept` says yes",
+                FriendNews::Accepted => "is a friend now",
+                FriendNews::Declined => "does not want to be friends",
+                FriendNews::Ended => "is no friend, or has taken the request back",
+            };
+            tracing::info!(%name, "{what}");
+        }
         Notice::LeftOut { message } => tracing::warn!("{message}"),
         Notice::TrackFailed { title, reason } => {
             tracing::warn!(track = %title, %reason, "cannot be played here");

@@ -238,6 +238,7 @@ impl Parts {
             boot: loaded.boot,
             name: settings.name.clone(),
             user: loaded.user.and_then(local_user),
+            friends: loaded.friends,
             version: env!("CARGO_PKG_VERSION").into(),
             seed: seed(),
             secret: secret()?,

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::{EntryId, OpId, RoomId, RoomTime, Span};
+use crate::engine::friends::FriendCommand;
+use crate::engine::pairing::PairCommand;
 use crate::identity::{LocalUser, Password};
 use crate::wire::message::Level;
 use crate::wire::op::{Repeat, Setting, VoteKind};
@@ -188,6 +190,10 @@ pub enum Command {
         /// How long it lasts.
         lasts: Span,
     },
+    /// About friends.
+    Friend(FriendCommand),
+    /// About a second device of the person.
+    Pair(PairCommand),
     /// Gives devices the coordinator's state anew.
     Resync {
         /// Which; none is all of them.

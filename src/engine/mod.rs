@@ -4,9 +4,11 @@
 pub mod clock;
 pub mod command;
 pub mod election;
+pub mod friends;
 pub mod limits;
 pub mod membership;
 pub mod node;
+pub mod pairing;
 pub mod planted;
 pub mod playout;
 pub mod room;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::friends::Discoverable;
 use crate::engine::room::{DjEnd, EndReason};
 use crate::wire::message::{Level, OutputState, SyncState};
 use crate::wire::op::{MemberKind, Repeat};
@@ -574,4 +575,90 @@ pub struct PeerStatus {
     pub sent_bytes: u64,
     /// Bytes of audio received from it over QUIC since the start.
     pub received_bytes: u64,
+}
+
+/// A person's friends, and what is asked; not part of the status, which guests may see.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FriendsStatus {
+    /// Who may find the person by name; null without a person.
+    pub discoverable: Option<Discoverable>,
+    /// Friends, by name.
+    pub friends: Vec<FriendStatus>,
+    /// Requests of this person.
+    pub sent: Vec<FriendRequestStatus>,
+    /// Requests to this person.
+    pub received: Vec<FriendRequestStatus>,
+    /// What the last search found.
+    pub found: Vec<FoundStatus>,
+    /// Unix seconds now, by the clock that `since` is counted by.
+    pub now: u64,
+    /// How far a second device is.
+    pub pairing: PairingStatus,
+}
+
+/// A friend.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FriendStatus {
+    /// Their identity, 64 hexadecimal digits.
+    pub id: String,
+    /// What they are called.
+    pub name: String,
+    /// As they want to be called.
+    pub display: String,
+    /// Since when, Unix seconds.
+    pub since: u64,
+    /// Whether a device of theirs is in reach.
+    pub online: bool,
+}
+
+/// A request to be friends.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FriendRequestStatus {
+    /// The other one's identity.
+    pub id: String,
+    /// What they are called.
+    pub name: String,
+    /// As they want to be called.
+    pub display: String,
+    /// Since when, Unix seconds.
+    pub since: u64,
+    /// Whether it has reached a device of theirs.
+    pub delivered: bool,
+}
+
+/// Somebody who was found by name.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FoundStatus {
+    /// Their identity.
+    pub id: String,
+    /// What they are called.
+    pub name: String,
+    /// As they want to be called.
+    pub display: String,
+    /// Whether a device of theirs is in reach.
+    pub online: bool,
+    /// Whether they are a friend.
+    pub friend: bool,
+}
+
+/// How far the pairing of a second device is.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PairingStatus {
+    /// idle, waiting, calling, compare (the digits), agreed (here; the other device is awaited),
+    /// done or failed.
+    pub state: String,
+    /// Six digits that must be the same on both devices.
+    pub code: Option<String>,
+    /// The other device.
+    pub device: Option<String>,
+    /// Why it failed.
+    pub why: Option<String>,
+}
+
+impl PairingStatus {
+    /// With nothing but a state.
+    #[must_use]
+    pub fn of(state: &str) -> PairingStatus {
+        PairingStatus { state: state.into(), ..PairingStatus::default() }
+    }
 }

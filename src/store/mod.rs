@@ -3,8 +3,8 @@
 //! ```text
 //!  state directory (0700)
 //!  ├── lock              held by the daemon that uses the directory
-//!  ├── node.db           identity key, start counter, the person's key, known peers, what the
-//!  │                     node was told to do
+//!  ├── node.db           identity key, start counter, the person's key and friends, known peers,
+//!  │                     what the node was told to do
 //!  ├── identity.txt      the first two and the person's key once more, should it be damaged
 //!  ├── boots             the start counter once more, should the disk be full
 //!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it and those
@@ -27,6 +27,7 @@
 mod boot_file;
 mod chat;
 mod dropped;
+mod friends;
 mod health;
 mod history;
 mod identity_text;
@@ -57,6 +58,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::base::RoomId;
+use crate::engine::friends::SavedFriends;
 use crate::identity::IdentityError;
 use crate::wire::message::{DroppedOp, PeerAddress, Snapshot};
 use crate::wire::op::{Entry, Op};
@@ -150,6 +152,8 @@ pub struct Loaded {
     pub user: Option<SavedUser>,
     /// Rooms that it was in, the latest first.
     pub rooms: Vec<KnownRoom>,
+    /// What that person's devices know of their friends.
+    pub friends: Option<SavedFriends>,
     /// The room of that intent, unless its file is missing or damaged.
     pub last_room: Option<LoadedRoom>,
     /// What was found damaged and what became of it: sentences for people.
@@ -271,6 +275,7 @@ pub fn open(
         intent,
         user: node.user()?,
         rooms: node.rooms()?,
+        friends: node.friends()?,
         last_room,
         notices: ident.notice.into_iter().chain(damage).collect(),
     };

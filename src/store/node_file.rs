@@ -8,10 +8,11 @@ use tracing::warn;
 
 use super::identity_text::{IdentityText, unhex};
 use super::schema::{self, Migrations, dir_of, of};
-use super::{Intent, KnownRoom, SavedUser, StoreError, boot_file, corrupt};
+use super::{Intent, KnownRoom, SavedUser, StoreError, boot_file, corrupt, friends};
 use crate::base::ids::hex;
 use crate::base::limits::{MAX_ADDRESSES, MAX_KNOWN_PEERS, MAX_KNOWN_ROOMS};
 use crate::base::{NodeId, RoomId};
+use crate::engine::friends::SavedFriends;
 use crate::identity::IdentityError;
 use crate::wire::message::PeerAddress;
 
@@ -29,6 +30,7 @@ const MIGRATIONS: Migrations = &[
         room BLOB PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL, saved INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
+    friends::SCHEMA,
 ];
 
 /// [`MAX_KNOWN_PEERS`] as `SQLite` counts.
@@ -246,6 +248,14 @@ impl NodeFile {
         let mut kept = self.text.borrow_mut();
         kept.user = user.cloned();
         kept.write(dir_of(&self.path))
+    }
+
+    pub fn friends(&self) -> Result<Option<SavedFriends>, StoreError> {
+        friends::read(&self.conn).map_err(of(&self.path))
+    }
+
+    pub fn save_friends(&self, friends: Option<&SavedFriends>) -> Result<(), StoreError> {
+        friends::write(&self.conn, friends).map_err(of(&self.path))
     }
 
     pub fn save_intent(&self, intent: Intent) -> Result<(), StoreError> {

@@ -16,10 +16,12 @@ use super::{
 };
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
+use crate::engine::friends::SavedFriends;
 use crate::engine::status::DiskState;
 use crate::wire::codec;
 use crate::wire::message::{DroppedOp, PeerAddress, Snapshot};
 use crate::wire::op::{Entry, Op};
+use crate::wire::person::Kept;
 
 /// How long what has been written may wait for its sync. A power cut loses no more than this.
 const SYNC_EVERY: Duration = Duration::from_millis(500);
@@ -67,6 +69,7 @@ enum Job {
     Intent(Intent),
     User(Option<SavedUser>),
     Known(KnownRoom),
+    Friends(Option<Box<SavedFriends>>),
 }
 
 /// Where a job goes.
@@ -91,7 +94,9 @@ impl Job {
             | Job::Replace { room, .. }
             | Job::Compact { room, .. } => Target::Room(*room),
             Job::Forget(room) => Target::Files(*room),
-            Job::Peer(_) | Job::Intent(_) | Job::User(_) | Job::Known(_) => Target::Node,
+            Job::Peer(_) | Job::Intent(_) | Job::User(_) | Job::Known(_) | Job::Friends(_) => {
+                Target::Node
+            }
         }
     }
 
@@ -108,6 +113,9 @@ impl Job {
                 rows.iter().map(|row| size_of::<ChatRow>() + row.text.len()).sum()
             }
             Job::Replace { snapshot, .. } | Job::Compact { snapshot, .. } => snapshot.state.len(),
+            Job::Friends(friends) => {
+                friends.as_ref().map_or(0, |friends| friends.kept.len() * size_of::<Kept>())
+            }
             Job::Dropped { op, .. } => size_of::<DroppedOp>() + op.what.len() + op.why.len(),
             Job::Rewind { .. }
             | Job::Position { .. }
@@ -262,6 +270,11 @@ impl Store {
     /// Remembers whose device this is.
     pub fn save_user(&self, user: Option<SavedUser>) -> Result<(), Slow> {
         self.enqueue(Job::User(user))
+    }
+
+    /// Keeps what the person's devices know of their friends, in place of what was kept.
+    pub fn save_friends(&self, friends: Option<Box<SavedFriends>>) -> Result<(), Slow> {
+        self.enqueue(Job::Friends(friends))
     }
 
     /// How the disk is doing. While it is not well, what happens is in memory only, and the
@@ -435,6 +448,7 @@ impl Writer {
                 }
                 Job::Intent(_) => self.kept.retain(|old| !matches!(old, Job::Intent(_))),
                 Job::User(_) => self.kept.retain(|old| !matches!(old, Job::User(_))),
+                Job::Friends(_) => self.kept.retain(|old| !matches!(old, Job::Friends(_))),
                 _ => {}
             }
             if self.kept.len() < STORE_QUEUE {
@@ -574,6 +588,7 @@ impl Writer {
             }
             Job::User(user) => self.node.save_user(user.as_ref()),
             Job::Known(room) => self.node.save_room(room),
+            Job::Friends(friends) => self.node.save_friends(friends.as_deref()),
             _ => Ok(()),
         }
     }

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use super::bulk::{BulkReply, BulkRequest};
 use super::datagram::Datagram;
 use super::message::{Handoff, Message, RoomCard, Start};
-use super::op::{Entry, Genesis, Op, OpBody};
+use super::op::{Entry, Genesis, Op, OpBody, PersonCard};
+use super::person::{Contact, FriendMessage, Kept, PairMessage};
 use crate::base::limits::{
     MAX_BULK_HEADER, MAX_CODE, MAX_DATAGRAM, MAX_FRAME, MAX_NAME, MAX_OP_BODY, MAX_ORPHANS,
     MAX_REASON, MAX_SNAPSHOT, MAX_TAG, MAX_VERSION,
@@ -55,6 +56,10 @@ const PROBE_LEN: usize = 108;
 
 /// Bytes of the length in front of a frame.
 pub const FRAME_HEADER: usize = 4;
+
+/// The numbers of the messages that have kinds of their own.
+const FRIEND: u32 = 27;
+const PAIR: u32 = 28;
 
 type Config<const MAX: usize> = Configuration<LittleEndian, Fixint, Limit<MAX>>;
 
@@ -118,6 +123,7 @@ pub fn encode_message(message: &Message) -> Result<Vec<u8>, WireError> {
 /// When it is no message, or longer than its kind may be.
 pub fn decode_message(body: &[u8]) -> Result<Message, WireError> {
     check_known(body, Message::KINDS, MAX_FRAME)?;
+    check_inner_known(body)?;
     let message = decode_whole::<Message, MAX_SNAPSHOT>(body)?;
     check_message(&message, body.len())?;
     check_texts(&message)?;
@@ -136,6 +142,16 @@ fn check_known(bytes: &[u8], kinds: u32, max: usize) -> Result<(), WireError> {
     Err(WireError::Unknown(number))
 }
 
+/// What people's devices say to each other is numbered by itself, and grows in the same way.
+fn check_inner_known(body: &[u8]) -> Result<(), WireError> {
+    let Some((outer, inner)) = body.split_first_chunk::<4>() else { return Ok(()) };
+    match u32::from_le_bytes(*outer) {
+        FRIEND => check_known(inner, FriendMessage::KINDS, MAX_FRAME),
+        PAIR => check_known(inner, PairMessage::KINDS, MAX_FRAME),
+        _ => Ok(()),
+    }
+}
+
 /// Texts that are kept and shown of whoever connects, member or not.
 fn check_texts(message: &Message) -> Result<(), WireError> {
     match message {
@@ -148,6 +164,8 @@ fn check_texts(message: &Message) -> Result<(), WireError> {
         Message::Peers(peers) => {
             peers.iter().try_for_each(|peer| check_text("a device's name", &peer.name, MAX_NAME))
         }
+        Message::Friend(message) => check_friend(message),
+        Message::Pair(PairMessage::Key { name, display, .. }) => check_names(name, display),
         Message::Seek { code } | Message::Found { code, .. } => {
             check_text("a room's code", code, MAX_CODE)
         }
@@ -157,6 +175,35 @@ fn check_texts(message: &Message) -> Result<(), WireError> {
         }
         _ => Ok(()),
     }
+}
+
+fn check_friend(message: &FriendMessage) -> Result<(), WireError> {
+    match message {
+        FriendMessage::Person(card)
+        | FriendMessage::Found { card, .. }
+        | FriendMessage::Ask { card, .. } => check_person(card),
+        FriendMessage::Find { name, .. } => check_text("a person's name", name, MAX_NAME),
+        FriendMessage::Kept(kept) => kept.iter().try_for_each(check_kept),
+        _ => Ok(()),
+    }
+}
+
+fn check_kept(kept: &Kept) -> Result<(), WireError> {
+    let contact = |contact: &Contact| check_names(&contact.name, &contact.display);
+    match kept {
+        Kept::Friend { contact: friend, .. } => contact(friend),
+        Kept::Sent(request) | Kept::Received(request) => contact(&request.contact),
+        Kept::Ended { .. } | Kept::Refused { .. } => Ok(()),
+    }
+}
+
+fn check_person(card: &PersonCard) -> Result<(), WireError> {
+    check_names(&card.name, &card.display)
+}
+
+fn check_names(name: &str, display: &str) -> Result<(), WireError> {
+    check_text("a person's name", name, MAX_NAME)?;
+    check_text("a person's display name", display, MAX_NAME)
 }
 
 fn check_card(card: &RoomCard) -> Result<(), WireError> {
@@ -351,6 +398,40 @@ pub fn admission_bytes(room: &RoomId, device: &NodeId, epoch: u32, invited: bool
 pub fn friendship_bytes(one: &UserId, other: &UserId, since: u64) -> Vec<u8> {
     let head = ("groovebox friends 1", one, other, since);
     bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
+}
+
+/// By what a friend of a room's owner recognises the owner, when a join was refused because the
+/// room is for friends. It is another one for each join, so that whoever does not know the
+/// owner's id learns nothing from it.
+#[must_use]
+pub fn owner_mark(join: &OpId, owner: &UserId) -> [u8; 16] {
+    let head = ("groovebox owner 1", join, owner);
+    let bytes = bincode::serde::encode_to_vec(head, config::<MAX_FRAME>())
+        .expect("plain data always encodes");
+    let mut mark = [0; 16];
+    mark.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
+    mark
+}
+
+/// The six digits that two people compare when they pair devices: bound to the keys that both
+/// devices have proven to each other, the new one's first, and to what both have drawn.
+#[must_use]
+pub fn pairing_code(devices: (&NodeId, &NodeId), nonces: (&[u8; 32], &[u8; 32])) -> u32 {
+    let head = ("groovebox pair 1", devices, nonces);
+    let bytes = bincode::serde::encode_to_vec(head, config::<MAX_FRAME>())
+        .expect("plain data always encodes");
+    let hash = blake3::hash(&bytes);
+    let eight = hash.as_bytes().first_chunk::<8>().expect("a hash has 32 bytes");
+    u32::try_from(u64::from_le_bytes(*eight) % 1_000_000).expect("below a million")
+}
+
+/// What a device binds itself to before it has seen the other one's number.
+#[must_use]
+pub fn pairing_commitment(nonce: &[u8; 32]) -> [u8; 32] {
+    let head = ("groovebox commit 1", nonce);
+    let bytes = bincode::serde::encode_to_vec(head, config::<MAX_FRAME>())
+        .expect("plain data always encodes");
+    *blake3::hash(&bytes).as_bytes()
 }
 
 /// The id of the room that a genesis makes.

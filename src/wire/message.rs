@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::codec;
 use super::datagram::RoomLine;
 use super::op::{Admission, Entry, Genesis, Op, Refusal};
+use super::person::{FriendMessage, PairMessage};
 use crate::base::{BlobHash, NodeId, OpId, RoomId, RoomTime, SegmentId, Term};
 use crate::identity::{IdentityError, NodeKey, Signature, verify};
 
@@ -175,6 +176,10 @@ pub enum Message {
         /// It does.
         writes: bool,
     },
+    /// Between people, of whatever room.
+    Friend(FriendMessage),
+    /// How a person comes onto a second device.
+    Pair(PairMessage),
     /// The sender wants to show that it knows a secret of the room, to any member: its share of
     /// a run of [`pake`](crate::identity::pake).
     PakeStart {
@@ -258,7 +263,7 @@ pub enum SecretKind {
 impl Message {
     /// How many kinds this version knows: they are numbered from 0, and whatever has a higher
     /// number comes from a later version.
-    pub const KINDS: u32 = 36;
+    pub const KINDS: u32 = 38;
 }
 
 /// A place in the log. The chain value stands for everything before it.

@@ -15,6 +15,7 @@ pub mod codec;
 pub mod datagram;
 pub mod message;
 pub mod op;
+pub mod person;
 pub mod track;
 
 pub use announce::Announcement;
@@ -26,6 +27,7 @@ pub use datagram::{
 };
 pub use message::{Hello, Message, Report, RoomCard};
 pub use op::{Entry, Genesis, Guard, MemberKind, Op, OpBody, Refusal, RefusalCode};
+pub use person::{FriendMessage, PairMessage};
 pub use track::{Codec, Track};
 
 /// The version of everything here; part of the ALPN, so that versions that cannot talk to

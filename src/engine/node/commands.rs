@@ -181,6 +181,11 @@ impl Node {
         if let Command::BecomeUser { user } = command {
             return self.become_user(now, id, user);
         }
+        let command = match command {
+            Command::Friend(command) => return self.carry_out_friend(now, id, command),
+            Command::Pair(command) => return self.carry_out_pair(now, id, command),
+            other => other,
+        };
         let command = match self.person_asks(now, command)? {
             Ok(body) => return self.propose_own(now, Some(id), &body).map(drop),
             Err(command) => command,
@@ -549,6 +554,8 @@ fn needs_room(command: &Command) -> bool {
             | Command::JoinRoom { .. }
             | Command::LeaveRoom
             | Command::BecomeUser { .. }
+            | Command::Friend(_)
+            | Command::Pair(_)
     )
 }
 

@@ -378,6 +378,7 @@ mod tests {
             boot: 1,
             name: format!("box-{seed}"),
             user: None,
+            friends: None,
             version: String::new(),
             seed,
             secret: [7; 32],

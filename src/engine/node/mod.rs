@@ -16,6 +16,8 @@
 //! | `agree.rs` | whether everybody has the same, and how safe it is |
 //! | `commands.rs` | what a person's request means as an operation |
 //! | `people.rs` | what people ask of each other; who is here; what follows for who is sent out |
+//! | `friends.rs` | who is told what about friends, and when |
+//! | `pairing.rs` | how a second device gets its person |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
 //! | `holders.rs` | what nobody has, so that it is passed over |
 //! | `past.rs` | what was played, for the disk; what was left out, for people |
@@ -29,12 +31,14 @@ mod commands;
 mod departure;
 mod disk;
 mod door;
+mod friends;
 mod gate;
 mod heal;
 mod holders;
 mod life;
 mod outbox;
 mod outdated;
+mod pairing;
 mod past;
 mod people;
 mod playback;
@@ -58,7 +62,9 @@ use crate::base::{
 use crate::engine::clock::{ClockModel, RoomClock, raw_answer, raw_source};
 use crate::engine::command::{Command, CommandReply, RequestId};
 use crate::engine::election::{DeviceFacts, Election, ElectionOutput, MemberFacts};
+use crate::engine::friends::SavedFriends;
 use crate::engine::membership::{Intent, Membership, MembershipOutput};
+use crate::engine::pairing::Pairing;
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::PlayoutPlan;
 use crate::engine::room::{ChatLine, Heard, Room};
@@ -71,11 +77,13 @@ use crate::wire::{
     PreVoteReply, Report, RoomCard, Track,
 };
 
+pub use friends::FriendNews;
 pub use position::{Position, RestoredPosition};
 
 use commands::Requests;
 use departure::Departure;
 use door::Door;
+use friends::Friends;
 use life::Condition;
 use people::Presences;
 use playback::Playback;
@@ -102,6 +110,8 @@ pub struct NodeConfig {
     pub name: String,
     /// Whose device it is.
     pub user: Option<LocalUser>,
+    /// What the person's devices know of their friends.
+    pub friends: Option<SavedFriends>,
     /// The program's version.
     pub version: String,
     /// Seed of every draw that this node makes.
@@ -320,6 +330,11 @@ pub enum Input {
     PlayoutReported(PlayoutFacts),
     /// What the driver found out about this device, again whenever it changes.
     FitnessKnown(DeviceFacts),
+    /// The wall clock was set, or is known for the first time.
+    WallTime {
+        /// Unix seconds.
+        unix_s: u64,
+    },
     /// The gateway answers, as [`Output::AskGateway`] asked.
     GatewayAnswered,
     /// The device slept.
@@ -494,6 +509,8 @@ pub enum Output {
     RememberIntent(Intent),
     /// Whose device this is from now on.
     RememberUser(Option<LocalUser>),
+    /// What the person's devices know of their friends, as a whole; none without a person.
+    RememberFriends(Option<Box<SavedFriends>>),
     /// A room is no more: nothing of it needs to be kept.
     ForgetRoom(RoomId),
     /// A room that this device is in: keep its name for when it is out of reach.
@@ -586,6 +603,13 @@ pub enum Notice {
         /// What it did.
         change: MemberChange,
     },
+    /// Something about a friend.
+    Friend {
+        /// Who.
+        name: String,
+        /// What.
+        news: FriendNews,
+    },
     /// Another device uses this device's identity.
     Twin {
         /// Where it is.
@@ -674,6 +698,10 @@ pub struct Node {
     joining: Option<Joining>,
     replication: Replication,
     presences: Presences,
+    friends: Friends,
+    pairing: Pairing,
+    /// Where the device lives that is to be paired with.
+    pair_address: Option<SocketAddr>,
     requests: Requests,
     transfer: Transfer,
     playback: Playback,
@@ -717,6 +745,8 @@ impl Node {
         for (node, name, addresses) in config.remembered {
             membership.remember(node, &name, &addresses);
         }
+        let user = config.user.as_ref().map(|user| user.key.user_id());
+        let friends = Friends::restored(user, config.friends.as_ref());
         let clock = RoomClock::new(rng.next_u64());
         let mut node = Node {
             me,
@@ -738,6 +768,9 @@ impl Node {
             joining: None,
             replication: Replication::default(),
             presences: Presences::default(),
+            friends,
+            pairing: Pairing::new(me),
+            pair_address: None,
             requests: Requests::default(),
             transfer: Transfer::new(rng.next_u64()),
             playback: Playback::default(),
@@ -872,6 +905,7 @@ impl Node {
             Input::SegmentFailed { segment, reason } => self.segment_failed(now, segment, reason),
             Input::PlayoutReported(facts) => self.playout_reported(now, facts),
             Input::FitnessKnown(facts) => self.fitness_known(now, facts),
+            Input::WallTime { unix_s } => self.wall_told(now, unix_s),
             Input::GatewayAnswered => {
                 if let Some(election) = &mut self.election {
                     election.gateway_answered(now);
@@ -928,6 +962,8 @@ impl Node {
         self.look_for_holders(now);
         self.look_for_people(now);
         self.look_whether_out(now);
+        self.look_after_friends(now);
+        self.look_after_pairing(now);
         self.check_gate(now);
         self.refresh_segments(now);
         self.refresh_card(now);
@@ -979,6 +1015,7 @@ impl Node {
         self.refresh_election(now);
         self.note_reached(now, peer, address, hello.room.as_ref());
         self.join_through(now, peer);
+        self.look_after_friends(now);
         if self.is_member(peer) {
             self.tell_member(peer, MemberChange::Came);
             self.greet_member(peer);
@@ -1001,6 +1038,8 @@ impl Node {
         }
         self.membership.lost(now, peer);
         self.door.peer_gone(peer);
+        self.friends.lost(peer);
+        self.pairing.lost(now, peer);
         self.transfer.peer_gone(&peer);
         self.replication.forget(peer);
         if let Some(election) = &mut self.election {
@@ -1074,6 +1113,8 @@ impl Node {
             }
             Message::Agree(agreement) => self.agreement_received(now, from, &agreement),
             Message::Resync { room, member } => self.resync_received(now, from, room, member),
+            Message::Friend(message) => self.friend_message_received(now, from, message),
+            Message::Pair(message) => self.pair_message_received(now, from, message),
             Message::PakeStart { room, secret, share } => {
                 self.pake_start_received(now, from, room, secret, share);
             }

@@ -200,6 +200,15 @@ impl Node {
         id: RequestId,
         user: Option<LocalUser>,
     ) -> Result<(), Refusal> {
+        self.take_user(now, Some(id), user)
+    }
+
+    pub(super) fn take_user(
+        &mut self,
+        now: LocalTime,
+        id: Option<RequestId>,
+        user: Option<LocalUser>,
+    ) -> Result<(), Refusal> {
         if let Some(user) = &user
             && !crate::engine::room::is_user_name(&user.name)
         {
@@ -209,12 +218,14 @@ impl Node {
             || "this device is a speaker without a person now".to_owned(),
             |user| format!("this device is {}'s now", user.name),
         );
+        let before = self.user_id();
         self.user.clone_from(&user);
         self.outputs.push_back(Output::RememberUser(user));
+        self.friends_of_new_user(before);
         if self.room.is_some() {
-            let body = self.join_body(self.room_id());
-            self.propose_own(now, Some(id), &body)?;
-        } else {
+            let body = self.join_body();
+            self.propose_own(now, id, &body)?;
+        } else if let Some(id) = id {
             self.reply_done(id, message);
         }
         Ok(())
@@ -342,7 +353,7 @@ impl Node {
     }
 }
 
-fn too_fast(message: &str, wait: Span) -> Refusal {
+pub(super) fn too_fast(message: &str, wait: Span) -> Refusal {
     let ms = wait.as_millis().max(1);
     Refusal {
         retry_after_ms: Some(u32::try_from(ms).unwrap_or(u32::MAX)),

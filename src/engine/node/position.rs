@@ -356,6 +356,7 @@ mod tests {
             boot,
             name: "kitchen".into(),
             user: None,
+            friends: None,
             version: "0".into(),
             seed: u64::from(boot),
             secret: [7; 32],

@@ -116,13 +116,13 @@ impl Node {
     }
 
     fn join_own_room(&mut self, now: LocalTime) {
-        let body = self.join_body(self.room_id());
+        let body = self.join_body();
         if let Err(refusal) = self.propose_own(now, None, &body) {
             tracing::error!(%refusal, "the founder cannot join its own room");
         }
     }
 
-    pub(super) fn join_body(&self, room: Option<RoomId>) -> OpBody {
+    pub(super) fn join_body(&self) -> OpBody {
         let person = self.user.as_ref().map(|user| {
             let id = user.key.user_id();
             PersonCard {
@@ -132,8 +132,44 @@ impl Node {
                 certificate: user.key.sign(&codec::device_bytes(&id, &self.me)),
             }
         });
-        let admission = room.and_then(|room| self.pass_for(room));
-        OpBody::Join { name: self.name.clone(), person, admission, friendship: None }
+        OpBody::Join { name: self.name.clone(), person, admission: None, friendship: None }
+    }
+
+    /// The join into a room, with a member's word and the proof that its owner is a friend where
+    /// they are known.
+    fn join_body_for(&self, room: RoomId) -> OpBody {
+        let mut body = self.join_body();
+        if let OpBody::Join { admission, friendship, .. } = &mut body {
+            *admission = self.pass_for(room);
+            *friendship = self.friendship_for(room);
+        }
+        body
+    }
+
+    /// The room into which this node asked to be let by that operation.
+    pub(super) fn joining_with(&self, join: crate::base::OpId) -> Option<RoomId> {
+        let joining = self.joining.as_ref().filter(|_| self.is_join(join));
+        joining.map(|joining| joining.room)
+    }
+
+    /// A join was refused because the room is for friends of its owner. If the owner has turned
+    /// out to be one it is said again, with the proof. Whether it was.
+    fn join_as_friend(&mut self, refusal: &Refusal) -> bool {
+        let Some(joining) = self.joining.as_ref() else { return false };
+        let (room, via) = (joining.room, joining.via);
+        let said = joining.op.as_ref().map(codec::decode_body);
+        let tried = matches!(said, Some(Ok(OpBody::Join { friendship: Some(_), .. })));
+        if refusal.code != RefusalCode::NotAllowed || tried || self.friendship_for(room).is_none() {
+            return false;
+        }
+        let (id, body) = (self.next_op_id(), self.join_body_for(room));
+        let Ok(op) = Op::signed(&self.key, room, id, Op::NO_TIME, &body) else { return false };
+        let via = self.coordinator_of(room).unwrap_or(via);
+        self.send(via, Message::Join(op.clone()));
+        if let Some(joining) = &mut self.joining {
+            joining.op = Some(op);
+        }
+        true
     }
 
     /// Takes a room over as the one this node is in.
@@ -234,7 +270,7 @@ impl Node {
             return;
         }
         let id = self.next_op_id();
-        let body = self.join_body(Some(room));
+        let body = self.join_body_for(room);
         let op = match Op::signed(&self.key, room, id, Op::NO_TIME, &body) {
             Ok(op) => op,
             Err(error) => {
@@ -300,8 +336,8 @@ impl Node {
             return;
         }
         self.replication.rejoined = Some(now);
-        let (id, created, body) =
-            (self.next_op_id(), self.room_now(now), self.join_body(Some(room)));
+        let (id, created) = (self.next_op_id(), self.room_now(now));
+        let body = self.join_body_for(room);
         self.replication.asked_again = Some(id);
         match Op::signed(&self.key, room, id, created, &body) {
             Ok(op) => self.send(coordinator, Message::Join(op)),
@@ -385,7 +421,10 @@ impl Node {
                     self.send(joiner, Message::Start(start));
                 }
             }
-            Err(refusal) => self.send(joiner, Message::Proposed { id, outcome: Err(refusal) }),
+            Err(refusal) => {
+                self.hint_owner(joiner, id, &refusal);
+                self.send(joiner, Message::Proposed { id, outcome: Err(refusal) });
+            }
         }
     }
 
@@ -409,6 +448,9 @@ impl Node {
 
     /// A join was refused by the coordinator.
     pub(super) fn join_refused(&mut self, now: LocalTime, refusal: &Refusal) {
+        if self.join_as_friend(refusal) {
+            return;
+        }
         self.abandon_join(now, refusal.clone());
     }
 

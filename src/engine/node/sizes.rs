@@ -28,6 +28,7 @@ impl Node {
             ("at the door", self.door.size()),
             ("segments ready at peers", ready),
             ("transfer", self.transfer.size()),
+            ("friends", self.friends.size()),
             ("playback", self.playback.size()),
             ("clock", self.clock.size()),
             ("losses of the lead", self.condition.n_flaps()),

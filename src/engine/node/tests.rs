@@ -162,6 +162,7 @@ impl House {
             boot: device.boot,
             name: format!("d{i}"),
             user: None,
+            friends: None,
             version: "0".into(),
             seed: i as u64 * 100 + u64::from(device.boot),
             secret: [7; 32],

@@ -79,6 +79,7 @@ impl Scene {
             boot: 2,
             name: "device 0".into(),
             user: None,
+            friends: None,
             version: "0.1.0".into(),
             seed: 7,
             secret: [7; 32],

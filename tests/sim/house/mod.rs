@@ -406,6 +406,7 @@ impl House {
             boot: device.boot,
             name: device.name.clone(),
             user: device.user.clone(),
+            friends: None,
             version: "sim".into(),
             seed,
             secret: [7; 32],
@@ -669,6 +670,7 @@ impl House {
             Output::RememberIntent(intent) => self.save(d, Job::Intent(intent)),
             // Devices know whose they are, no room is deleted, and nobody reads up the chat.
             Output::RememberUser(_)
+            | Output::RememberFriends(_)
             | Output::RememberRoom(_)
             | Output::ForgetRoom(_)
             | Output::SaveChat { .. } => {}
