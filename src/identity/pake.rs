@@ -63,7 +63,10 @@ pub struct Run {
 
 impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run").field("side", &self.side).field("bound", &self.bound).finish()
+        f.debug_struct("Run")
+            .field("side", &self.side)
+            .field("bound", &self.bound)
+            .finish_non_exhaustive()
     }
 }
 

@@ -143,7 +143,7 @@ struct Asked {
 
 #[derive(Debug)]
 enum Step {
-    Started(Run),
+    Started(Box<Run>),
     Confirmed(Confirmation),
 }
 
@@ -193,7 +193,7 @@ impl Door {
         let (asked, admitted) = (std::mem::take(&mut self.asked), self.admitted.take());
         // One that is to be locked has no id before it is made.
         let locking = self.locking.filter(|(room, _)| room.is_none());
-        *self = Door { key, pass, asked, admitted, locking, ..Door::default() };
+        *self = Door { asked, key, pass, locking, admitted, ..Door::default() };
     }
 
     /// A connection is gone, and every run that was bound to it.
@@ -466,7 +466,7 @@ impl Node {
         let Some(bound) = self.bound(to, to, self.me, room, key.kind()) else { return false };
         let run = Run::begin(Side::Asker, key.secret(), bound, &mut self.secrets);
         let share = run.share();
-        let asked = Asked { room, step: Step::Started(run), until: now + STEP };
+        let asked = Asked { room, step: Step::Started(Box::new(run)), until: now + STEP };
         self.door.asked.insert(to, asked);
         self.send(to, Message::PakeStart { room, secret: key.kind(), share });
         true

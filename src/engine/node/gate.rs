@@ -45,7 +45,10 @@ impl Node {
             | Message::Card(_)
             | Message::Bye
             | Message::Join(_)
-            | Message::Proposed { outcome: Err(_), .. } => true,
+            | Message::Proposed { outcome: Err(_), .. }
+            // Between people, wherever they are; they prove themselves to each other.
+            | Message::Friend(_)
+            | Message::Pair(_) => true,
             // To take a step back out of another room, which this one knows nothing of.
             Message::Propose(op) => Some(op.room) != self.room_id(),
             other => is_about_entering(other),
@@ -57,7 +60,12 @@ impl Node {
     pub(super) fn may_say(&self, from: NodeId, message: &Message) -> bool {
         let joins = |room| self.joining.as_ref().is_some_and(|joining| joining.is_for(room));
         let is_for_all = match message {
-            Message::Hello(_) | Message::Card(_) | Message::Bye | Message::Join(_) => true,
+            Message::Hello(_)
+            | Message::Card(_)
+            | Message::Bye
+            | Message::Join(_)
+            | Message::Friend(_)
+            | Message::Pair(_) => true,
             // From the room into which this node moves.
             Message::Peers(_) => self.joining.is_some(),
             Message::Proposed { id, .. } => self.is_join(*id),

@@ -223,7 +223,7 @@ impl Node {
         self.outputs.push_back(Output::RememberUser(user));
         self.friends_of_new_user(before);
         if self.room.is_some() {
-            let body = self.join_body(self.room_id());
+            let body = self.join_body();
             self.propose_own(now, id, &body)?;
         } else if let Some(id) = id {
             self.reply_done(id, message);

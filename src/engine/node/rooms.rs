@@ -116,13 +116,13 @@ impl Node {
     }
 
     fn join_own_room(&mut self, now: LocalTime) {
-        let body = self.join_body(self.room_id());
+        let body = self.join_body();
         if let Err(refusal) = self.propose_own(now, None, &body) {
             tracing::error!(%refusal, "the founder cannot join its own room");
         }
     }
 
-    pub(super) fn join_body(&self, room: Option<RoomId>) -> OpBody {
+    pub(super) fn join_body(&self) -> OpBody {
         let person = self.user.as_ref().map(|user| {
             let id = user.key.user_id();
             PersonCard {
@@ -132,14 +132,15 @@ impl Node {
                 certificate: user.key.sign(&codec::device_bytes(&id, &self.me)),
             }
         });
-        let admission = room.and_then(|room| self.pass_for(room));
-        OpBody::Join { name: self.name.clone(), person, admission, friendship: None }
+        OpBody::Join { name: self.name.clone(), person, admission: None, friendship: None }
     }
 
-    /// The join into a room, with the proof that its owner is a friend where that is known.
+    /// The join into a room, with a member's word and the proof that its owner is a friend where
+    /// they are known.
     fn join_body_for(&self, room: RoomId) -> OpBody {
-        let mut body = self.join_body(Some(room));
-        if let OpBody::Join { friendship, .. } = &mut body {
+        let mut body = self.join_body();
+        if let OpBody::Join { admission, friendship, .. } = &mut body {
+            *admission = self.pass_for(room);
             *friendship = self.friendship_for(room);
         }
         body
@@ -147,8 +148,7 @@ impl Node {
 
     /// The room into which this node asked to be let by that operation.
     pub(super) fn joining_with(&self, join: crate::base::OpId) -> Option<RoomId> {
-        let is_that = |joining: &&Joining| joining.op.as_ref().is_some_and(|op| op.id == join);
-        let joining = self.joining.as_ref().filter(is_that);
+        let joining = self.joining.as_ref().filter(|_| self.is_join(join));
         joining.map(|joining| joining.room)
     }
 
@@ -157,8 +157,8 @@ impl Node {
     fn join_as_friend(&mut self, refusal: &Refusal) -> bool {
         let Some(joining) = self.joining.as_ref() else { return false };
         let (room, via) = (joining.room, joining.via);
-        let body = joining.op.as_ref().map(codec::decode_body);
-        let tried = matches!(body, Some(Ok(OpBody::Join { friendship: Some(_), .. })));
+        let said = joining.op.as_ref().map(codec::decode_body);
+        let tried = matches!(said, Some(Ok(OpBody::Join { friendship: Some(_), .. })));
         if refusal.code != RefusalCode::NotAllowed || tried || self.friendship_for(room).is_none() {
             return false;
         }
@@ -298,9 +298,9 @@ impl Node {
             let refusal = Refusal::new(
                 RefusalCode::JoinFailed,
                 "the room could not be entered: nobody there answered",
-                "is a device of it still on? `groovebox rooms` lists the rooms in reach",
+                "try again; `groovebox rooms` lists the rooms in reach",
             );
-            self.abandon_join(now, &refusal);
+            self.abandon_join(now, refusal);
         } else if now - joining.said >= JOIN_RETRY {
             joining.said = now;
             let Some(op) = joining.op.clone() else { return };
@@ -366,9 +366,10 @@ impl Node {
         cards.find_map(|card| card.coordinator).filter(|node| self.peers.contains_key(node))
     }
 
-    fn abandon_join(&mut self, now: LocalTime, refusal: &Refusal) {
+    fn abandon_join(&mut self, now: LocalTime, refusal: Refusal) {
         let Some(joining) = self.joining.take() else { return };
-        let before = self.requests.room_failed(&mut self.outputs, joining.room, refusal);
+        self.tell(Notice::JoinFailed { reason: refusal.message.clone() });
+        let before = self.requests.room_failed(&mut self.outputs, joining.room, &refusal);
         // What does not fit the door will not fit it the next time either.
         if self.door.key.take_if(|(room, _)| *room == joining.room).is_some() {
             self.door.pass.take_if(|(room, _)| *room == joining.room);
@@ -376,7 +377,6 @@ impl Node {
         } else {
             self.membership.join_failed(now, joining.room);
         }
-        self.tell(Notice::JoinFailed { reason: refusal.to_string() });
     }
 
     /// Somebody wants in. Only the coordinator can order it; others hand it on.
@@ -451,7 +451,7 @@ impl Node {
         if self.join_as_friend(refusal) {
             return;
         }
-        self.abandon_join(now, refusal);
+        self.abandon_join(now, refusal.clone());
     }
 
     /// Whether this refusal or acceptance concerns the join under way.

@@ -132,7 +132,7 @@ fn what_a_stranger_says_is_not_heard_and_what_it_asks_for_not_answered() {
     let key = Arc::clone(&house.devices[2].key);
     let pause = OpBody::Chat { text: "hello".into() };
     let op = Op::signed(&key, room, id, RoomTime(0), &pause).expect("short");
-    let join = house.node(2).join_body(None);
+    let join = house.node(2).join_body();
     let join = Op::signed(&key, room, id, RoomTime(0), &join).expect("short");
     let lead = house.coordinator();
     for message in [
