@@ -8,10 +8,10 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 
-use super::Imported;
 use super::answer::{Answer, Problem, Skipped};
 use super::input::{Input, Nothing};
 use super::router::App;
+use super::{Caller, Imported};
 use crate::base::limits::{MAX_NAME, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD};
 use crate::base::{EntryId, Span};
 use crate::engine::Command;
@@ -36,7 +36,8 @@ pub struct Accepted {
     pub skipped: Vec<Skipped>,
 }
 
-type Reply = Result<Json<Accepted>, Answer>;
+/// What every verb answers with.
+pub(super) type Reply = Result<Json<Accepted>, Answer>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -219,8 +220,13 @@ pub(super) struct CreateInput {
     name: Option<String>,
 }
 
-pub(super) async fn create_room(State(app): State<App>, Input(input): Input<CreateInput>) -> Reply {
+pub(super) async fn create_room(
+    State(app): State<App>,
+    caller: Caller,
+    Input(input): Input<CreateInput>,
+) -> Reply {
     let name = input.name.as_deref().map(room_name).transpose()?;
+    app.paces.room(caller)?;
     app.order(Command::CreateRoom { name }).await
 }
 
@@ -240,9 +246,8 @@ pub(super) async fn leave_room(State(app): State<App>, _: Input<Nothing>) -> Rep
 }
 
 impl App {
-    async fn order(&self, command: Command) -> Reply {
-        let done = self.backend.command(command).await?;
-        Ok(Json(Accepted { done, added: None, skipped: Vec::new() }))
+    pub(super) async fn order(&self, command: Command) -> Reply {
+        Ok(accepted(self.backend.command(command).await?))
     }
 
     /// Reads files, then orders what they are for.
@@ -255,6 +260,11 @@ impl App {
         let skipped = imported.skipped.into_iter().map(skipped).collect();
         Ok(Json(Accepted { done, added, skipped }))
     }
+}
+
+/// The answer where no files were sent.
+pub(super) fn accepted(done: Done) -> Json<Accepted> {
+    Json(Accepted { done, added: None, skipped: Vec::new() })
 }
 
 fn check_paths(paths: &[PathBuf]) -> Result<(), Answer> {
@@ -307,7 +317,7 @@ fn skipped((path, refusal): (PathBuf, Refusal)) -> Skipped {
 }
 
 /// What somebody calls a member or a room.
-fn reference(text: String) -> Result<String, Answer> {
+pub(super) fn reference(text: String) -> Result<String, Answer> {
     let length = text.chars().count();
     if (1..=MAX_REFERENCE).contains(&length) && !text.chars().any(char::is_control) {
         return Ok(text);

@@ -10,11 +10,14 @@
 //! Nothing is queued for a client: it takes from the backlog what it has not seen yet, at its
 //! own pace. Who falls behind the backlog gets a snapshot, so a slow client costs nothing.
 //!
+//! What is said in the chat is no part of the status: each line is a change of its own, in the
+//! same row of numbers. Lines that are there already when a room is entered are none.
+//!
 //! Numbers start at the wall clock's microseconds, so that a client which comes back to a
 //! restarted daemon never takes a new number for one it knows. They are below 2⁵³, which is
 //! what a JSON number holds everywhere.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,10 +29,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::ChatLog;
 use super::answer::Answer;
 use super::router::App;
 use crate::base::limits::{EVENT_BACKLOG, EVENT_BACKLOG_BYTES, MAX_EVENT_CLIENTS};
 use crate::engine::Status;
+use crate::engine::status::ChatStatus;
 use crate::wire::{Refusal, RefusalCode};
 
 /// Changes closer together than this are told as one: no eye follows faster.
@@ -59,6 +64,13 @@ pub enum Event {
         /// The parts of the status that are different now, whole.
         changed: Map<String, Value>,
     },
+    /// Somebody said something.
+    Chat {
+        /// One more than the one before.
+        seq: u64,
+        /// What, and who.
+        line: ChatStatus,
+    },
 }
 
 /// The numbered changes of the status.
@@ -77,6 +89,13 @@ struct Backlog {
     bytes: usize,
 }
 
+/// The lines of the chat that have been told, or were there before.
+#[derive(Default)]
+struct Told {
+    room: Option<String>,
+    ids: BTreeSet<String>,
+}
+
 /// What a client that has seen changes up to a number is sent next.
 enum Next {
     Delta(Arc<str>),
@@ -85,8 +104,11 @@ enum Next {
 }
 
 impl Events {
-    /// Numbers the changes of `status` until its sender is gone.
-    pub(super) fn follow(mut status: watch::Receiver<Arc<Status>>) -> Arc<Events> {
+    /// Numbers the changes of `status` and the lines of `chat` until their sender is gone.
+    pub(super) fn follow(
+        mut status: watch::Receiver<Arc<Status>>,
+        mut chat: watch::Receiver<Arc<ChatLog>>,
+    ) -> Arc<Events> {
         let first = Arc::clone(&status.borrow_and_update());
         let seq = first_number();
         let events = Arc::new(Events {
@@ -95,11 +117,21 @@ impl Events {
             places: Arc::new(Semaphore::new(MAX_EVENT_CLIENTS)),
         });
         let following = Arc::downgrade(&events);
+        let mut told = Told::default();
+        let _those_before = told.new_lines(&chat.borrow_and_update());
         tokio::spawn(async move {
-            while status.changed().await.is_ok() {
+            loop {
+                let changed = tokio::select! {
+                    changed = status.changed() => changed,
+                    changed = chat.changed() => changed,
+                };
+                if changed.is_err() {
+                    return;
+                }
                 let newest = Arc::clone(&status.borrow_and_update());
+                let lines = told.new_lines(&chat.borrow_and_update());
                 let Some(events) = following.upgrade() else { return };
-                events.take(newest);
+                events.take(newest, lines);
                 drop(events);
                 tokio::time::sleep(PACE).await;
             }
@@ -112,8 +144,12 @@ impl Events {
         lock(&self.newest).take();
     }
 
-    fn take(&self, status: Arc<Status>) {
-        let changed = lock(&self.backlog).take(status);
+    fn take(&self, status: Arc<Status>, lines: Vec<ChatStatus>) {
+        let changed = {
+            let mut backlog = lock(&self.backlog);
+            let changed = backlog.take(status);
+            lines.into_iter().map(|line| backlog.say(line)).last().or(changed)
+        };
         if let (Some(seq), Some(newest)) = (changed, lock(&self.newest).as_ref()) {
             newest.send_replace(seq);
         }
@@ -141,6 +177,13 @@ impl Backlog {
         Some(self.seq)
     }
 
+    /// The number of the line.
+    fn say(&mut self, line: ChatStatus) -> u64 {
+        self.seq += 1;
+        self.keep(&encode(&Event::Chat { seq: self.seq, line }));
+        self.seq
+    }
+
     fn keep(&mut self, delta: &str) {
         self.bytes += delta.len();
         self.deltas.push_back(delta.into());
@@ -163,6 +206,18 @@ impl Backlog {
     }
 }
 
+impl Told {
+    /// What has not been told of a room that this device was in before.
+    fn new_lines(&mut self, chat: &ChatLog) -> Vec<ChatStatus> {
+        let ids = chat.lines.iter().map(|line| line.id.clone()).collect();
+        let before = std::mem::replace(&mut self.ids, ids);
+        if std::mem::replace(&mut self.room, chat.room.clone()) != chat.room {
+            return Vec::new();
+        }
+        chat.lines.iter().filter(|line| !before.contains(&line.id)).cloned().collect()
+    }
+}
+
 /// The parts of the status that differ. Compared as values before anything is encoded: most
 /// changes are a position that moved on.
 fn changes(old: &Status, new: &Status) -> Map<String, Value> {
@@ -181,6 +236,12 @@ fn changes(old: &Status, new: &Status) -> Map<String, Value> {
 
 fn encode(event: &Event) -> String {
     serde_json::to_string(event).expect("a status is plain data with texts for keys")
+}
+
+/// Unix milliseconds.
+pub(super) fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn first_number() -> u64 {

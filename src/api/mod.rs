@@ -7,6 +7,9 @@
 //! | `router` | which path is which function |
 //! | `views` | reading: parts of the status |
 //! | `commands` | doing: one function per verb, each ending in one [`Command`] |
+//! | `people` | the same for people: user, DJ, votes, chat, rules, who is let in |
+//! | `friends` | friends and requests, and the pairing of a second device |
+//! | `pace` | how much one session may ask for |
 //! | `input` | bodies: JSON, bounded, no unknown fields |
 //! | `answer` | refusals as JSON with a fitting HTTP status |
 //! | `events` | snapshot, then numbered changes |
@@ -17,23 +20,31 @@
 mod answer;
 mod commands;
 mod events;
+mod friends;
 mod input;
 mod listener;
+mod pace;
+mod people;
 mod router;
 mod views;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
+use axum::extract::FromRequestParts;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::http::request::Parts;
 use axum::serve::IncomingStream;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
-use crate::engine::status::{HistoryStatus, LogStatus, OperationStatus};
+use crate::engine::status::{
+    ChatStatus, DjStatus, FriendsStatus, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
+};
 use crate::engine::{Command, CommandReply, Status};
 use crate::wire::message::Level;
 use crate::wire::{Refusal, Track};
@@ -57,6 +68,21 @@ pub trait Backend: Send + Sync + 'static {
     /// Hands a command to the engine and waits for what becomes of it.
     fn command(&self, command: Command) -> BoxFuture<'_, CommandReply>;
 
+    /// Gives this device a person, or its person another name. Their key stays the same.
+    fn become_user(&self, wish: UserWish) -> BoxFuture<'_, CommandReply>;
+
+    /// The DJ, and who was it before.
+    fn dj(&self) -> BoxFuture<'_, Result<DjStatus, Refusal>>;
+
+    /// Friends, requests, what a search found, and how far a pairing is.
+    fn friends(&self) -> BoxFuture<'_, Result<FriendsStatus, Refusal>>;
+
+    /// Votes that are over, the latest first.
+    fn past_votes(&self) -> BoxFuture<'_, Result<Vec<PastVoteStatus>, Refusal>>;
+
+    /// What was said in the room lately, and notice of more.
+    fn chat(&self) -> watch::Receiver<Arc<ChatLog>>;
+
     /// What became of an operation of this device, by start counter and number: once it is as safe
     /// as wanted, or after a few seconds.
     fn operation(
@@ -77,6 +103,24 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The devices that sound can go to.
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>>;
+}
+
+/// Who somebody wants to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UserWish {
+    /// What they ask to be called.
+    pub name: String,
+    /// As they want to be called; none leaves it as it was, an empty text is the name itself.
+    pub display: Option<String>,
+}
+
+/// What was said in a room lately.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ChatLog {
+    /// Which room, by its id; none while this device is in none.
+    pub room: Option<String>,
+    /// Oldest first.
+    pub lines: Vec<ChatStatus>,
 }
 
 /// What became of files.
@@ -127,10 +171,19 @@ impl Connected<IncomingStream<'_, Listening>> for Caller {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Caller, Infallible> {
+        let known = parts.extensions.get::<ConnectInfo<Caller>>();
+        Ok(known.map_or(Caller::Unknown, |ConnectInfo(caller)| *caller))
+    }
+}
+
 /// The interface without a socket. Must be called within a runtime, and lives as long as what
 /// it returns.
 pub fn service(backend: Arc<dyn Backend>) -> axum::Router {
-    let events = Events::follow(backend.status());
+    let events = Events::follow(backend.status(), backend.chat());
     router::router(backend, events)
 }
 
@@ -145,7 +198,7 @@ pub async fn serve(
     backend: Arc<dyn Backend>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ApiError> {
-    let events = Events::follow(backend.status());
+    let events = Events::follow(backend.status(), backend.chat());
     let service = router::router(backend, Arc::clone(&events))
         .into_make_service_with_connect_info::<Caller>();
     let (stopping, stopped) = watch::channel(());

@@ -1,11 +1,15 @@
 //! A status with something in every place, for the tests of those who show one.
 
+use super::ChatLog;
 use crate::engine::Status;
-use crate::engine::room::EndReason;
+use crate::engine::friends::Discoverable;
+use crate::engine::room::{DjEnd, EndReason};
 use crate::engine::status::{
-    DiskState, DroppedStatus, HeardTrack, HistoryStatus, LogEntryStatus, LogStatus, MemberStatus,
-    NodeStatus, PeerStatus, PlaybackState, PlaybackStatus, QueueStatus, RoomInReach, RoomStatus,
-    SyncStatus, TermStatus, TrackStatus, WaitingStatus,
+    CandidateStatus, ChatStatus, DiskState, DjStatus, DroppedStatus, FriendRequestStatus,
+    FriendStatus, FriendsStatus, HeardTrack, HistoryStatus, LogEntryStatus, LogStatus,
+    MemberStatus, NodeStatus, PairingStatus, PastDjStatus, PastVoteStatus, PeerStatus,
+    PersonStatus, PlaybackState, PlaybackStatus, QueueStatus, RoomInReach, RoomStatus, SyncStatus,
+    TermStatus, TrackStatus, VoteStatus, WaitingStatus,
 };
 use crate::wire::MemberKind;
 use crate::wire::message::{Level, OutputState, SyncState};
@@ -160,6 +164,113 @@ fn peer(name: &str, id: &str, connected: bool, sent_bytes: u64) -> PeerStatus {
     }
 }
 
+/// Anna is DJ, after Ben whom the others removed.
+pub(crate) fn dj() -> DjStatus {
+    DjStatus {
+        dj: Some("anna".to_owned()),
+        for_ms: Some(754_000),
+        history: vec![PastDjStatus {
+            name: "ben".to_owned(),
+            from_ago_ms: 3_600_000,
+            to_ago_ms: 754_000,
+            reason: DjEnd::Mutiny,
+        }],
+    }
+}
+
+/// One mutiny, which passed.
+pub(crate) fn past_votes() -> Vec<PastVoteStatus> {
+    vec![PastVoteStatus {
+        id: "00000000000000a1".to_owned(),
+        kind: "mutiny".to_owned(),
+        caller: Some("anna".to_owned()),
+        about: Some("ben".to_owned()),
+        result: "passed".to_owned(),
+        votes_for: 2,
+        against: 1,
+        required: 2,
+        electorate: 3,
+        opened_ago_ms: 780_000,
+    }]
+}
+
+/// Two open votes of three people.
+pub(crate) fn votes() -> Vec<VoteStatus> {
+    let mutiny = VoteStatus {
+        id: "00000000000000b2".to_owned(),
+        kind: "mutiny".to_owned(),
+        caller: Some("ben".to_owned()),
+        target: Some("anna".to_owned()),
+        votes_for: 3,
+        against: 1,
+        required: 5,
+        electorate: 8,
+        opened_at: 100_000,
+        closes_at: 160_000,
+        closes_in_ms: 41_000,
+        may_vote: true,
+        ..VoteStatus::default()
+    };
+    let of = |name: &str, votes| CandidateStatus { name: name.to_owned(), votes };
+    let election = VoteStatus {
+        id: "00000000000000c3".to_owned(),
+        kind: "election".to_owned(),
+        caller: None,
+        target: None,
+        votes_for: 0,
+        against: 0,
+        tally: vec![of("carla", 2), of("ben", 1)],
+        my_vote: Some("carla".to_owned()),
+        ..mutiny.clone()
+    };
+    vec![election, mutiny]
+}
+
+/// Anna owns the room, Ben cools down, Carla is away and muted.
+pub(crate) fn people() -> Vec<PersonStatus> {
+    let person = |name: &str, display: &str, role: &str| PersonStatus {
+        id: format!("{:02x}", name.as_bytes()[0]).repeat(32),
+        name: name.to_owned(),
+        display: display.to_owned(),
+        role: role.to_owned(),
+        here: true,
+        muted: false,
+        joined_at: 0,
+        last_active: 1_000,
+        cooldown_ms: None,
+        devices: vec!["kitchen".to_owned()],
+    };
+    vec![
+        person("anna", "Anna Ö.", "owner"),
+        PersonStatus { cooldown_ms: Some(154_000), ..person("ben", "ben", "listener") },
+        PersonStatus {
+            here: false,
+            muted: true,
+            devices: vec!["porch".to_owned(), "phone".to_owned()],
+            ..person("carla", "Carla", "listener")
+        },
+    ]
+}
+
+/// Two lines.
+pub(crate) fn chat() -> ChatLog {
+    let line = |id: u64, name: &str, text: &str, said_at| ChatStatus {
+        id: format!("{}-1-{id}", "a1".repeat(32)),
+        name: name.to_owned(),
+        user: "61".repeat(32),
+        text: text.to_owned(),
+        said_at: Some(said_at),
+        ago_ms: 0,
+    };
+    ChatLog {
+        room: Some("d4".repeat(32)),
+        lines: vec![
+            line(1, "anna", "who wants jazz?", 1_795_000_000_000),
+            line(2, "ben", "me", 1_795_000_060_000),
+        ],
+    }
+}
+
 /// Two rows, the latest first.
 pub(crate) fn history() -> Vec<HistoryStatus> {
     let row = |id: u64, title: &str, reason| HistoryStatus {
@@ -216,5 +327,32 @@ pub(crate) fn log() -> LogStatus {
             what: "paused".to_owned(),
             why: "it came too late: such a command counts for 5 seconds".to_owned(),
         }],
+    }
+}
+
+/// A friend, and somebody who asks to be one.
+pub fn friends() -> FriendsStatus {
+    let ben = FriendStatus {
+        id: "cd".repeat(32),
+        name: "ben".into(),
+        display: "Ben".into(),
+        since: 1_700_000_000,
+        online: true,
+    };
+    let carla = FriendRequestStatus {
+        id: "ef".repeat(32),
+        name: "carla".into(),
+        display: "Carla".into(),
+        since: 1_700_003_600,
+        delivered: true,
+    };
+    FriendsStatus {
+        discoverable: Some(Discoverable::Rooms),
+        friends: vec![ben],
+        sent: vec![],
+        received: vec![carla],
+        found: vec![],
+        now: 1_700_086_400,
+        pairing: PairingStatus::of("idle"),
     }
 }

@@ -7,6 +7,7 @@ use axum::http::{Method, Request, StatusCode};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use ring::rand::SystemRandom;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -14,8 +15,12 @@ use tokio_tungstenite::tungstenite;
 
 use super::*;
 use crate::base::{BlobHash, EntryId, RoomTime, Span};
-use crate::engine::command::{Done, SeekTo, VolumeChange};
+use crate::engine::command::{Done, SeekTo, VolumeChange, VoteWord};
+use crate::engine::friends::FriendCommand;
+use crate::engine::pairing::PairCommand;
+use crate::identity::{LocalUser, UserKey};
 use crate::wire::message::Level;
+use crate::wire::op::{Control, Setting, VoteKind};
 use crate::wire::{Codec, RefusalCode};
 
 /// Remembers commands, refuses when told to, and publishes what the test says.
@@ -23,6 +28,8 @@ pub(crate) struct Fake {
     status: watch::Sender<Arc<Status>>,
     commands: Mutex<Vec<Command>>,
     refusal: Mutex<Option<Refusal>>,
+    chat: watch::Sender<Arc<ChatLog>>,
+    pub(crate) user: Arc<UserKey>,
 }
 
 impl Fake {
@@ -32,6 +39,10 @@ impl Fake {
 
     pub(crate) fn refuse(&self, refusal: Refusal) {
         *self.refusal.lock().expect("no panic") = Some(refusal);
+    }
+
+    pub(crate) fn say(&self, change: impl FnOnce(&mut ChatLog)) {
+        self.chat.send_modify(|chat| change(Arc::make_mut(chat)));
     }
 
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Status)) {
@@ -72,6 +83,32 @@ impl Backend for Fake {
             }),
         };
         Box::pin(async { reply })
+    }
+
+    /// Everybody who comes is the same person.
+    fn become_user(&self, wish: UserWish) -> BoxFuture<'_, CommandReply> {
+        let user = LocalUser {
+            key: Arc::clone(&self.user),
+            name: wish.name,
+            display: wish.display.unwrap_or_else(|| "as before".to_owned()),
+        };
+        self.command(Command::BecomeUser { user: Some(user) })
+    }
+
+    fn dj(&self) -> BoxFuture<'_, Result<DjStatus, Refusal>> {
+        Box::pin(async { Ok(sample::dj()) })
+    }
+
+    fn friends(&self) -> BoxFuture<'_, Result<FriendsStatus, Refusal>> {
+        Box::pin(async { Ok(sample::friends()) })
+    }
+
+    fn past_votes(&self) -> BoxFuture<'_, Result<Vec<PastVoteStatus>, Refusal>> {
+        Box::pin(async { Ok(sample::past_votes()) })
+    }
+
+    fn chat(&self) -> watch::Receiver<Arc<ChatLog>> {
+        self.chat.subscribe()
     }
 
     fn operation(
@@ -132,6 +169,8 @@ impl Served {
             status: watch::Sender::new(Arc::new(sample::status())),
             commands: Mutex::default(),
             refusal: Mutex::default(),
+            chat: watch::Sender::new(Arc::new(sample::chat())),
+            user: Arc::new(UserKey::generate(&SystemRandom::new()).expect("a key")),
         });
         let listening = listen(&place.path().join("s")).await.expect("free");
         let (stop, stopped) = oneshot::channel();
@@ -244,6 +283,11 @@ async fn verbs_without_arguments_become_their_commands() {
         ("play", Command::Resume),
         ("rooms", Command::CreateRoom { name: None }),
         ("rooms/leave", Command::LeaveRoom),
+        ("dj/take", Command::DjTake),
+        ("dj/drop", Command::DjDrop),
+        ("dj/random", Command::DjRandom),
+        ("queue/7/up", Command::UpVote { entry: EntryId(7), up: true }),
+        ("queue/7/down", Command::UpVote { entry: EntryId(7), up: false }),
     ];
     for (verb, command) in verbs {
         for body in ["", "{}"] {
@@ -308,6 +352,212 @@ async fn verbs_with_arguments_become_their_commands() {
 }
 
 #[tokio::test]
+async fn what_people_do_to_each_other_becomes_its_command() {
+    let served = Served::start().await;
+    let who = |who: &str| who.to_owned();
+    let call = |kind, who: Option<&str>| Command::CallVote { kind, who: who.map(str::to_owned) };
+    let vote = |kind, word| Command::Vote { kind, word };
+    let silence = |silenced| Command::Silence { who: "ben".to_owned(), silenced };
+    let friend = Command::Friend;
+    let cases = [
+        ("/dj/give", r#"{"to": "ben"}"#, Command::DjGive { to: who("ben") }),
+        ("/friends/requests", r#"{"who": "ben"}"#, friend(FriendCommand::Add { who: who("ben") })),
+        ("/friends/accept", r#"{"who": "ben"}"#, friend(FriendCommand::Accept { who: who("ben") })),
+        ("/friends/reject", r#"{"who": "ben"}"#, friend(FriendCommand::Reject { who: who("ben") })),
+        ("/friends/remove", r#"{"who": "ben"}"#, friend(FriendCommand::Remove { who: who("ben") })),
+        (
+            "/user/pair/confirm",
+            r#"{"code": "012 345"}"#,
+            Command::Pair(PairCommand::Confirm { code: 12_345 }),
+        ),
+        ("/dj/appoint", r#"{"to": "ben"}"#, Command::DjAppoint { to: who("ben") }),
+        ("/votes", r#"{"kind": "election"}"#, call(VoteKind::Election, None)),
+        ("/votes", r#"{"kind": "mutiny"}"#, call(VoteKind::Mutiny, None)),
+        ("/votes", r#"{"kind": "skip"}"#, call(VoteKind::Skip, None)),
+        ("/votes", r#"{"kind": "kick", "who": "ben"}"#, call(VoteKind::Kick, Some("ben"))),
+        ("/votes/ballot", r#"{"choice": "yes"}"#, vote(None, VoteWord::Yes)),
+        (
+            "/votes/ballot",
+            r#"{"choice": "no", "in": "skip"}"#,
+            vote(Some(VoteKind::Skip), VoteWord::No),
+        ),
+        ("/votes/ballot", r#"{"choice": "ben"}"#, vote(None, VoteWord::For(who("ben")))),
+        // Somebody is called like that.
+        (
+            "/votes/ballot",
+            r#"{"choice": "no", "in": "election"}"#,
+            vote(Some(VoteKind::Election), VoteWord::For(who("no"))),
+        ),
+        ("/chat", r#"{"text": "schön\nhier"}"#, Command::Chat { text: who("schön\nhier") }),
+        ("/room/kick", r#"{"who": "ben"}"#, Command::Kick { who: who("ben") }),
+        ("/room/ban", r#"{"who": "ben"}"#, Command::Ban { who: who("ben") }),
+        ("/room/unban", r#"{"who": "ben"}"#, Command::Unban { who: who("ben") }),
+        ("/room/mute", r#"{"who": "ben"}"#, silence(true)),
+        ("/room/unmute", r#"{"who": "ben"}"#, silence(false)),
+    ];
+    for (path, body, command) in cases {
+        assert_eq!(served.command_of(Method::POST, path, body).await, command, "{body}");
+    }
+    let delete = served.command_of(Method::DELETE, "/room", "").await;
+    assert_eq!(delete, Command::DeleteRoom);
+}
+
+#[tokio::test]
+async fn a_device_gets_a_person_another_name_and_none() {
+    let served = Served::start().await;
+    let user = |name: &str, display: &str| Command::BecomeUser {
+        user: Some(LocalUser {
+            key: Arc::clone(&served.fake.user),
+            name: name.to_owned(),
+            display: display.to_owned(),
+        }),
+    };
+    for (body, command) in [
+        (r#"{"name": " anna "}"#, user("anna", "as before")),
+        (r#"{"name": "anna", "display": "Änne"}"#, user("anna", "Änne")),
+        (r#"{"name": "anna", "display": ""}"#, user("anna", "")),
+    ] {
+        assert_eq!(served.command_of(Method::PUT, "/user", body).await, command, "{body}");
+    }
+    let forget = served.command_of(Method::DELETE, "/user", "").await;
+    assert_eq!(forget, Command::BecomeUser { user: None });
+    for body in [
+        "",
+        r#"{"name": "a"}"#,
+        r#"{"name": "zwei wörter"}"#,
+        r#"{"name": "anna", "display": "a\u0007"}"#,
+        r#"{"name": "anna", "key": "x"}"#,
+    ] {
+        assert_eq!(served.refused(Method::PUT, "/user", body).await.0, 400, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn settings_are_understood_before_the_first_is_changed() {
+    let served = Served::start().await;
+    let change = async |body: &str| {
+        let (status, _) = served.ask(Method::PATCH, "/room/settings", body).await;
+        (status.as_u16(), served.fake.commands())
+    };
+    let set = |setting| Command::Set { setting };
+    let two = change(r#"{"control": "everyone", "queue_limit": 7, "skip_threshold": null}"#).await;
+    let expected = vec![
+        set(Setting::Control(Control::Everyone)),
+        set(Setting::QueueLimit(7)),
+        set(Setting::KindThreshold(VoteKind::Skip, None)),
+    ];
+    assert_eq!(two, (200, expected));
+    let friends = change(r#"{"friends_only": true}"#).await;
+    assert_eq!(friends, (200, vec![set(Setting::FriendsOnly(true))]));
+    for (body, status) in [
+        ("", 400),
+        ("{}", 400),
+        ("[]", 400),
+        (r#"{"queue_limit": 7, "control": "nobody"}"#, 400),
+        (r#"{"queue_limit": [7]}"#, 400),
+        (r#"{"queue_limit": 7.5}"#, 400),
+        (r#"{"colour": "red"}"#, 404),
+    ] {
+        assert_eq!(change(body).await, (status, Vec::new()), "{body}");
+    }
+    served.fake.refuse(Refusal::new(RefusalCode::NotOwner, "no", "ask them"));
+    let (status, commands) = change(r#"{"queue_limit": 7, "queue_max": 70}"#).await;
+    assert_eq!((status, commands.len()), (403, 1), "after a refusal nothing more is asked");
+}
+
+#[tokio::test]
+async fn people_votes_and_the_chat_can_be_read() {
+    let served = Served::start().await;
+    served.fake.publish(|status| {
+        status.people = sample::people();
+        status.votes = sample::votes();
+    });
+    assert_eq!(served.get("/people").await[1]["cooldown_ms"], 154_000);
+    let votes = served.get("/votes").await;
+    assert_eq!((&votes[0]["tally"][0]["name"], &votes[1]["for"]), (&json!("carla"), &json!(3)));
+    assert_eq!(served.get("/votes/history").await[0]["result"], "passed");
+    let dj = served.get("/dj").await;
+    assert_eq!((&dj["dj"], &dj["history"][0]["reason"]), (&json!("anna"), &json!("mutiny")));
+    let chat = served.get("/chat").await;
+    assert_eq!(chat.as_array().map(Vec::len), Some(2));
+    assert!(chat[1]["ago_ms"].is_i64(), "{chat}");
+    assert_eq!(served.get("/chat?last=1").await[0]["text"], "me");
+    for query in ["last=0", "last=501", "last=x", "n=1"] {
+        let path = format!("/chat?{query}");
+        assert_eq!(served.refused(Method::GET, &path, "").await.0, 400, "{query}");
+    }
+    served.fake.say(|chat| *chat = ChatLog::default());
+    let (status, reply) = served.refused(Method::GET, "/chat", "").await;
+    assert_eq!((status, &reply["code"]), (409, &json!("NOT_IN_ROOM")));
+}
+
+#[tokio::test]
+async fn what_is_said_reaches_followers_in_the_row_of_changes() {
+    let served = Served::start().await;
+    let mut events = served.events("").await;
+    let first = next(&mut events).await["seq"].as_u64().expect("a number");
+    let line = |id: &str, text: &str| ChatStatus {
+        id: id.to_owned(),
+        text: text.to_owned(),
+        ..Default::default()
+    };
+    served.fake.say(|chat| chat.lines.push(line("x-1-1", "hello")));
+    let said = next(&mut events).await;
+    assert_eq!((&said["type"], said["seq"].as_u64()), (&json!("chat"), Some(first + 1)));
+    assert_eq!(said["line"]["text"], "hello");
+    served.fake.publish(|status| status.queue.clear());
+    assert_eq!(next(&mut events).await["seq"].as_u64(), Some(first + 2));
+    // A merge puts it elsewhere, and the oldest make way: nothing is told twice.
+    served.fake.say(|chat| {
+        chat.lines.remove(0);
+        chat.lines.insert(0, line("x-1-2", "before"));
+    });
+    assert_eq!(next(&mut events).await["line"]["text"], "before");
+    let mut late = served.events(&format!("?since={first}")).await;
+    assert_eq!(next(&mut late).await, said);
+
+    // Another room's chat is read, not told.
+    let elsewhere = vec![line("y-1-1", "elsewhere")];
+    served.fake.say(|chat| *chat = ChatLog { room: Some("e5".repeat(32)), lines: elsewhere });
+    served.fake.publish(|status| status.node.uptime_s += 1);
+    assert_eq!(next(&mut events).await["type"], "delta");
+    served.fake.say(|chat| chat.lines.push(line("y-1-2", "and here")));
+    assert_eq!(next(&mut events).await["line"]["text"], "and here");
+}
+
+#[tokio::test]
+async fn a_session_is_slowed_down_and_volume_is_free() {
+    use tower_service::Service;
+
+    let served = Served::start().await;
+    let mut service = service(Arc::clone(&served.fake) as Arc<dyn Backend>);
+    let mut post = async |uid: u32, path: &str, body: &'static str| {
+        let mut request = Request::post(format!("/api/v1{path}"))
+            .header("content-type", "application/json")
+            .body(axum::body::Body::from(body))
+            .expect("a request");
+        let caller = Caller::Local { uid, gid: 0, pid: None };
+        request.extensions_mut().insert(ConnectInfo(caller));
+        let response = service.call(request).await.expect("never fails");
+        (response.status().as_u16(), response.headers().get("retry-after").cloned())
+    };
+    // Nobody tests as the user with the highest number.
+    for _ in 0..20 {
+        assert_eq!(post(u32::MAX, "/next", "").await.0, 200);
+    }
+    let (status, wait) = post(u32::MAX, "/next", "").await;
+    assert_eq!((status, wait.expect("a wait").to_str().expect("text")), (429, "1"));
+    for _ in 0..30 {
+        assert_eq!(post(u32::MAX, "/volume", r#"{"volume": 5}"#).await.0, 200);
+        assert_eq!(post(0, "/next", "").await.0, 200, "the superuser");
+    }
+    for _ in 0..5 {
+        assert_eq!(post(0, "/rooms", "{}").await.0, 200);
+    }
+    assert_eq!(post(0, "/rooms", "{}").await.0, 429, "five an hour are enough for anybody");
+}
+
+#[tokio::test]
 async fn requests_that_make_no_sense_are_refused_before_the_engine_sees_them() {
     let served = Served::start().await;
     let cases = [
@@ -334,6 +584,33 @@ async fn requests_that_make_no_sense_are_refused_before_the_engine_sees_them() {
         ("/rooms", r#"{"name": "a\u0007"}"#),
         ("/rooms/join", "{}"),
         ("/rooms/join", r#"{"room": ""}"#),
+        ("/friends/requests", "{}"),
+        ("/friends/accept", r#"{"who": ""}"#),
+        ("/user/pair", r#"{"device": ""}"#),
+        ("/user/pair/confirm", r#"{"code": "12345"}"#),
+        ("/user/pair/confirm", r#"{"code": "+12345"}"#),
+        ("/dj/give", "{}"),
+        ("/dj/give", r#"{"to": ""}"#),
+        ("/dj/appoint", r#"{"who": "ben"}"#),
+        ("/dj/take", r#"{"to": "ben"}"#),
+        ("/votes", "{}"),
+        ("/votes", r#"{"kind": "revolution"}"#),
+        ("/votes", r#"{"kind": "kick"}"#),
+        ("/votes", r#"{"kind": "mutiny", "who": "ben"}"#),
+        ("/votes/ballot", "{}"),
+        ("/votes/ballot", r#"{"choice": ""}"#),
+        ("/votes/ballot", r#"{"choice": "yes", "in": "doubt"}"#),
+        ("/chat", "{}"),
+        ("/chat", r#"{"text": "  "}"#),
+        ("/chat", r#"{"text": "a\u0007"}"#),
+        ("/room/kick", "{}"),
+        ("/room/ban", r#"{"who": ""}"#),
+        ("/room/unban", r#"{"who": 1}"#),
+        ("/room/mute", "{}"),
+        ("/room/unmute", r#"{"who": "a\u0007"}"#),
+        ("/queue/x/up", ""),
+        ("/queue/7/up", r#"{"by": 1}"#),
+        ("/queue/-1/down", ""),
     ];
     for (path, body) in cases {
         let (status, reply) = served.refused(Method::POST, path, body).await;
@@ -343,6 +620,8 @@ async fn requests_that_make_no_sense_are_refused_before_the_engine_sees_them() {
         let path = format!("/queue/{entries}");
         assert_eq!(served.refused(Method::DELETE, &path, "").await.0, 400, "{entries}");
     }
+    let long = json!({ "text": "x".repeat(501) }).to_string();
+    assert_eq!(served.refused(Method::POST, "/chat", &long).await.0, 400);
     let many = json!({ "paths": vec!["/m/a"; 501] }).to_string();
     assert_eq!(served.refused(Method::POST, "/play", &many).await.0, 400);
 }
@@ -482,7 +761,7 @@ async fn the_caller_is_known_by_the_kernel() {
     let place = tempfile::tempdir().expect("a directory");
     let listening = listen(&place.path().join("s")).await.expect("free");
     let own = std::os::unix::fs::MetadataExt::uid(&place.path().metadata().expect("there"));
-    let who = async |axum::extract::ConnectInfo(caller): axum::extract::ConnectInfo<Caller>| {
+    let who = async |ConnectInfo(caller): ConnectInfo<Caller>| {
         let Caller::Local { uid, .. } = caller else { panic!("the kernel knows") };
         uid.to_string()
     };

@@ -10,16 +10,20 @@ use serde::{Deserialize, Serialize};
 use super::OutputInfo;
 use super::answer::Answer;
 use super::router::App;
-use crate::base::limits::{LOG_KEPT, LOG_SHOWN, MAX_HISTORY};
+use crate::base::limits::{LOG_KEPT, LOG_SHOWN, MAX_CHAT_KEPT, MAX_HISTORY};
 use crate::engine::Status;
 use crate::engine::status::{
-    HistoryStatus, LogStatus, MemberStatus, OperationStatus, PeerStatus, QueueStatus, RoomInReach,
-    SyncStatus,
+    ChatStatus, DjStatus, HistoryStatus, LogStatus, MemberStatus, OperationStatus, PastVoteStatus,
+    PeerStatus, PersonStatus, QueueStatus, RoomInReach, SyncStatus, VoteStatus,
 };
 use crate::wire::message::{Level, OutputState};
+use crate::wire::{Refusal, RefusalCode};
 
 /// Rows of the history for whoever does not say how many.
 const HISTORY_SHOWN: usize = 20;
+
+/// Lines of the chat for whoever does not say how many: a screen full.
+const CHAT_SHOWN: usize = 50;
 
 /// How well one member follows.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -151,6 +155,56 @@ pub(super) async fn history(
         n @ 1..=MAX_HISTORY => Ok(Json(app.backend.history(n).await?)),
         n => Err(wrong(format!("{n} rows cannot be shown"))),
     }
+}
+
+pub(super) async fn people(State(app): State<App>) -> Json<Vec<PersonStatus>> {
+    Json(app.newest().people.clone())
+}
+
+pub(super) async fn votes(State(app): State<App>) -> Json<Vec<VoteStatus>> {
+    Json(app.newest().votes.clone())
+}
+
+pub(super) async fn past_votes(
+    State(app): State<App>,
+) -> Result<Json<Vec<PastVoteStatus>>, Answer> {
+    Ok(Json(app.backend.past_votes().await?))
+}
+
+pub(super) async fn dj(State(app): State<App>) -> Result<Json<DjStatus>, Answer> {
+    Ok(Json(app.backend.dj().await?))
+}
+
+/// The last lines, oldest first.
+pub(super) async fn chat(
+    State(app): State<App>,
+    how_much: Result<Query<HowMuch>, QueryRejection>,
+) -> Result<Json<Vec<ChatStatus>>, Answer> {
+    let hint = format!("write for example /chat?last=50, of {MAX_CHAT_KEPT} at most");
+    let Query(HowMuch { last }) =
+        how_much.map_err(|rejection| Answer::invalid(rejection.body_text(), &*hint))?;
+    let last = last.unwrap_or(CHAT_SHOWN);
+    if !(1..=MAX_CHAT_KEPT).contains(&last) {
+        return Err(Answer::invalid("so many lines are not kept", hint));
+    }
+    let chat = Arc::clone(&app.backend.chat().borrow());
+    if chat.room.is_none() {
+        let refusal = Refusal::new(
+            RefusalCode::NotInRoom,
+            "this device is in no room",
+            "join one first: `groovebox room join`; each room has a chat of its own",
+        );
+        return Err(refusal.into());
+    }
+    let now = super::events::wall_ms();
+    let first = chat.lines.len().saturating_sub(last);
+    let lines = chat.lines[first..].iter().cloned();
+    // They are told once, when something is said; since then time has passed.
+    let aged = lines.map(|line| ChatStatus {
+        ago_ms: line.said_at.map_or(line.ago_ms, |said_at| (now - said_at).max(0)),
+        ..line
+    });
+    Ok(Json(aged.collect()))
 }
 
 pub(super) async fn outputs(State(app): State<App>) -> Result<Json<Vec<OutputInfo>>, Answer> {

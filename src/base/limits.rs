@@ -67,6 +67,9 @@ pub const MAX_CHAT_KEPT: usize = 500;
 /// room.
 pub const MAX_CHAT_BYTES: usize = 256 * 1024;
 
+/// Words of the chat kept on disk, for thirty days at most: 3 MiB of ordinary talk.
+pub const MAX_CHAT_ON_DISK: usize = 10_000;
+
 /// DJs and votes of the past that a room's state remembers.
 pub const MAX_REMEMBERED: usize = 50;
 
@@ -279,6 +282,10 @@ pub const EVENT_QUEUE: usize = 4096;
 /// Bytes of a request to the local interface: [`MAX_TRACKS_PER_ADD`] paths of usual length
 /// several times over.
 pub const MAX_REQUEST: usize = 1024 * 1024;
+
+/// Users of this machine whose pace at the local interface is remembered at a time. Whoever is
+/// quiet for a while is forgotten; the socket admits one group only.
+pub const MAX_SESSIONS: usize = 256;
 
 /// Programs that follow the live events at once: every device's page and a few tools.
 pub const MAX_EVENT_CLIENTS: usize = 64;

@@ -18,11 +18,13 @@ mod client;
 mod daemon;
 mod demo;
 mod failure;
+mod friend;
 mod history;
 mod live;
 mod log;
 mod mute;
 mod outputs;
+mod pair;
 mod peers;
 mod play;
 mod queue;
@@ -37,6 +39,7 @@ mod sync;
 mod table;
 mod text;
 mod transport;
+mod user;
 mod version;
 mod volume;
 mod watch;
@@ -132,6 +135,14 @@ enum Verb {
     Log(log::LogArgs),
     /// Give devices the coordinator's state anew
     Resync(resync::ResyncArgs),
+    /// Friends: list, search, add, accept, reject, remove
+    Friend {
+        #[command(subcommand)]
+        verb: Option<friend::FriendVerb>,
+    },
+    /// Whose device this is
+    #[command(subcommand)]
+    User(user::UserVerb),
     /// List where this device's sound can go
     Outputs,
     /// Three daemons on this machine play a song together
@@ -205,6 +216,8 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::History(args) => history::run(&args, session).await,
         Verb::Log(args) => log::run(&args, session).await,
         Verb::Resync(args) => resync::run(args, session).await,
+        Verb::Friend { verb } => friend::run(verb, session).await,
+        Verb::User(verb) => user::run(verb, session).await,
         Verb::Outputs => outputs::run(session).await,
         Verb::Version => version::run(session).await,
     }

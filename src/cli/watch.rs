@@ -51,6 +51,8 @@ impl Picture {
                 self.parts.extend(changed);
                 understand(Value::Object(self.parts.clone()))
             }
+            // What is said is no part of it.
+            Event::Chat { .. } => understand(Value::Object(self.parts.clone())),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::base::{BlobHash, NodeId, RoomTime, SegmentId, pcm};
 use crate::engine::Status;
 use crate::engine::membership::Intent;
 use crate::engine::node::{FriendNews, Input, MemberChange, Notice, Output, Position};
-use crate::engine::room::Heard;
+use crate::engine::room::{ChatLine, Heard};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have};
 use crate::identity::LocalUser;
@@ -76,6 +76,11 @@ impl Driver {
                 let wall = clock::wall();
                 let rows = rows.into_iter().map(|row| stored_row(row, at, wall)).collect();
                 kept(self.store.save_history(room, rows));
+            }
+            Output::SaveChat { room, lines, at } => {
+                let wall = clock::wall();
+                let rows = lines.into_iter().map(|line| stored_line(line, at, wall)).collect();
+                kept(self.store.save_chat(room, rows));
             }
             Output::CompactRoom(snapshot) => kept(self.store.save_snapshot(*snapshot)),
             Output::RememberIntent(intent) => {
@@ -246,7 +251,7 @@ fn stored_position(position: &Position) -> store::SavedPosition {
 
 /// What was heard, and when that was by the wall clock. `at` is the room's time now.
 fn stored_row(row: Heard, at: RoomTime, wall: i64) -> store::HistoryRow {
-    let Heard { segment, track, added_by_name, started, ended, reason, present, .. } = row;
+    let Heard { segment, track, added_by_name, started, ended, dj, reason, present, .. } = row;
     store::HistoryRow {
         segment,
         track: track.hash,
@@ -254,7 +259,7 @@ fn stored_row(row: Heard, at: RoomTime, wall: i64) -> store::HistoryRow {
         artists: track.artists.join(", "),
         album: track.album,
         source: "file".into(),
-        dj: None,
+        dj,
         added_by: added_by_name,
         started,
         ended,
@@ -262,6 +267,11 @@ fn stored_row(row: Heard, at: RoomTime, wall: i64) -> store::HistoryRow {
         reason,
         present,
     }
+}
+
+fn stored_line(line: ChatLine, at: RoomTime, wall: i64) -> store::ChatRow {
+    let wall = wall - (at - line.at).as_millis();
+    store::ChatRow { op: line.op, user: line.user, name: line.name, wall, text: line.text }
 }
 
 fn stored_user(user: &LocalUser) -> SavedUser {

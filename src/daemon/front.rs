@@ -11,11 +11,13 @@ use tokio::sync::{oneshot, watch};
 
 use super::READER_THREADS;
 use super::event_loop::{Event, EventSender};
-use crate::api::{Backend, Imported, OutputInfo};
+use crate::api::{Backend, ChatLog, Imported, OutputInfo, UserWish};
 use crate::audio::devices::{self, DeviceInfo};
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
 use crate::engine::command::CommandReply;
-use crate::engine::status::{HeardTrack, HistoryStatus, LogStatus, OperationStatus};
+use crate::engine::status::{
+    DjStatus, FriendsStatus, HeardTrack, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
+};
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
 use crate::store::{HistoryRow, RoomReader};
@@ -33,6 +35,7 @@ const DURABLE_LOOK: Duration = Duration::from_millis(50);
 pub struct Front {
     events: EventSender,
     status: watch::Receiver<Arc<Status>>,
+    chat: watch::Receiver<Arc<ChatLog>>,
     library: Library,
     rooms: RoomReader,
 }
@@ -42,11 +45,11 @@ impl Front {
     #[must_use]
     pub fn new(
         events: EventSender,
-        status: watch::Receiver<Arc<Status>>,
+        (status, chat): (watch::Receiver<Arc<Status>>, watch::Receiver<Arc<ChatLog>>),
         library: Library,
         rooms: RoomReader,
     ) -> Front {
-        Front { events, status, library, rooms }
+        Front { events, status, chat, library, rooms }
     }
 
     /// What memory has of the log, and before it as much as is wanted of what the disk has.
@@ -101,6 +104,26 @@ impl Backend for Front {
 
     fn command(&self, command: Command) -> BoxFuture<'_, CommandReply> {
         async move { self.ask(|reply| Event::Command(command, reply)).await? }.boxed()
+    }
+
+    fn become_user(&self, wish: UserWish) -> BoxFuture<'_, CommandReply> {
+        async move { self.ask(|reply| Event::BecomeUser(wish, reply)).await? }.boxed()
+    }
+
+    fn dj(&self) -> BoxFuture<'_, Result<DjStatus, Refusal>> {
+        async move { self.ask(Event::Dj).await? }.boxed()
+    }
+
+    fn friends(&self) -> BoxFuture<'_, Result<FriendsStatus, Refusal>> {
+        async move { self.ask(Event::Friends).await }.boxed()
+    }
+
+    fn past_votes(&self) -> BoxFuture<'_, Result<Vec<PastVoteStatus>, Refusal>> {
+        async move { self.ask(Event::PastVotes).await? }.boxed()
+    }
+
+    fn chat(&self) -> watch::Receiver<Arc<ChatLog>> {
+        self.chat.clone()
     }
 
     fn operation(

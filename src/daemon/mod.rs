@@ -134,8 +134,10 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     let parts = Parts::open(settings, events.clone()).await?;
     let listener = crate::api::listen(&settings.socket).await?;
     let (status, watch) = watch::channel(Arc::new(Status::default()));
+    let (chat, chat_watch) = watch::channel(Arc::default());
     let driver = &parts.driver;
-    let front = Front::new(events.clone(), watch, driver.library.clone(), driver.store.reader());
+    let shown = (watch, chat_watch);
+    let front = Front::new(events.clone(), shown, driver.library.clone(), driver.store.reader());
     tracing::info!(
         name = %settings.name,
         node = %parts.driver.me.short(),
@@ -145,7 +147,7 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
         "ready"
     );
     tokio::spawn(fitness::watch(settings.coordinate, status.subscribe(), events.clone()));
-    let running = EventLoop::new(parts.node, parts.driver, queue, status);
+    let running = EventLoop::new(parts.node, parts.driver, queue, (status, chat));
     let running = tokio::spawn(running.run());
     let (end_api, api_ended) = tokio::sync::oneshot::channel::<()>();
     let api = tokio::spawn(serve_api(listener, front, api_ended));

@@ -9,7 +9,7 @@
 //!  ├── boots             the start counter once more, should the disk be full
 //!  └── rooms/<id>.db     genesis, a snapshot of the state, the log entries after it and those
 //!                        of some days before it; outbox, what merges left out,
-//!                        position of the music, history
+//!                        position of the music, history, chat
 //! ```
 //!
 //! Damage to a room's file never touches the identity, and deleting the file forgets the room.
@@ -24,6 +24,7 @@
 //! The store understands places and chain values, not what the entries mean.
 
 mod boot_file;
+mod chat;
 mod dropped;
 mod friends;
 mod health;
@@ -43,6 +44,7 @@ mod power_cuts;
 #[cfg(test)]
 mod tests;
 
+pub use chat::ChatRow;
 pub use history::HistoryRow;
 pub use position::SavedPosition;
 pub use reader::RoomReader;

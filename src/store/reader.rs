@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OpenFlags};
 
 use super::schema::{self, of};
-use super::{HistoryRow, StoreError, history, log, room_path};
+use super::{ChatRow, HistoryRow, StoreError, chat, history, log, room_path};
 use crate::base::RoomId;
 use crate::wire::op::Entry;
 
@@ -32,6 +32,15 @@ impl RoomReader {
     /// When the room's file cannot be read.
     pub fn history(&self, room: RoomId, at_most: usize) -> Result<Vec<HistoryRow>, StoreError> {
         self.read(room, |conn| history::read_any_version(conn, at_most))
+    }
+
+    /// What was said in a room, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the room's file cannot be read.
+    pub fn chat(&self, room: RoomId, at_most: usize) -> Result<Vec<ChatRow>, StoreError> {
+        self.read(room, |conn| chat::read(conn, at_most))
     }
 
     /// Nothing is there of a room that was never written.

@@ -1,6 +1,6 @@
 //! `rooms/<id>.db`: a state at one index, the log after it, and for people what came before it.
 //! The file has no holes: what does not follow its last entry is not written. Beside it, what is of this node alone: the
-//! outbox, what merges left out, the position of the music, the history.
+//! outbox, what merges left out, the position of the music, the history, the chat.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ use tracing::warn;
 
 use super::schema::{self, Migrations, Synchronous, of};
 use super::{
-    HistoryRow, LoadedRoom, SavedPosition, StoreError, corrupt, dropped, history, log, outbox,
-    position, room_path,
+    ChatRow, HistoryRow, LoadedRoom, SavedPosition, StoreError, chat, corrupt, dropped, history,
+    log, outbox, position, room_path,
 };
 use crate::base::limits::MAX_HISTORY;
 use crate::base::{NodeId, OpId, RoomId, Term};
@@ -18,7 +18,7 @@ use crate::wire::codec;
 use crate::wire::message::{DroppedOp, Snapshot};
 use crate::wire::op::{Entry, Op};
 
-const MIGRATIONS: Migrations = &[
+pub(super) const MIGRATIONS: Migrations = &[
     "
     CREATE TABLE room(
         one INTEGER PRIMARY KEY CHECK(one = 1), genesis BLOB NOT NULL, idx INTEGER NOT NULL,
@@ -47,6 +47,12 @@ const MIGRATIONS: Migrations = &[
         n INTEGER PRIMARY KEY AUTOINCREMENT, author BLOB NOT NULL, boot INTEGER NOT NULL,
         seq INTEGER NOT NULL, created INTEGER NOT NULL, what TEXT NOT NULL, why TEXT NOT NULL,
         UNIQUE(author, boot, seq)) STRICT;
+",
+    "
+    CREATE TABLE chat(
+        n INTEGER PRIMARY KEY AUTOINCREMENT, author BLOB NOT NULL, boot INTEGER NOT NULL,
+        seq INTEGER NOT NULL, user BLOB NOT NULL, name TEXT NOT NULL, wall INTEGER NOT NULL,
+        text TEXT NOT NULL, UNIQUE(author, boot, seq)) STRICT;
 ",
 ];
 
@@ -396,6 +402,10 @@ impl RoomWrite<'_> {
 
     pub fn save_history(&self, rows: &[HistoryRow]) -> rusqlite::Result<()> {
         history::save(&self.transaction, rows)
+    }
+
+    pub fn save_chat(&self, rows: &[ChatRow]) -> rusqlite::Result<()> {
+        chat::save(&self.transaction, rows)
     }
 
     fn put(&self, snapshot: &Snapshot) -> rusqlite::Result<()> {

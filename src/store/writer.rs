@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use super::health::{self, Health};
 use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
 use super::{
-    HistoryRow, Intent, NodeFile, RoomReader, SavedPosition, SavedUser, StoreError, StoreEvent,
+    ChatRow, HistoryRow, Intent, NodeFile, RoomReader, SavedPosition, SavedUser, StoreError,
+    StoreEvent,
 };
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
@@ -60,6 +61,7 @@ enum Job {
     Dropped { room: RoomId, op: Box<DroppedOp> },
     Position { room: RoomId, position: SavedPosition },
     History { room: RoomId, rows: Vec<HistoryRow> },
+    Chat { room: RoomId, rows: Vec<ChatRow> },
     Replace { room: RoomId, snapshot: Box<Snapshot>, ticket: u64 },
     Compact { room: RoomId, snapshot: Box<Snapshot> },
     Forget(RoomId),
@@ -87,6 +89,7 @@ impl Job {
             | Job::Dropped { room, .. }
             | Job::Position { room, .. }
             | Job::History { room, .. }
+            | Job::Chat { room, .. }
             | Job::Replace { room, .. }
             | Job::Compact { room, .. } => Target::Room(*room),
             Job::Forget(room) => Target::Files(*room),
@@ -103,6 +106,9 @@ impl Job {
             Job::Outbox { ops, .. } => ops.iter().map(|op| size_of::<Op>() + op.body.len()).sum(),
             Job::Offered { ids, .. } => ids.len() * size_of::<OpId>(),
             Job::History { rows, .. } => rows.len() * 2 * size_of::<HistoryRow>(),
+            Job::Chat { rows, .. } => {
+                rows.iter().map(|row| size_of::<ChatRow>() + row.text.len()).sum()
+            }
             Job::Replace { snapshot, .. } | Job::Compact { snapshot, .. } => snapshot.state.len(),
             Job::Friends(friends) => {
                 friends.as_ref().map_or(0, |friends| friends.kept.len() * size_of::<Kept>())
@@ -199,6 +205,11 @@ impl Store {
     /// Notes what has been played. A segment that is noted already stays as it is.
     pub fn save_history(&self, room: RoomId, rows: Vec<HistoryRow>) -> Result<(), Slow> {
         self.enqueue(Job::History { room, rows })
+    }
+
+    /// Notes what was said. A word that is noted already stays as it is.
+    pub fn save_chat(&self, room: RoomId, rows: Vec<ChatRow>) -> Result<(), Slow> {
+        self.enqueue(Job::Chat { room, rows })
     }
 
     /// What has been played in a room, the most recently noted first. The one method that
@@ -606,6 +617,7 @@ fn write_job(write: &mut RoomWrite<'_>, job: &Job, so_far: Fit) -> rusqlite::Res
         Job::Dropped { op, .. } => write.save_dropped(op).map(|()| so_far),
         Job::Position { position, .. } => write.save_position(position).map(|()| so_far),
         Job::History { rows, .. } => write.save_history(rows).map(|()| so_far),
+        Job::Chat { rows, .. } => write.save_chat(rows).map(|()| so_far),
         Job::Rewind { to_idx, .. } => match write.rewind(*to_idx)? {
             Fit::Follows => Ok(so_far),
             Fit::Hole => Ok(Fit::Hole),

@@ -246,37 +246,6 @@ pub enum OpBody {
     },
     /// The author leaves the room for good.
     Leave,
-    /// The coordinator: whose devices have come, and whose have been gone for a while.
-    Presence {
-        /// These people are here.
-        here: Vec<UserId>,
-        /// These are not.
-        away: Vec<UserId>,
-    },
-    /// Out of the room; may come back after a while.
-    Kick {
-        /// Who.
-        subject: Subject,
-    },
-    /// Out of the room until let in again.
-    Ban {
-        /// Who.
-        subject: Subject,
-    },
-    /// May come back.
-    Unban {
-        /// Who.
-        subject: Subject,
-    },
-    /// Takes a person the word, or gives it back.
-    Silence {
-        /// Whose.
-        user: UserId,
-        /// Takes or gives.
-        silenced: bool,
-    },
-    /// The room is no more.
-    Delete,
     /// Tracks into the queue.
     Add {
         /// In order.
@@ -366,6 +335,37 @@ pub enum OpBody {
         /// Again.
         back: Vec<EntryKey>,
     },
+    /// The coordinator: whose devices have come, and whose have been gone for a while.
+    Presence {
+        /// These people are here.
+        here: Vec<UserId>,
+        /// These are not.
+        away: Vec<UserId>,
+    },
+    /// Out of the room; may come back after a while.
+    Kick {
+        /// Who.
+        subject: Subject,
+    },
+    /// Out of the room until let in again.
+    Ban {
+        /// Who.
+        subject: Subject,
+    },
+    /// May come back.
+    Unban {
+        /// Who.
+        subject: Subject,
+    },
+    /// Takes a person the word, or gives it back.
+    Silence {
+        /// Whose.
+        user: UserId,
+        /// Takes or gives.
+        silenced: bool,
+    },
+    /// The room is no more.
+    Delete,
     /// For an entry of the queue to come earlier in the turn of whoever added it.
     UpVote {
         /// Which.

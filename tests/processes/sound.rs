@@ -55,6 +55,8 @@ pub fn assert_in_sync(what: &str, a: &Recording, b: &Recording, since: LocalTime
     found.windows.retain(|(middle, _)| !stalls::excuse(*middle));
     let excused = all - found.windows.len();
     leave_out_beginnings(&mut found);
+    // Whoever ends first fades out, and resembles itself as falsely as at a beginning.
+    found.windows.pop();
     let p95 = found.quantile(0.95);
     println!(
         "{what}: {} windows the same, {} different, {excused} left out, p95 {p95:?}",

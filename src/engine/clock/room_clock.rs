@@ -73,6 +73,13 @@ const REFRESH: Span = Span::from_secs(1);
 /// other.
 const BELIEVED_SIGMAS: f64 = 3.0;
 
+/// A coordinator whose stamps are all older than this by a coast, seconds, counts the time
+/// otherwise: of several heartbeats one is faster, even where a radio stalls.
+const LATEST_STAMP_S: f64 = 0.3;
+
+/// So much, seconds, a stamp may lie in the coast's future: the device's own delays in stamping.
+const EARLIEST_STAMP_S: f64 = 5e-3;
+
 /// Weight below which the coast is let go.
 const NEGLIGIBLE: f64 = 0.01;
 
@@ -137,6 +144,8 @@ struct Coast {
     /// Variance of its rate.
     rate_variance: f64,
     since: LocalTime,
+    /// The smallest age, seconds, that a stamp of the coordinator had on arrival.
+    youngest_stamp: Option<f64>,
 }
 
 /// A model, and the timeline it is of.
@@ -351,6 +360,20 @@ impl RoomClock {
         }
     }
 
+    /// The coordinator says that it was `sent` by the room's time; that arrived at `now`. It
+    /// may have been long on the way, but not have come before it was sent: a coast of another
+    /// timeline is found out by that before the first answers are there.
+    pub fn handle_stamp(&mut self, now: LocalTime, sent: RoomTime) {
+        let follows = matches!(self.role, Role::Following { .. });
+        let Some(coast) = self.coast.as_mut().filter(|_| follows) else { return };
+        let before = coast.contradiction();
+        let age = (coast.at(now).model.room0 - sent).as_secs_f64();
+        coast.youngest_stamp = Some(coast.youngest_stamp.map_or(age, |youngest| youngest.min(age)));
+        if (coast.contradiction() - before).abs() > EARLIEST_STAMP_S {
+            self.redraw(now);
+        }
+    }
+
     /// The answer to a question that came at `t2`; none unless this node leads under the
     /// asked name. `t3` is restamped by the driver.
     #[must_use]
@@ -455,7 +478,7 @@ impl RoomClock {
     #[must_use]
     pub fn stats(&self, now: LocalTime) -> ClockStats {
         let model = match self.model {
-            Some(_) => self.estimate(now, self.slope(now)).map(|room| room.model),
+            Some(_) => self.claim(now).map(|room| room.model),
             None => None,
         };
         let seconds = Span::from_secs_f64;
@@ -582,7 +605,7 @@ impl RoomClock {
             line.model.sigma = SUCCESSOR_SIGMA_S;
         }
         let since = self.coast.map_or(now, |coast| coast.since);
-        self.coast = Some(Coast { line, rate_variance, since });
+        self.coast = Some(Coast { line, rate_variance, since, youngest_stamp: None });
     }
 
     fn rate_variance(&self, now: LocalTime) -> f64 {
@@ -616,6 +639,17 @@ impl RoomClock {
             (coast, None) => coast,
             (Some(coast), Some(measured)) => Some(blend(&coast, &measured)),
         }
+    }
+
+    /// That, with the error it must be shown with: a coast that the coordinator's stamps
+    /// contradict goes on, since nothing better is known, but nobody is told it were right.
+    fn claim(&self, at: LocalTime) -> Option<RoomModel> {
+        let mut claim = self.estimate(at, self.slope(at))?;
+        let doubted = self.coast.filter(|_| self.measure(at, Slope::Window).is_none());
+        if let Some(coast) = doubted {
+            claim.model.sigma = claim.model.sigma.max(coast.contradiction());
+        }
+        Some(claim)
     }
 
     /// Room time by the coordinator's answers alone, once there are enough of them.
@@ -671,7 +705,7 @@ impl RoomClock {
     /// Draws the model anew and counts discontinuities.
     fn redraw(&mut self, now: LocalTime) {
         self.let_coast_go(now);
-        let Some(RoomModel { mut model, .. }) = self.estimate(now, self.slope(now)) else { return };
+        let Some(RoomModel { mut model, .. }) = self.claim(now) else { return };
         let stepped = |old: ClockModel| (model.room(now) - old.room(now)).abs() > STEP;
         if self.model.is_none_or(stepped) {
             self.generation += 1;
@@ -713,6 +747,15 @@ impl Coast {
         let sigma = (model.sigma.powi(2) + growth).sqrt();
         let model = ClockModel { local0: at, room0: model.room(at), sigma, ..model };
         RoomModel { epoch, model }
+    }
+
+    /// By how many seconds it is off at least, by the coordinator's stamps; 0 while they are
+    /// possible.
+    fn contradiction(&self) -> f64 {
+        match self.youngest_stamp {
+            Some(age) if age > LATEST_STAMP_S || age < -EARLIEST_STAMP_S => age.abs(),
+            _ => 0.0,
+        }
     }
 
     /// Another node's belief becomes the room's. It was about as wrong as ours.
@@ -981,6 +1024,42 @@ mod tests {
         let ahead = room_error(&clock, ms(6000));
         assert!((ahead - Span::from_secs(3)).abs() < Span::from_millis(1), "{ahead:?}");
         assert_eq!(clock.model().map(|model| model.generation), Some(2));
+    }
+
+    #[test]
+    fn a_coast_that_the_coordinator_s_stamps_contradict_claims_nothing() {
+        let (first, mut clock) = (leader(1), RoomClock::new(2));
+        clock.follow(ms(0), source(1, 1));
+        converse(&mut clock, &first, ms(5000));
+        clock.follow(ms(5000), source(2, 3));
+        // Heartbeats arrive, but no answer does.
+        let room = |clock: &RoomClock, at| clock.model().expect("it goes on").room(at);
+        let stamp = |clock: &RoomClock, at, age| room(clock, at) - Span::from_millis(age);
+        let error = |clock: &RoomClock, at| clock.stats(at).error;
+        let known = error(&clock, ms(5000));
+        for (what, age) in [("as always", 2), ("after a stall", 250)] {
+            let mut clock = clock.clone();
+            let sent = stamp(&clock, ms(5100), age);
+            clock.handle_stamp(ms(5100), sent);
+            assert!(error(&clock, ms(5100)) < known + known, "{what}");
+        }
+        for (what, age) in [("ahead of us", -700), ("behind us", 2550)] {
+            let mut clock = clock.clone();
+            let before = room(&clock, ms(5100));
+            let sent = stamp(&clock, ms(5100), age);
+            clock.handle_stamp(ms(5100), sent);
+            assert_eq!(room(&clock, ms(5100)), before, "{what}: the music goes on");
+            assert!(error(&clock, ms(5100)) > Span::from_millis(age.abs()), "{what}");
+            assert_eq!(clock.stats(ms(5100)).state, SyncState::OutOfSync, "{what}");
+        }
+        // One that was merely late is set right by the next.
+        let (late, soon) = (stamp(&clock, ms(5100), 900), stamp(&clock, ms(5200), 3));
+        clock.handle_stamp(ms(5100), late);
+        assert!(error(&clock, ms(5100)) > Span::from_millis(900));
+        clock.handle_stamp(ms(5200), soon);
+        assert!(error(&clock, ms(5200)) < known + known);
+        clock.handle_stamp(ms(5300), RoomTime(i64::MIN));
+        clock.handle_stamp(ms(5300), RoomTime(i64::MAX));
     }
 
     #[test]

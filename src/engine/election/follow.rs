@@ -31,7 +31,7 @@ impl Election {
         let sent = if arrival { now } else { sent.clamp(now - MAX_LATE, now) };
         match (&self.state, term.cmp(&self.term)) {
             (State::Coordinator(_), _) => self.rival_heard(now, from, heartbeat, sent),
-            (_, std::cmp::Ordering::Less) => self.refuse(now, from),
+            (_, std::cmp::Ordering::Less) => self.refuse(now, term),
             (_, std::cmp::Ordering::Equal) => self.own_coordinator_heard(now, heartbeat, sent),
             (_, std::cmp::Ordering::Greater) => {
                 if self.follow_if_free(now, from, term, sent) {
@@ -50,7 +50,7 @@ impl Election {
         }
         match &self.state {
             State::Coordinator(_) => self.rival_started(now, start),
-            _ if start.term < self.term => self.refuse(now, from),
+            _ if start.term < self.term => self.refuse(now, start.term),
             _ if start.term > self.term && self.is_handed_to(from, start) => {
                 self.note(start.term);
                 self.follow(start.term, now);
@@ -285,10 +285,14 @@ impl Election {
         }
     }
 
-    /// Tells the owner of a lower term that it is over.
-    fn refuse(&mut self, now: LocalTime, to: NodeId) {
-        if to != self.term.node {
-            let (term, alive) = (self.term, self.hears(now));
+    /// Tells the owner of a lower term that it is over. If that is who owns the present term as
+    /// well, it knows, and this was late; unless it has started again since, with a disk from
+    /// before: then nobody but those who followed it can tell it how far it was.
+    fn refuse(&mut self, now: LocalTime, lower: Term) {
+        let Term { node: to, boot, .. } = lower;
+        let starts_again = to == self.term.node && boot > self.term.boot;
+        if to != self.term.node || starts_again {
+            let (term, alive) = (self.term, self.hears(now) && !starts_again);
             self.output(ElectionOutput::SendStale { to, term, alive });
         }
     }

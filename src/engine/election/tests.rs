@@ -661,6 +661,30 @@ fn a_heartbeat_of_a_lower_term_is_answered_with_stale() {
 }
 
 #[test]
+fn a_coordinator_that_started_again_with_an_older_disk_is_told_how_far_it_was() {
+    let mut election = follower(&[2, 3], &[ME]);
+    // What it said before it ended is only late.
+    election.heartbeat_received(at(1100), id(2), &heartbeat(term(2, 2), 9, &[]), at(1100));
+    assert_eq!(drain(&mut election), []);
+    let again = Term { boot: 2, ..term(2, 2) };
+    election.heartbeat_received(at(1200), id(2), &heartbeat(again, 1, &[]), at(1200));
+    let stale = Out::SendStale { to: id(2), term: term(3, 2), alive: false };
+    assert_eq!(drain(&mut election), [stale]);
+    // It rises above that, and is followed.
+    let mut restarted =
+        Election::new(ElectionConfig { me: id(2), boot: 2, room: ROOM, seed: 8 }, at(0));
+    restarted.log_changed(5, term(1, 2), [5; 16]);
+    restarted.members_changed(at(0), &others(&[ME, 3]));
+    restarted.found(at(0));
+    restarted.stale_received(at(1300), id(ME), term(3, 2), false);
+    assert!(leads(&run(&mut restarted, at(2400))).is_some());
+    let risen = Term { boot: 2, ..term(4, 2) };
+    assert_eq!(restarted.term(), risen);
+    election.heartbeat_received(at(2400), id(2), &heartbeat(risen, 1, &[]), at(2400));
+    assert_eq!(election.coordinator(), Some(id(2)));
+}
+
+#[test]
 fn the_live_are_those_who_answered_what_was_sent_lately() {
     let mut election = coordinator(&[2, 3]);
     let ack = |election: &Election, seq| HeartbeatAck {

@@ -63,7 +63,7 @@ use crate::engine::membership::{Intent, Membership, MembershipOutput};
 use crate::engine::pairing::Pairing;
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::PlayoutPlan;
-use crate::engine::room::{Heard, Room};
+use crate::engine::room::{ChatLine, Heard, Room};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have, Transfer};
 use crate::identity::{LocalUser, NodeKey};
@@ -456,6 +456,15 @@ pub enum Output {
         /// In the order in which they ended.
         rows: Vec<Heard>,
         /// The room's time now: how long ago that was.
+        at: RoomTime,
+    },
+    /// Words of the chat: write them; one that has a row keeps it.
+    SaveChat {
+        /// The room.
+        room: RoomId,
+        /// In order.
+        lines: Vec<ChatLine>,
+        /// The room's time now: how long ago they were said.
         at: RoomTime,
     },
     /// What this device was told about rooms, for after a restart.
@@ -893,6 +902,7 @@ impl Node {
         self.tell_agreement(now);
         self.save_position(now);
         self.write_history(now);
+        self.write_chat(now);
         self.tell_left_out(now);
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
@@ -912,6 +922,7 @@ impl Node {
             writes: true,
         };
         self.peers.insert(peer, state);
+        self.friends.lost(peer);
         self.outputs.push_back(Output::RememberPeer {
             node: peer,
             name: hello.name.clone(),
@@ -1063,6 +1074,9 @@ impl Node {
         let sent = if is_known { self.sent_at(hb.sent, at).min(now) } else { at.min(now) };
         if let Some(election) = self.election_of(hb.room) {
             election.heartbeat_received(now, from, hb, sent);
+        }
+        if self.election.as_ref().is_some_and(|e| e.term() == hb.term) {
+            self.clock.handle_stamp(at.min(now), hb.sent);
         }
         self.note_coordinator_log(now, from, hb);
         self.watch_deputy(now, from, hb);

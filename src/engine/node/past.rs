@@ -1,4 +1,4 @@
-//! What was played goes to the disk, and what was left out is told.
+//! What was played and said goes to the disk, and what was left out is told.
 //!
 //! Every node makes the rows by itself, from the state alone, and so makes the same ones. It only
 //! has to wait until a row is settled: a skip that is still on its way may have ended the track
@@ -6,8 +6,9 @@
 
 use std::collections::VecDeque;
 
-use super::{Heard, LocalTime, Node, Notice, Output, RoomTime, SegmentId, Span};
-use crate::base::limits::MAX_HEARD;
+use super::{Heard, LocalTime, Node, Notice, OpId, Output, RoomTime, SegmentId, Span};
+use crate::base::limits::{MAX_CHAT_KEPT, MAX_HEARD};
+use crate::engine::room::ChatLine;
 
 /// Nobody orders anything so far back: a change of coordinator takes less.
 const SETTLED_AFTER: Span = Span::from_secs(2);
@@ -20,6 +21,9 @@ const BELIEVED_AFTER: Span = Span::from_secs(10);
 /// may bring back.
 const MAX_GIVEN: usize = 4 * MAX_HEARD;
 
+/// Words remembered as given out: one more than the state has, so that the last of them is known.
+const MAX_SAID: usize = MAX_CHAT_KEPT + 1;
+
 /// A notice older than this was told by others, or before a restart.
 const NEWS: Span = Span::from_secs(10);
 
@@ -27,6 +31,8 @@ const NEWS: Span = Span::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Past {
     given: VecDeque<SegmentId>,
+    /// Words of the chat given out.
+    said: VecDeque<OpId>,
     told: Option<RoomTime>,
 }
 
@@ -34,6 +40,7 @@ impl Past {
     /// The disk may have lost what it was given.
     pub(super) fn give_again(&mut self) {
         self.given.clear();
+        self.said.clear();
     }
 }
 
@@ -59,6 +66,30 @@ impl Node {
             self.playback.past.given.pop_front();
         }
         self.outputs.push_back(Output::SaveHistory { room, rows, at });
+    }
+
+    /// Gives out what was said. What makes way when two halves meet comes again later, and has its
+    /// row by then.
+    pub(super) fn write_chat(&mut self, now: LocalTime) {
+        if self.clock.model().is_none() {
+            return;
+        }
+        let at = self.room_now(now);
+        let Some(room) = &self.room else { return };
+        let said = &self.playback.past.said;
+        let new = |line: &&ChatLine| !said.contains(&line.op);
+        // Words come at the end; only after a start, or with another state, are all of them new.
+        let mut lines = room.state().chat().rev().take_while(new).cloned().collect::<Vec<_>>();
+        if lines.is_empty() {
+            return;
+        }
+        lines.reverse();
+        let room = room.id();
+        self.playback.past.said.extend(lines.iter().map(|line| line.op));
+        while self.playback.past.said.len() > MAX_SAID {
+            self.playback.past.said.pop_front();
+        }
+        self.outputs.push_back(Output::SaveChat { room, lines, at });
     }
 
     /// Tells once that an entry was left out of the queue or passed over.

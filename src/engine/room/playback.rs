@@ -75,12 +75,10 @@ pub struct QueueEntry {
 }
 
 impl QueueEntry {
-    /// Whose turn it takes: the person's, or that of a device without one.
+    /// Whether two take turns together: those of one person, and all of devices without a
+    /// person, at which anybody may have stood.
     pub(super) fn same_adder(&self, other: &QueueEntry) -> bool {
-        match (self.adder, other.adder) {
-            (None, None) => self.added_by == other.added_by,
-            (one, other) => one == other,
-        }
+        self.adder == other.adder
     }
 }
 

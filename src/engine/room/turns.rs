@@ -7,7 +7,8 @@
 //!
 //! An entry gets the turn behind its person's last one, but none that is over, and stands behind
 //! everything of that turn. Up-votes and moves of one's own entries change who of one person's
-//! entries takes which of their turns, and never anybody else's.
+//! entries takes which of their turns, and never anybody else's. What came from devices without a
+//! person takes turns as if one person had brought it.
 
 use std::cmp::Reverse;
 

@@ -10,10 +10,15 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use futures_util::future::BoxFuture;
-use groovebox::api::{self, Backend, Imported, OutputInfo};
-use groovebox::base::limits::{LOG_KEPT, MAX_HISTORY, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD};
-use groovebox::engine::command::{CommandReply, Done, SeekTo};
-use groovebox::engine::status::{HistoryStatus, LogStatus, OperationStatus};
+use groovebox::api::{self, Backend, ChatLog, Imported, OutputInfo, UserWish};
+use groovebox::base::limits::{
+    LOG_KEPT, MAX_CHAT, MAX_HISTORY, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD,
+};
+use groovebox::engine::command::{CommandReply, Done, SeekTo, VoteWord};
+use groovebox::engine::room::is_user_name;
+use groovebox::engine::status::{
+    DjStatus, FriendsStatus, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
+};
 use groovebox::engine::{Command, Status};
 use groovebox::wire::message::Level;
 use groovebox::wire::{Refusal, RefusalCode};
@@ -58,6 +63,27 @@ impl Backend for Nobody {
         Box::pin(async { Ok(imported) })
     }
 
+    fn become_user(&self, wish: UserWish) -> BoxFuture<'_, CommandReply> {
+        assert!(is_user_name(&wish.name), "{wish:?}");
+        self.command(Command::BecomeUser { user: None })
+    }
+
+    fn dj(&self) -> BoxFuture<'_, Result<DjStatus, Refusal>> {
+        Box::pin(async { Ok(DjStatus::default()) })
+    }
+
+    fn friends(&self) -> BoxFuture<'_, Result<FriendsStatus, Refusal>> {
+        Box::pin(async { Ok(FriendsStatus::default()) })
+    }
+
+    fn past_votes(&self) -> BoxFuture<'_, Result<Vec<PastVoteStatus>, Refusal>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn chat(&self) -> watch::Receiver<Arc<ChatLog>> {
+        watch::Sender::new(Arc::default()).subscribe()
+    }
+
     fn operation(
         &self,
         _boot: u32,
@@ -92,6 +118,17 @@ fn check(command: &Command) {
         Command::CreateRoom { name: Some(text) } | Command::JoinRoom { room: text } => {
             assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
         }
+        Command::Kick { who }
+        | Command::Ban { who }
+        | Command::Unban { who }
+        | Command::Silence { who, .. }
+        | Command::DjGive { to: who }
+        | Command::DjAppoint { to: who }
+        | Command::CallVote { who: Some(who), .. }
+        | Command::Vote { word: VoteWord::For(who), .. } => {
+            assert!(!who.is_empty() && !who.chars().any(char::is_control), "{who:?}");
+        }
+        Command::Chat { text } => assert!((1..=MAX_CHAT).contains(&text.chars().count())),
         _ => {}
     }
 }
@@ -99,7 +136,8 @@ fn check(command: &Command) {
 /// One request and its answer: never a failure of ours, and always JSON.
 pub fn api(input: &[u8]) {
     let mut input = Bytes(input);
-    let methods = [Method::GET, Method::POST, Method::DELETE, Method::PUT, Method::HEAD];
+    let methods =
+        [Method::GET, Method::POST, Method::DELETE, Method::PUT, Method::HEAD, Method::PATCH];
     let method = input.pick(&methods).clone();
     let kind = *input.pick(&[Some("application/json"), None, Some("text/plain; a=b")]);
     let line = input.0.iter().position(|byte| *byte == b'\n').unwrap_or(input.0.len());
@@ -140,7 +178,21 @@ fn answer(request: Request<Body>) -> (StatusCode, Vec<u8>) {
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
-    let get = ["status", "members", "sync", "peers", "rooms", "queue", "outputs", "version"];
+    let get = [
+        "status",
+        "members",
+        "sync",
+        "peers",
+        "rooms",
+        "queue",
+        "outputs",
+        "version",
+        "people",
+        "dj",
+        "votes",
+        "votes/history",
+        "chat?last=9",
+    ];
     let post = [
         ("play", r#"{"paths":["/music/a.flac","/music/b"]}"#),
         ("play", ""),
@@ -159,6 +211,12 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ("rooms/join", r#"{"room":"GROOVE-7KQ4"}"#),
         ("rooms/leave", ""),
         ("queue", r#"{"paths":["/music/a.flac"]}"#),
+        ("queue/7/up", ""),
+        ("dj/give", r#"{"to":"ben"}"#),
+        ("votes", r#"{"kind":"kick","who":"ben"}"#),
+        ("votes/ballot", r#"{"choice":"ben","in":"election"}"#),
+        ("chat", r#"{"text":"sch\u00f6n"}"#),
+        ("room/ban", r#"{"who":"ben"}"#),
     ];
     let line = |method: u8, path: &str, body: &str| {
         [&[method, 0][..], format!("/api/v1/{path}\n{body}").as_bytes()].concat()
@@ -168,5 +226,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds.push(line(0, "events?since=5", ""));
     seeds.push(line(2, "queue", ""));
     seeds.push(line(2, "queue/7,9", ""));
+    seeds.push(line(2, "room", ""));
+    seeds.push(line(3, "user", r#"{"name":"anna","display":"\u00c4nne"}"#));
+    seeds.push(line(5, "room/settings", r#"{"control":"dj","queue_limit":7}"#));
     seeds
 }

@@ -251,8 +251,15 @@ impl Disk {
         self.synced = self.written.clone();
     }
 
-    pub fn power_cut(&mut self, rng: &mut Rng) {
+    /// Whether something was lost that had been written.
+    pub fn power_cut(&mut self, rng: &mut Rng) -> bool {
         self.process_died();
+        let before = self.written.ends();
+        self.cut(rng);
+        self.written.ends() != before
+    }
+
+    fn cut(&mut self, rng: &mut Rng) {
         let written = std::mem::take(&mut self.written);
         let kept = if rng.happens(0.5) { self.synced.clone() } else { written.clone() };
         let rooms = written.rooms.into_iter().filter_map(|(room, written)| {
@@ -320,6 +327,12 @@ fn torn(synced: Option<&RoomFile>, written: RoomFile, rng: &mut Rng) -> Option<R
 }
 
 impl Files {
+    /// Where each room's log ends, and what waits beside it.
+    fn ends(&self) -> Vec<(RoomId, [u8; 16], Vec<OpId>)> {
+        let waiting = |file: &RoomFile| file.outbox.iter().map(|op| op.id).collect();
+        self.rooms.iter().map(|(room, file)| (*room, file.tip().1, waiting(file))).collect()
+    }
+
     /// The room concerned, and whether the job fits its file; none where that stays as it was.
     fn take(&mut self, job: Job) -> Option<(RoomId, Option<bool>)> {
         match job {

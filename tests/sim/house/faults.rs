@@ -277,6 +277,8 @@ impl House {
                 self.whose.insert(id, d);
             }
         }
+        // What it had told to have written, too, though nobody was told of it yet.
+        self.disks_lost_at = self.now;
         self.disk_changed(d);
         self.back_soon(d);
     }

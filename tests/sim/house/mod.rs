@@ -451,7 +451,9 @@ impl House {
         device.watch.go_on(self.now);
         if with_power {
             device.is_off = true;
-            device.disk.power_cut(&mut self.rng);
+            if device.disk.power_cut(&mut self.rng) {
+                self.disks_lost_at = self.now;
+            }
         } else {
             device.disk.process_died();
         }
@@ -664,8 +666,11 @@ impl House {
             }
             Output::CompactRoom(snapshot) => self.save(d, Job::Compact(Rc::new(*snapshot))),
             Output::RememberIntent(intent) => self.save(d, Job::Intent(intent)),
-            // Devices have no person to remember, and no room is deleted.
-            Output::RememberUser(_) | Output::RememberFriends(_) | Output::ForgetRoom(_) => {}
+            // Devices know whose they are, no room is deleted, and nobody reads up the chat.
+            Output::RememberUser(_)
+            | Output::RememberFriends(_)
+            | Output::ForgetRoom(_)
+            | Output::SaveChat { .. } => {}
             Output::RememberPeer { node, name, address } => {
                 self.save(d, Job::Peer(node, name, address));
             }

@@ -23,8 +23,9 @@ use crate::world::{Air, Chance, MS, SEC, Trace, is_replay, percentile};
 
 /// Seeds that have once found something, or came close.
 const REGRESSION: &[u64] = &[
-    1, 2, 3, 5, 8, 13, 21, 34, 1042, 1076, 1104, 1124, 1238, 1442, 2131, 200_005, 200_408, 201_262,
-    204_022, 205_310, 206_041, 206_262, 208_158,
+    1, 2, 3, 5, 8, 13, 21, 34, 1042, 1076, 1104, 1124, 1238, 1442, 2131, 200_005, 200_408, 200_516,
+    200_584, 201_262, 202_320, 204_022, 204_288, 205_310, 206_041, 206_145, 206_262, 208_158,
+    209_240, 209_510, 210_529, 211_519,
 ];
 
 /// Fresh seeds of a plain test run: what fits beside everything else.
