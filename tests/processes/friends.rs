@@ -83,7 +83,7 @@ fn a_person_on_two_devices_is_one_voter() {
     name(&house.daemons[0], "anna");
     std::thread::scope(|scope| {
         let daemons = &house.daemons;
-        let waiting = scope.spawn(|| daemons[0].order_last(&["user", "pair"]));
+        let waiting = scope.spawn(move || daemons[0].order_last(&["user", "pair"]));
         house.until("it waits", LONG, |_| pairing(&daemons[0], "waiting"));
         let called = daemons[1].order_last(&["user", "pair", "kitchen"]);
         let shown = waiting.join().expect("no panic");
