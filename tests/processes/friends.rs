@@ -27,7 +27,12 @@ fn names(daemon: &Daemon, part: &str) -> Vec<String> {
 
 fn wait_names(house: &House, i: usize, part: &str, wanted: &[&str]) {
     let what = format!("{part} of {} is {wanted:?}", house.daemons[i].name);
-    house.until(&what, LONG, |house| (names(&house.daemons[i], part) == wanted).then_some(()));
+    house.until(&what, LONG, |house| {
+        let daemon = &house.daemons[i];
+        // One that has just been started does not answer yet.
+        daemon.status()?;
+        (names(daemon, part) == wanted).then_some(())
+    });
 }
 
 #[test]
