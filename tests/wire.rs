@@ -627,8 +627,23 @@ fn what_a_later_version_added_is_told_from_nonsense() {
     }
     let long = codec::decode_message(&message(Message::KINDS, MAX_FRAME));
     assert!(matches!(long, Err(WireError::TooLong { .. })), "its length is bounded all the same");
-    let known = codec::decode_message(&message(Message::KINDS - 1, 9));
+    let known = codec::decode_message(&message(26, 9));
     assert!(matches!(known, Err(WireError::Malformed(_) | WireError::Trailing(_))), "{known:?}");
+    // What people's devices say has numbers of its own, which grow in the same way.
+    for (outer, kinds) in [(27, FriendMessage::KINDS), (28, PairMessage::KINDS)] {
+        let bytes = |inner: u32| [u32::to_le_bytes(outer), inner.to_le_bytes()].concat();
+        let unknown = codec::decode_message(&bytes(kinds));
+        assert_eq!(unknown, Err(WireError::Unknown(kinds)), "of {outer}");
+        let inner = |(_, message): &(&str, Message)| {
+            let frame = codec::encode_message(message).expect("short");
+            let frame = &frame[FRAME_HEADER..];
+            let number =
+                |at: usize| frame.get(at..at + 4).map(|four| four.try_into().expect("four"));
+            (number(0).map(u32::from_le_bytes) == Some(outer)).then_some(number(4)).flatten()
+        };
+        let last = messages().iter().filter_map(inner).map(u32::from_le_bytes).max();
+        assert_eq!(last, Some(kinds - 1), "an example of the last one");
+    }
     let last = datagrams().iter().map(|(_, d)| datagram_number_of(d)).max();
     assert_eq!(last, Some(Datagram::KINDS - 1), "an example of the last one");
     let unknown = codec::decode_datagram(&message(Datagram::KINDS, 9));

@@ -8,6 +8,7 @@
 //! | `views` | reading: parts of the status |
 //! | `commands` | doing: one function per verb, each ending in one [`Command`] |
 //! | `people` | the same for people: user, DJ, votes, chat, rules, who is let in |
+//! | `friends` | friends and requests, and the pairing of a second device |
 //! | `pace` | how much one session may ask for |
 //! | `door` | locked rooms and invites |
 //! | `input` | bodies: JSON, bounded, no unknown fields |
@@ -21,6 +22,7 @@ mod answer;
 mod commands;
 mod door;
 mod events;
+mod friends;
 mod input;
 mod listener;
 mod pace;
@@ -43,7 +45,7 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 
 use crate::engine::status::{
-    ChatStatus, DjStatus, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
+    ChatStatus, DjStatus, FriendsStatus, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
 };
 use crate::engine::{Command, CommandReply, Status};
 use crate::wire::message::Level;
@@ -73,6 +75,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The DJ, and who was it before.
     fn dj(&self) -> BoxFuture<'_, Result<DjStatus, Refusal>>;
+
+    /// Friends, requests, what a search found, and how far a pairing is.
+    fn friends(&self) -> BoxFuture<'_, Result<FriendsStatus, Refusal>>;
 
     /// Votes that are over, the latest first.
     fn past_votes(&self) -> BoxFuture<'_, Result<Vec<PastVoteStatus>, Refusal>>;

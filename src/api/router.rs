@@ -11,7 +11,7 @@ use axum::routing::{delete, get, patch, post, put};
 use super::answer::Answer;
 use super::events::Events;
 use super::pace::{self, Paces};
-use super::{Backend, commands, door, events, people, views};
+use super::{Backend, commands, door, events, friends, people, views};
 use crate::base::limits::MAX_REQUEST;
 use crate::wire::{Refusal, RefusalCode};
 
@@ -27,6 +27,7 @@ pub(super) fn router(backend: Arc<dyn Backend>, events: Arc<Events>) -> Router {
     let app = App { backend, events, paces: Arc::new(Paces::new()) };
     let v1 = music()
         .merge(government())
+        .merge(friendship())
         .route_layer(from_fn_with_state(app.clone(), pace::count))
         // Whoever drags a slider asks often.
         .route("/volume", post(commands::volume));
@@ -100,6 +101,19 @@ fn government() -> Router<App> {
         .route("/room/unmute", post(people::unmute))
         .route("/queue/{entries}/up", post(people::up))
         .route("/queue/{entries}/down", post(people::down))
+}
+
+/// Friends, and the devices of one person.
+fn friendship() -> Router<App> {
+    Router::new()
+        .route("/friends", get(friends::friends).patch(friends::set))
+        .route("/friends/search", get(friends::search))
+        .route("/friends/requests", post(friends::add))
+        .route("/friends/accept", post(friends::accept))
+        .route("/friends/reject", post(friends::reject))
+        .route("/friends/remove", post(friends::remove))
+        .route("/user/pair", get(friends::pairing).post(friends::pair).delete(friends::cancel))
+        .route("/user/pair/confirm", post(friends::confirm))
 }
 
 async fn no_such_path(uri: Uri) -> Answer {

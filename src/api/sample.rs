@@ -2,10 +2,12 @@
 
 use super::ChatLog;
 use crate::engine::Status;
+use crate::engine::friends::Discoverable;
 use crate::engine::room::{DjEnd, EndReason};
 use crate::engine::status::{
-    CandidateStatus, ChatStatus, DiskState, DjStatus, DroppedStatus, HeardTrack, HistoryStatus,
-    LogEntryStatus, LogStatus, MemberStatus, NodeStatus, PastDjStatus, PastVoteStatus, PeerStatus,
+    CandidateStatus, ChatStatus, DiskState, DjStatus, DroppedStatus, FriendRequestStatus,
+    FriendStatus, FriendsStatus, HeardTrack, HistoryStatus, LogEntryStatus, LogStatus,
+    MemberStatus, NodeStatus, PairingStatus, PastDjStatus, PastVoteStatus, PeerStatus,
     PersonStatus, PlaybackState, PlaybackStatus, QueueStatus, RoomInReach, RoomStatus, SyncStatus,
     TermStatus, TrackStatus, VoteStatus, WaitingStatus,
 };
@@ -327,5 +329,32 @@ pub(crate) fn log() -> LogStatus {
             what: "paused".to_owned(),
             why: "it came too late: such a command counts for 5 seconds".to_owned(),
         }],
+    }
+}
+
+/// A friend, and somebody who asks to be one.
+pub fn friends() -> FriendsStatus {
+    let ben = FriendStatus {
+        id: "cd".repeat(32),
+        name: "ben".into(),
+        display: "Ben".into(),
+        since: 1_700_000_000,
+        online: true,
+    };
+    let carla = FriendRequestStatus {
+        id: "ef".repeat(32),
+        name: "carla".into(),
+        display: "Carla".into(),
+        since: 1_700_003_600,
+        delivered: true,
+    };
+    FriendsStatus {
+        discoverable: Some(Discoverable::Rooms),
+        friends: vec![ben],
+        sent: vec![],
+        received: vec![carla],
+        found: vec![],
+        now: 1_700_086_400,
+        pairing: PairingStatus::of("idle"),
     }
 }

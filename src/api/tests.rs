@@ -16,6 +16,8 @@ use tokio_tungstenite::tungstenite;
 use super::*;
 use crate::base::{BlobHash, EntryId, RoomTime, Span};
 use crate::engine::command::{Done, SeekTo, VolumeChange, VoteWord};
+use crate::engine::friends::FriendCommand;
+use crate::engine::pairing::PairCommand;
 use crate::identity::{LocalUser, UserKey};
 use crate::wire::message::Level;
 use crate::wire::op::{Control, Setting, VoteKind};
@@ -95,6 +97,10 @@ impl Backend for Fake {
 
     fn dj(&self) -> BoxFuture<'_, Result<DjStatus, Refusal>> {
         Box::pin(async { Ok(sample::dj()) })
+    }
+
+    fn friends(&self) -> BoxFuture<'_, Result<FriendsStatus, Refusal>> {
+        Box::pin(async { Ok(sample::friends()) })
     }
 
     fn past_votes(&self) -> BoxFuture<'_, Result<Vec<PastVoteStatus>, Refusal>> {
@@ -356,8 +362,18 @@ async fn what_people_do_to_each_other_becomes_its_command() {
     let call = |kind, who: Option<&str>| Command::CallVote { kind, who: who.map(str::to_owned) };
     let vote = |kind, word| Command::Vote { kind, word };
     let silence = |silenced| Command::Silence { who: "ben".to_owned(), silenced };
+    let friend = Command::Friend;
     let cases = [
         ("/dj/give", r#"{"to": "ben"}"#, Command::DjGive { to: who("ben") }),
+        ("/friends/requests", r#"{"who": "ben"}"#, friend(FriendCommand::Add { who: who("ben") })),
+        ("/friends/accept", r#"{"who": "ben"}"#, friend(FriendCommand::Accept { who: who("ben") })),
+        ("/friends/reject", r#"{"who": "ben"}"#, friend(FriendCommand::Reject { who: who("ben") })),
+        ("/friends/remove", r#"{"who": "ben"}"#, friend(FriendCommand::Remove { who: who("ben") })),
+        (
+            "/user/pair/confirm",
+            r#"{"code": "012 345"}"#,
+            Command::Pair(PairCommand::Confirm { code: 12_345 }),
+        ),
         ("/dj/appoint", r#"{"to": "ben"}"#, Command::DjAppoint { to: who("ben") }),
         ("/votes", r#"{"kind": "election"}"#, call(VoteKind::Election, None)),
         ("/votes", r#"{"kind": "mutiny"}"#, call(VoteKind::Mutiny, None)),
@@ -572,6 +588,11 @@ async fn requests_that_make_no_sense_are_refused_before_the_engine_sees_them() {
         ("/rooms", r#"{"name": "a\u0007"}"#),
         ("/rooms/join", "{}"),
         ("/rooms/join", r#"{"room": ""}"#),
+        ("/friends/requests", "{}"),
+        ("/friends/accept", r#"{"who": ""}"#),
+        ("/user/pair", r#"{"device": ""}"#),
+        ("/user/pair/confirm", r#"{"code": "12345"}"#),
+        ("/user/pair/confirm", r#"{"code": "+12345"}"#),
         ("/dj/give", "{}"),
         ("/dj/give", r#"{"to": ""}"#),
         ("/dj/appoint", r#"{"who": "ben"}"#),

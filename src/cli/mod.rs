@@ -25,12 +25,14 @@ mod demo;
 mod dj;
 mod failure;
 mod feed;
+mod friend;
 mod history;
 mod invite;
 mod live;
 mod log;
 mod mute;
 mod outputs;
+mod pair;
 mod password;
 mod peers;
 mod play;
@@ -159,6 +161,11 @@ enum Verb {
     Log(log::LogArgs),
     /// Give devices the coordinator's state anew
     Resync(resync::ResyncArgs),
+    /// Friends: list, search, add, accept, reject, remove
+    Friend {
+        #[command(subcommand)]
+        verb: Option<friend::FriendVerb>,
+    },
     /// List where this device's sound can go
     Outputs,
     /// Three daemons on this machine play a song together
@@ -239,6 +246,7 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::History(args) => history::run(&args, session).await,
         Verb::Log(args) => log::run(&args, session).await,
         Verb::Resync(args) => resync::run(args, session).await,
+        Verb::Friend { verb } => friend::run(verb, session).await,
         Verb::Outputs => outputs::run(session).await,
         Verb::Version => version::run(session).await,
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::client::Patience;
 use super::confirm::{Unasked, confirm};
 use super::failure::Failure;
+use super::pair;
 use super::screen::Look;
 use super::session::{Format, Session, print_json, understand};
 use super::table::clip;
@@ -15,6 +16,8 @@ use crate::engine::status::PersonStatus;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum UserVerb {
+    /// Make a second device one of the same person's, who then has one vote on both
+    Pair(pair::PairArgs),
     /// Say whose device this is; somebody new is given a key
     Set {
         /// What to call them: 2 to 32 letters, digits and - _ .
@@ -35,6 +38,7 @@ pub(super) enum UserVerb {
 
 pub(super) async fn run(verb: UserVerb, session: &mut Session) -> Result<(), Failure> {
     match verb {
+        UserVerb::Pair(args) => pair::run(args, session).await,
         UserVerb::Set { name, display } => {
             let mut body = json!({ "name": name });
             if let Some(display) = display {

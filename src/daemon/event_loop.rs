@@ -16,7 +16,8 @@ use crate::engine::command::{CommandReply, RequestId};
 use crate::engine::node::{Input, Node, Output};
 use crate::engine::room::Room;
 use crate::engine::status::{
-    ChatStatus, DiskState, DjStatus, LogEntryStatus, LogStatus, OperationStatus, PastVoteStatus,
+    ChatStatus, DiskState, DjStatus, FriendsStatus, LogEntryStatus, LogStatus, OperationStatus,
+    PastVoteStatus,
 };
 use crate::engine::{Command, Status};
 use crate::identity::{LocalUser, UserKey};
@@ -44,6 +45,8 @@ pub enum Event {
     BecomeUser(UserWish, oneshot::Sender<CommandReply>),
     /// It wants to know who is DJ, and who was.
     Dj(oneshot::Sender<Result<DjStatus, Refusal>>),
+    /// It wants to know about friends, requests and a pairing.
+    Friends(oneshot::Sender<FriendsStatus>),
     /// It wants to know how votes ended.
     PastVotes(oneshot::Sender<Result<Vec<PastVoteStatus>, Refusal>>),
     /// A front end wants to read the end of the log.
@@ -83,6 +86,8 @@ pub struct EventLoop {
     next_status: LocalTime,
     next_sleep_check: LocalTime,
     slept: Span,
+    /// What the wall clock showed when this device's clock began, as the node was told, s.
+    wall_at_zero: Option<i64>,
     disk: DiskState,
 }
 
@@ -108,6 +113,7 @@ impl EventLoop {
             next_status: now,
             next_sleep_check: now,
             slept: clock::slept(),
+            wall_at_zero: None,
             disk: DiskState::Ok,
         }
     }
@@ -156,6 +162,10 @@ impl EventLoop {
                 let _ = reply.send(self.node.dj_status(clock::now()));
                 return;
             }
+            Event::Friends(reply) => {
+                let _ = reply.send(self.node.friends_status(clock::now()));
+                return;
+            }
             Event::PastVotes(reply) => {
                 let _ = reply.send(self.node.past_votes(clock::now()));
                 return;
@@ -182,6 +192,7 @@ impl EventLoop {
         if now >= self.next_sleep_check {
             self.next_sleep_check = now + SLEEP_CHECK;
             self.look_for_sleep(now);
+            self.look_at_wall(now);
         }
         if now >= self.node.poll_timeout() {
             self.node.handle_timeout(now);
@@ -199,6 +210,16 @@ impl EventLoop {
         if gap >= SLEPT_AT_LEAST {
             tracing::info!(seconds = gap.as_secs_f64(), "the device slept; looking for the room");
             self.node.handle_input(now, Input::Suspended { gap });
+        }
+    }
+
+    /// A device without a clock of its own learns the time a while after its start.
+    fn look_at_wall(&mut self, now: LocalTime) {
+        let unix_s = u64::try_from(clock::wall() / 1000).unwrap_or(0);
+        let at_zero = i64::try_from(unix_s).unwrap_or(i64::MAX) - now.0 / 1_000_000_000;
+        if self.wall_at_zero.is_none_or(|told| (told - at_zero).abs() > 1) {
+            self.wall_at_zero = Some(at_zero);
+            self.node.handle_input(now, Input::WallTime { unix_s });
         }
     }
 

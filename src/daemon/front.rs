@@ -16,7 +16,7 @@ use crate::audio::devices::{self, DeviceInfo};
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
 use crate::engine::command::CommandReply;
 use crate::engine::status::{
-    DjStatus, HeardTrack, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
+    DjStatus, FriendsStatus, HeardTrack, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
 };
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
@@ -112,6 +112,10 @@ impl Backend for Front {
 
     fn dj(&self) -> BoxFuture<'_, Result<DjStatus, Refusal>> {
         async move { self.ask(Event::Dj).await? }.boxed()
+    }
+
+    fn friends(&self) -> BoxFuture<'_, Result<FriendsStatus, Refusal>> {
+        async move { self.ask(Event::Friends).await }.boxed()
     }
 
     fn past_votes(&self) -> BoxFuture<'_, Result<Vec<PastVoteStatus>, Refusal>> {

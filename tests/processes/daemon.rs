@@ -234,6 +234,14 @@ impl Daemon {
         serde_json::from_str(&outcome.said).expect("JSON on standard output")
     }
 
+    /// Runs a command that must succeed and says several things; the last of them.
+    pub fn order_last(&self, arguments: &[&str]) -> Value {
+        let outcome = self.ask(arguments);
+        assert_eq!(outcome.code, 0, "{} {arguments:?}: {outcome:?}", self.name);
+        let last = outcome.said.lines().last().expect("something is said");
+        serde_json::from_str(last).expect("JSON on standard output")
+    }
+
     /// Its picture of the room; none while it does not answer.
     pub fn status(&self) -> Option<Status> {
         let text = self.read("status").ok()?;

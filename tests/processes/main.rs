@@ -12,6 +12,7 @@
 //! | `playing` | one song on all devices, and every order a person can give |
 //! | `disk` | a disk that is full |
 //! | `failing` | devices that die, return or come late |
+//! | `friends` | requests that wait, rooms for friends, a person on two devices |
 //! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
 //! | `stranger` | a locked room, and somebody who tries to get in |
 //! | `refusing` | broken files, wrong usage, a second daemon, no daemon |
@@ -24,6 +25,7 @@ mod daemon;
 mod disk;
 mod evening;
 mod failing;
+mod friends;
 mod gathering;
 mod house;
 mod playing;

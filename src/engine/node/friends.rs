@@ -280,11 +280,14 @@ impl Node {
         if let FriendMessage::Owner { join, mark } = message {
             return self.owner_hinted(from, join, &mark);
         }
+        // Also a device that has no person yet remembers whose the others are.
+        if let FriendMessage::Person(card) = message {
+            return self.person_proven(from, card);
+        }
         if self.friends.book.is_none() {
             return;
         }
         match message {
-            FriendMessage::Person(card) => self.person_proven(from, card),
             FriendMessage::Find { nonce, name } => self.looked_for(from, nonce, &name),
             FriendMessage::Found { nonce, card } => self.answer_found(from, nonce, &card),
             FriendMessage::Ask { to, card, since, signature } if Some(to) == self.user_id() => {
@@ -292,7 +295,7 @@ impl Node {
                 self.person_proven(from, card);
                 self.asked(now, from, request);
             }
-            FriendMessage::Ask { .. } | FriendMessage::Owner { .. } => {}
+            FriendMessage::Ask { .. } | FriendMessage::Owner { .. } | FriendMessage::Person(_) => {}
             FriendMessage::Asked { since } => {
                 let arrived = |book: &mut FriendBook, user| book.arrived(&user, since);
                 self.said_by_person(from, None, arrived);
@@ -331,8 +334,7 @@ impl Node {
             tracing::debug!(peer = %from.short(), "a person who has not said that this is theirs");
             return;
         }
-        let Some(book) = &mut self.friends.book else { return };
-        let news = book.met(from, &card);
+        let news = self.friends.book.as_mut().is_some_and(|book| book.met(from, &card));
         self.friends.proven.insert(from, card);
         if news {
             self.book_changed();
@@ -471,7 +473,10 @@ impl Node {
         for (user, person) in state.people().iter().filter(|(_, person)| fits(person)) {
             let theirs = state.members().iter().filter(|(_, member)| member.user == Some(*user));
             let devices = theirs.map(|(node, _)| *node).collect::<Vec<_>>();
-            if Some(*user) != me && !devices.iter().any(|device| self.peers.contains_key(device)) {
+            // Who has left has no device there that could be waited for.
+            let is_away = !devices.is_empty()
+                && !devices.iter().any(|device| self.peers.contains_key(device));
+            if Some(*user) != me && is_away {
                 let (name, display) = (person.name.clone(), person.display.clone());
                 contacts.push(Contact { user: *user, name, display, devices });
             }

@@ -1003,6 +1003,7 @@ impl Node {
             writes: true,
         };
         self.peers.insert(peer, state);
+        self.friends.lost(peer);
         self.outputs.push_back(Output::RememberPeer {
             node: peer,
             name: hello.name.clone(),

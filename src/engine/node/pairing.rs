@@ -59,7 +59,7 @@ impl Node {
             return Err(Refusal::new(
                 RefusalCode::UpdateFailed,
                 format!("this device is {}'s; with another person it would lose that", user.name),
-                "if that is meant: `groovebox user clear`, and then pair it",
+                "if that is meant: `groovebox user forget`, and then pair it",
             ));
         }
         let (peer, address) = match device.trim().parse::<SocketAddr>() {

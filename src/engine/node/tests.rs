@@ -1,6 +1,7 @@
 //! Whole nodes on a perfect network with honest disks: what becomes of the log when devices come,
 //! go and meet again. Seeded faults of all kinds are the simulator's business (`tests/sim`).
 
+mod friends;
 mod locks;
 mod people;
 mod queue;
@@ -116,6 +117,9 @@ struct Device {
     /// What its cache has nothing of.
     lacks: BTreeSet<BlobHash>,
     replies: BTreeMap<RequestId, CommandReply>,
+    /// Whose it is, and what it knows of their friends; kept over a restart.
+    user: Option<LocalUser>,
+    friends: Option<SavedFriends>,
 }
 
 /// Devices, the way between them, and time.
@@ -128,9 +132,9 @@ struct House {
 }
 
 impl House {
-    /// Devices that were told nothing, in one room.
-    fn together(size: usize) -> House {
-        let device = |_| Device {
+    /// A device that was never switched on.
+    fn new_device() -> Device {
+        Device {
             key: Arc::new(outside::new_key()),
             boot: 0,
             disk: Disk::default(),
@@ -139,9 +143,23 @@ impl House {
             history: Vec::new(),
             lacks: BTreeSet::new(),
             replies: BTreeMap::new(),
-        };
+            user: None,
+            friends: None,
+        }
+    }
+
+    /// One more device is switched on, and comes into the room of the others.
+    fn with_one_more(mut self) -> House {
+        self.devices.push(House::new_device());
+        self.start(self.devices.len() - 1);
+        self.run_until_agreed(Span::from_secs(20));
+        self
+    }
+
+    /// Devices that were told nothing, in one room.
+    fn together(size: usize) -> House {
         let mut house = House {
-            devices: (0..size).map(device).collect(),
+            devices: (0..size).map(|_| House::new_device()).collect(),
             now: LocalTime(1_000_000_000),
             events: BTreeMap::new(),
             count: 0,
@@ -161,8 +179,8 @@ impl House {
             key: Arc::clone(&device.key),
             boot: device.boot,
             name: format!("d{i}"),
-            user: None,
-            friends: None,
+            user: device.user.clone(),
+            friends: device.friends.clone(),
             version: "0".into(),
             seed: i as u64 * 100 + u64::from(device.boot),
             secret: [7; 32],
@@ -322,6 +340,8 @@ impl House {
                 self.at(later, Event::Input(i, Input::Stretched { room, secret }));
             }
             Output::SaveHistory { rows, .. } => self.devices[i].history.extend(rows),
+            Output::RememberUser(user) => self.devices[i].user = user,
+            Output::RememberFriends(friends) => self.devices[i].friends = friends.map(|f| *f),
             Output::Tell(notice) => self.devices[i].notices.push(notice),
             _ => {}
         }

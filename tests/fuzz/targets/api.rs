@@ -17,7 +17,7 @@ use groovebox::base::limits::{
 use groovebox::engine::command::{CommandReply, Done, SeekTo, VoteWord};
 use groovebox::engine::room::is_user_name;
 use groovebox::engine::status::{
-    DjStatus, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
+    DjStatus, FriendsStatus, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
 };
 use groovebox::engine::{Command, Status};
 use groovebox::wire::message::Level;
@@ -70,6 +70,10 @@ impl Backend for Nobody {
 
     fn dj(&self) -> BoxFuture<'_, Result<DjStatus, Refusal>> {
         Box::pin(async { Ok(DjStatus::default()) })
+    }
+
+    fn friends(&self) -> BoxFuture<'_, Result<FriendsStatus, Refusal>> {
+        Box::pin(async { Ok(FriendsStatus::default()) })
     }
 
     fn past_votes(&self) -> BoxFuture<'_, Result<Vec<PastVoteStatus>, Refusal>> {

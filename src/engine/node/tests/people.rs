@@ -8,13 +8,13 @@ use crate::wire::op::VoteKind;
 
 const NAMES: [&str; 5] = ["anna", "ben", "carla", "dora", "emil"];
 
-fn user(name: &str) -> LocalUser {
+pub(super) fn user(name: &str) -> LocalUser {
     let key = UserKey::generate(&ring::rand::SystemRandom::new()).expect("random numbers");
     LocalUser { key: Arc::new(key), name: name.into(), display: String::new() }
 }
 
 /// A house in which each device is somebody's, and Anna, who was first, owns the room.
-fn people(size: usize) -> House {
+pub(super) fn people(size: usize) -> House {
     let mut house = House::together(size);
     for (i, name) in NAMES.iter().enumerate().take(size) {
         house.order(i, Command::BecomeUser { user: Some(user(name)) });
