@@ -216,11 +216,10 @@ pub(super) async fn down(
 }
 
 fn entry_of(entry: Result<Path<u64>, PathRejection>) -> Result<EntryId, Answer> {
-    match entry {
-        Ok(Path(entry)) => Ok(EntryId(entry)),
-        Err(_) => Err(Answer::invalid(
+    entry.map(|Path(entry)| EntryId(entry)).map_err(|_| {
+        Answer::invalid(
             "the entries of the queue are named by their numbers",
             "write for example /queue/7/up; GET /queue lists them",
-        )),
-    }
+        )
+    })
 }

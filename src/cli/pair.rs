@@ -80,13 +80,11 @@ fn end(status: &PairingStatus, session: &Session) -> Result<(), Failure> {
     if session.format == Format::Json {
         print_json(&serde_json::to_value(status).unwrap_or_default())?;
     }
-    match status.state.as_str() {
-        "done" => Ok(()),
-        _ => {
-            let why = status.why.as_deref().unwrap_or("it was ended");
-            Err(Failure::Usage(format!("not paired: {why}")))
-        }
+    if status.state == "done" {
+        return Ok(());
     }
+    let why = status.why.as_deref().unwrap_or("it was ended");
+    Err(Failure::Usage(format!("not paired: {why}")))
 }
 
 async fn until(

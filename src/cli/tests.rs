@@ -476,6 +476,7 @@ fn nobody_listening_is_exit_code_three() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one after the other")]
 async fn every_verb_reaches_a_daemon() {
     let served = Served::start().await;
     let run = async |line: &'static str| {

@@ -323,7 +323,7 @@ mod tests {
         let end = |kind: &str, about: &str, result: &str| {
             let of = |text: &str| text.to_owned();
             let (kind, result, about) = (of(kind), of(result), Some(of(about)));
-            outcome(&PastVoteStatus { kind, result, about, ..past.clone() })
+            outcome(&PastVoteStatus { kind, about, result, ..past.clone() })
         };
         assert_eq!(
             end("election", "carla", "elected"),

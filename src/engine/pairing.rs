@@ -459,7 +459,8 @@ mod tests {
     fn a_key_that_nobody_has_agreed_to_is_not_taken() {
         let mut two = two();
         meet(&mut two);
-        let key = PairMessage::Key { key: Secret(vec![1]), name: "a".into(), display: "".into() };
+        let key =
+            PairMessage::Key { key: Secret(vec![1]), name: "a".into(), display: String::new() };
         let outputs = two.new.received(NOW, OLD, key);
         assert!(!outputs.iter().any(|output| matches!(output, PairOutput::Become { .. })));
         assert!(matches!(two.new.state(), PairState::Failed { .. }));

@@ -232,6 +232,10 @@ pub struct Guard {
 
 /// What an operation does.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack, for as long as it is looked at"
+)]
 pub enum OpBody {
     /// The author joins, or tells its new name.
     Join {

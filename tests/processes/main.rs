@@ -15,6 +15,7 @@
 //! | `friends` | requests that wait, rooms for friends, a person on two devices |
 //! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
 //! | `stranger` | a locked room, and somebody who tries to get in |
+//! | `governing` | people: the DJ, votes, the chat, the rules of the room |
 //! | `refusing` | broken files, wrong usage, a second daemon, no daemon |
 //!
 //! Nothing here sleeps for a while and hopes: every wait polls for a condition and fails with
@@ -27,6 +28,7 @@ mod evening;
 mod failing;
 mod friends;
 mod gathering;
+mod governing;
 mod house;
 mod playing;
 mod refusing;

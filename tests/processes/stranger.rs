@@ -111,9 +111,11 @@ impl Stranger {
                     assert!(card.code.is_empty() && card.playing.is_none(), "{card:?}");
                     assert!(card.coordinator.is_none() && card.devices == 0, "{card:?}");
                 }
-                NetEvent::Message { message: Message::Card(None), .. } => {}
                 // Whoever claims to be of the room is asked to show it.
-                NetEvent::Message { message: Message::PakeStart { .. }, .. } => {}
+                NetEvent::Message {
+                    message: Message::Card(None) | Message::PakeStart { .. },
+                    ..
+                } => {}
                 NetEvent::Message { message, .. } => return Some(message),
                 NetEvent::Datagram { datagram, .. } => panic!("a stranger was told {datagram:?}"),
                 NetEvent::Lost { .. } => return None,

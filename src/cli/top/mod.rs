@@ -142,7 +142,9 @@ impl Top {
             self.chat.clear();
             if now.is_some() {
                 let said: Vec<ChatStatus> = understand(session.get("/chat?last=100").await?)?;
-                said.into_iter().for_each(|line| self.hear(line));
+                for line in said {
+                    self.hear(line);
+                }
             }
         }
         Ok(())

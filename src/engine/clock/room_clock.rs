@@ -753,7 +753,7 @@ impl Coast {
     /// possible.
     fn contradiction(&self) -> f64 {
         match self.youngest_stamp {
-            Some(age) if age > LATEST_STAMP_S || age < -EARLIEST_STAMP_S => age.abs(),
+            Some(age) if !(-EARLIEST_STAMP_S..=LATEST_STAMP_S).contains(&age) => age.abs(),
             _ => 0.0,
         }
     }

@@ -17,6 +17,7 @@ use crate::engine::friends::{
     Answer, Discoverable, FriendBook, FriendCommand, Hourly, SavedFriends, contact_of, request_of,
 };
 use crate::engine::limits::Gcra;
+use crate::engine::room::RoomState;
 use crate::engine::status::{FoundStatus, FriendRequestStatus, FriendStatus, FriendsStatus};
 use crate::wire::codec;
 use crate::wire::op::{Friendship, PersonCard};
@@ -293,7 +294,7 @@ impl Node {
             FriendMessage::Ask { to, card, since, signature } if Some(to) == self.user_id() => {
                 let request = request_of(from, &card, since, signature);
                 self.person_proven(from, card);
-                self.asked(now, from, request);
+                self.asked(now, from, &request);
             }
             FriendMessage::Ask { .. } | FriendMessage::Owner { .. } | FriendMessage::Person(_) => {}
             FriendMessage::Asked { since } => {
@@ -365,7 +366,7 @@ impl Node {
         }
     }
 
-    fn asked(&mut self, now: LocalTime, from: NodeId, request: FriendRequest) {
+    fn asked(&mut self, now: LocalTime, from: NodeId, request: &FriendRequest) {
         let (user, name) = (request.contact.user, request.contact.name.clone());
         if self.friends.proven.get(&from).map(|card| card.user) != Some(user) {
             return;
@@ -375,7 +376,7 @@ impl Node {
         let Some(mut book) = self.friends.book.take() else { return };
         let was_friend = book.friendship(&user).is_some();
         let answer =
-            book.asked(&key, &request, now_s, || self.friends.may_be_asked(now, from, user));
+            book.asked(&key, request, now_s, || self.friends.may_be_asked(now, from, user));
         self.friends.book = Some(book);
         let message = match answer {
             Answer::Silence => return,
@@ -697,7 +698,7 @@ impl Node {
     /// recognises them. It is nobody's business what the owner's id is.
     pub(super) fn hint_owner(&mut self, joiner: NodeId, join: OpId, refusal: &Refusal) {
         let state = self.room.as_ref().map(super::Room::state);
-        let owner = state.filter(|state| state.settings().friends_only).and_then(|s| s.owner());
+        let owner = state.filter(|state| state.settings().friends_only).and_then(RoomState::owner);
         let Some(owner) = owner.filter(|_| refusal.code == RefusalCode::NotAllowed) else { return };
         let mark = codec::owner_mark(&join, &owner);
         self.send(joiner, Message::Friend(FriendMessage::Owner { join, mark }));

@@ -10,6 +10,8 @@ use crate::identity::{LocalUser, UserKey};
 use crate::wire::person::{PairMessage, Secret};
 use crate::wire::{Refusal, RefusalCode};
 
+type Fits<'a> = dyn Fn(&NodeId, &super::Peer) -> bool + 'a;
+
 impl Node {
     pub(super) fn carry_out_pair(
         &mut self,
@@ -88,15 +90,15 @@ impl Node {
             let user = state.member(node)?.user?;
             Some(state.person_name(&user).to_lowercase())
         };
-        let by_name = |(_, peer): &(&NodeId, &super::Peer)| peer.name.to_lowercase() == wanted;
-        let by_person =
-            |(node, _): &(&NodeId, &super::Peer)| of_person(node).as_ref() == Some(&wanted);
-        let by_id = |(node, _): &(&NodeId, &super::Peer)| {
+        let by_name = |_: &NodeId, peer: &super::Peer| peer.name.to_lowercase() == wanted;
+        let by_person = |node: &NodeId, _: &super::Peer| of_person(node).as_ref() == Some(&wanted);
+        let by_id = |node: &NodeId, _: &super::Peer| {
             wanted.len() >= 6 && node.to_string().starts_with(&wanted)
         };
-        let rules: [&dyn Fn(&(&NodeId, &super::Peer)) -> bool; 3] = [&by_name, &by_person, &by_id];
+        let rules: [&Fits<'_>; 3] = [&by_name, &by_person, &by_id];
         for rule in rules {
-            let found = self.peers.iter().filter(|peer| rule(peer)).map(|(node, _)| *node);
+            let found = self.peers.iter().filter(|(node, peer)| rule(node, peer));
+            let found = found.map(|(node, _)| *node);
             match found.collect::<Vec<_>>()[..] {
                 [] => {}
                 [one] => return Ok(one),

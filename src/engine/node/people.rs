@@ -96,7 +96,7 @@ impl Node {
             Command::DjAppoint { to } => OpBody::DjAppoint { to: state.find_person(&to)? },
             Command::DjRandom => OpBody::DjRandom,
             Command::CallVote { kind, who } => {
-                OpBody::CallVote(self.call(state, kind, who.as_deref())?)
+                OpBody::CallVote(Node::call(state, kind, who.as_deref())?)
             }
             Command::Vote { kind, word } => self.vote(state, kind, word)?,
             Command::Chat { text } => OpBody::Chat { text },
@@ -116,12 +116,7 @@ impl Node {
         Ok(Ok(body))
     }
 
-    fn call(
-        &self,
-        state: &RoomState,
-        kind: VoteKind,
-        who: Option<&str>,
-    ) -> Result<VoteCall, Refusal> {
+    fn call(state: &RoomState, kind: VoteKind, who: Option<&str>) -> Result<VoteCall, Refusal> {
         Ok(match kind {
             VoteKind::Election => VoteCall::Election,
             VoteKind::Mutiny => VoteCall::Mutiny { dj_epoch: state.dj_epoch() },

@@ -300,7 +300,7 @@ impl Node {
                 "the room could not be entered: nobody there answered",
                 "try again; `groovebox rooms` lists the rooms in reach",
             );
-            self.abandon_join(now, refusal);
+            self.abandon_join(now, &refusal);
         } else if now - joining.said >= JOIN_RETRY {
             joining.said = now;
             let Some(op) = joining.op.clone() else { return };
@@ -366,10 +366,10 @@ impl Node {
         cards.find_map(|card| card.coordinator).filter(|node| self.peers.contains_key(node))
     }
 
-    fn abandon_join(&mut self, now: LocalTime, refusal: Refusal) {
+    fn abandon_join(&mut self, now: LocalTime, refusal: &Refusal) {
         let Some(joining) = self.joining.take() else { return };
         self.tell(Notice::JoinFailed { reason: refusal.message.clone() });
-        let before = self.requests.room_failed(&mut self.outputs, joining.room, &refusal);
+        let before = self.requests.room_failed(&mut self.outputs, joining.room, refusal);
         // What does not fit the door will not fit it the next time either.
         if self.door.key.take_if(|(room, _)| *room == joining.room).is_some() {
             self.door.pass.take_if(|(room, _)| *room == joining.room);
@@ -451,7 +451,7 @@ impl Node {
         if self.join_as_friend(refusal) {
             return;
         }
-        self.abandon_join(now, refusal.clone());
+        self.abandon_join(now, refusal);
     }
 
     /// Whether this refusal or acceptance concerns the join under way.

@@ -39,7 +39,7 @@ impl Node {
             members: self.member_statuses(now),
             playback: self.playback_status(now),
             queue: state.map(|(state, _)| state.queue_status()).unwrap_or_default(),
-            people: state.map(|(state, at)| self.people_status(state, at)).unwrap_or_default(),
+            people: state.map(|(state, at)| Node::people_status(state, at)).unwrap_or_default(),
             votes: state.map(|(state, at)| self.vote_statuses(state, at)).unwrap_or_default(),
             rooms: self.rooms_in_reach(),
             peers: self.peer_statuses(),
@@ -118,7 +118,7 @@ impl Node {
         members
     }
 
-    fn people_status(&self, state: &RoomState, at: RoomTime) -> Vec<PersonStatus> {
+    fn people_status(state: &RoomState, at: RoomTime) -> Vec<PersonStatus> {
         let status = |(user, person): (&UserId, &Person)| {
             let devices = state.members().values().filter(|member| member.user == Some(*user));
             let cooldown = state.cooling_until(user, at).map(|until| (until - at).as_millis());

@@ -344,8 +344,8 @@ impl Government {
         }
     }
 
-    pub fn set(&mut self, setting: Setting, by: Stamp) {
-        self.set_by.insert(settings::key_of(&setting).into(), by);
+    pub fn set(&mut self, setting: &Setting, by: Stamp) {
+        self.set_by.insert(settings::key_of(setting).into(), by);
         self.settings.set(setting);
     }
 

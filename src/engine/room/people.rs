@@ -119,38 +119,34 @@ impl People {
         self.0.remove(user)
     }
 
-    /// Somebody comes, or comes with another device or name. Whether they were not here before.
-    pub fn join(&mut self, card: &PersonCard, claim: Stamp, at: RoomTime) -> bool {
+    /// Somebody comes, or comes with another device or name.
+    pub fn join(&mut self, card: &PersonCard, claim: Stamp, at: RoomTime) {
         let display = if card.display.trim().is_empty() { &card.name } else { &card.display };
-        let (fresh, asks_again) = match self.0.get_mut(&card.user) {
-            Some(person) => {
-                person.display.clone_from(display);
-                if !person.is_here() {
-                    person.presence = Presence::Here { since: at };
-                }
-                (false, person.asked != card.name)
+        let asks_again = if let Some(person) = self.0.get_mut(&card.user) {
+            person.display.clone_from(display);
+            if !person.is_here() {
+                person.presence = Presence::Here { since: at };
             }
-            None => {
-                let person = Person {
-                    name: String::new(),
-                    display: display.clone(),
-                    kind: MemberKind::Person,
-                    joined_at: at,
-                    last_active: at,
-                    presence: Presence::Here { since: at },
-                    silenced: false,
-                    silenced_by: None,
-                    asked: card.name.clone(),
-                    claim,
-                };
-                self.0.insert(card.user, person);
-                (true, true)
-            }
+            person.asked != card.name
+        } else {
+            let person = Person {
+                name: String::new(),
+                display: display.clone(),
+                kind: MemberKind::Person,
+                joined_at: at,
+                last_active: at,
+                presence: Presence::Here { since: at },
+                silenced: false,
+                silenced_by: None,
+                asked: card.name.clone(),
+                claim,
+            };
+            self.0.insert(card.user, person);
+            true
         };
         if asks_again {
             self.name(card.user, &card.name, claim);
         }
-        fresh
     }
 
     /// Gives somebody the name they ask for. Where two ask for one, it is the earlier one's.

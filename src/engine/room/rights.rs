@@ -104,7 +104,7 @@ impl<'a> Asker<'a> {
         if let Some(until) = government.cooling_until(user, self.at) {
             return Some(wait(
                 RefusalCode::Cooldown,
-                format!("{name} was removed as DJ not long ago"),
+                &format!("{name} was removed as DJ not long ago"),
                 "they can be DJ again after that; the owner may appoint them before",
                 until - self.at,
             ));
@@ -144,7 +144,7 @@ impl<'a> Asker<'a> {
 }
 
 /// A refusal that time heals.
-fn wait(code: RefusalCode, message: String, hint: &str, left: Span) -> Refusal {
+fn wait(code: RefusalCode, message: &str, hint: &str, left: Span) -> Refusal {
     let left = left.as_millis().max(0);
     let seconds = left / 1000 + 1;
     let time = if seconds >= 120 {
@@ -242,7 +242,7 @@ fn check_not_out(asker: Asker<'_>, subject: Subject) -> Result<(), Refusal> {
         None => Ok(()),
         Some(until) => Err(wait(
             RefusalCode::Cooldown,
-            "you were sent out of this room".into(),
+            "you were sent out of this room",
             "come back then, or enter another room",
             until - asker.at,
         )),
@@ -495,7 +495,7 @@ pub(super) fn check_call(asker: Asker<'_>, call: &VoteCall) -> Result<(), Refusa
     if let Some(until) = barred {
         return Err(wait(
             RefusalCode::Cooldown,
-            format!("the last {} that you called has failed", kind.as_str()),
+            &format!("the last {} that you called has failed", kind.as_str()),
             "somebody else may call one",
             until - asker.at,
         ));
@@ -676,7 +676,7 @@ pub(super) fn check_adding(
         None => Ok(()),
         Some((track, last)) => Err(wait(
             RefusalCode::PlayedRecently,
-            format!("{:?} was played not long ago", track.title),
+            &format!("{:?} was played not long ago", track.title),
             "only the DJ plays something again so soon",
             last + PLAYED_LATELY - asker.at,
         )),

@@ -111,8 +111,8 @@ impl Settings {
     }
 
     /// The name is kept elsewhere.
-    pub(super) fn set(&mut self, setting: Setting) {
-        match setting {
+    pub(super) fn set(&mut self, setting: &Setting) {
+        match *setting {
             Setting::Name(_) => {}
             Setting::Control(control) => self.control = control,
             Setting::VoteThreshold(share) => self.vote_threshold = share,
@@ -439,7 +439,7 @@ mod tests {
     fn what_is_listed_can_be_set_and_changes_nothing() {
         let mut settings = Settings::default();
         for (key, value) in Settings::default().list() {
-            settings.set(parse(key, &value).unwrap_or_else(|error| panic!("{key}: {error}")));
+            settings.set(&parse(key, &value).unwrap_or_else(|error| panic!("{key}: {error}")));
         }
         assert_eq!(settings, Settings::default());
         assert!(settings.is_sane());

@@ -301,7 +301,7 @@ impl RoomState {
                 Vec::new()
             }
             (OpBody::Set(setting), _) => {
-                self.set(setting, by);
+                self.set(&setting, by);
                 Vec::new()
             }
             (OpBody::Lock { secret }, _) => {
@@ -313,11 +313,11 @@ impl RoomState {
         self.follow(effects, now);
     }
 
-    fn set(&mut self, setting: Setting, by: Stamp) {
-        if let Setting::Name(name) = &setting {
+    fn set(&mut self, setting: &Setting, by: Stamp) {
+        if let Setting::Name(name) = setting {
             self.name.clone_from(name);
         }
-        let becomes_fair = setting == Setting::QueueOrder(QueueOrder::Fair)
+        let becomes_fair = *setting == Setting::QueueOrder(QueueOrder::Fair)
             && self.settings().queue_order != QueueOrder::Fair;
         self.government.set(setting, by);
         if becomes_fair {
@@ -413,16 +413,13 @@ impl RoomState {
     /// A device that is here already changes what it says of itself and keeps the rest.
     fn join(&mut self, node: NodeId, name: String, user: Option<UserId>, now: Moment<'_>) {
         let kind = if user.is_some() { MemberKind::Person } else { MemberKind::Speaker };
-        let before = match self.members.get_mut(&node) {
-            Some(member) => {
-                member.name = name;
-                member.kind = kind;
-                std::mem::replace(&mut member.user, user)
-            }
-            None => {
-                self.members.insert(node, Member::new(name, kind, user, now.at));
-                None
-            }
+        let before = if let Some(member) = self.members.get_mut(&node) {
+            member.name = name;
+            member.kind = kind;
+            std::mem::replace(&mut member.user, user)
+        } else {
+            self.members.insert(node, Member::new(name, kind, user, now.at));
+            None
         };
         if let Some(before) = before.filter(|before| Some(*before) != user) {
             self.person_left(before, now);
@@ -669,7 +666,6 @@ impl RoomState {
     }
 
     /// Whom the room keeps out, and what they were called.
-    #[must_use]
     pub fn banned(&self) -> impl Iterator<Item = (&Subject, &str)> {
         self.government.banned()
     }
@@ -681,7 +677,6 @@ impl RoomState {
     }
 
     /// Votes that are open.
-    #[must_use]
     pub fn votes(&self) -> impl Iterator<Item = &Session> {
         self.government.votes.open()
     }

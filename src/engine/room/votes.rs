@@ -334,9 +334,9 @@ mod tests {
             ballots in proptest::collection::vec(proptest::option::of(any::<bool>()), 1..40),
             share in 0.0_f64..=1.0,
         ) {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
-            let required = ((ballots.len() as f64 * share).ceil() as u32).max(1);
             let electorate = u8::try_from(ballots.len()).expect("few");
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+            let required = ((f64::from(electorate) * share).ceil() as u32).max(1);
             let mut vote = session(VoteKind::Mutiny, electorate, required);
             for (n, ballot) in (1..).zip(&ballots) {
                 if let Some(yes) = ballot {
@@ -359,11 +359,11 @@ mod tests {
                 vote.ballots.insert(user(n), Choice::For(user(*choice)));
             }
             let may_win = |candidate: &UserId| *candidate != user(barred);
-            let votes = |n: u8| ballots.iter().filter(|choice| **choice == n).count();
-            let most = (1..6).filter(|n| *n != barred).map(votes).max().unwrap_or(0);
+            let votes = |n| ballots.iter().filter(|choice| u32::from(**choice) == n).count();
+            let most = (1..6).filter(|n| *n != u32::from(barred)).map(votes).max().unwrap_or(0);
             match vote.at_the_end(may_win) {
                 Verdict::Elected(winner) => {
-                    prop_assert!(most > 0 && votes(winner.0[0]) == most && may_win(&winner));
+                    prop_assert!(most > 0 && votes(winner.0[0].into()) == most && may_win(&winner));
                 }
                 verdict => prop_assert!(most == 0 && verdict == Verdict::Failed),
             }
