@@ -54,7 +54,7 @@ fn two_people_govern_a_room() {
     let past = kitchen.order(&["vote", "history"]);
     assert_eq!((&past[0]["result"], &past[1]["result"]), (&"elected".into(), &"passed".into()));
 
-    kitchen.ask(&["pause"]).expect(1, "nothing is playing");
+    study.ask(&["pause"]).expect(1, "nothing is playing");
     kitchen.order(&["room", "set", "dj_cooldown", "2m"]);
     study.ask(&["room", "set", "dj_cooldown", "1m"]).expect(1, "only anna");
     kitchen.order(&["chat", "who", "wants", "jazz?"]);

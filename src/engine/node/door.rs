@@ -1,5 +1,5 @@
 //! The door of a locked room, from both sides: whoever knows its password, or has an invite, shows
-//! that to a member without telling it ([`pake`]), and gets the member's signed word, which stands
+//! that to a member without telling it ([`pake`](crate::identity::pake)), and gets the member's signed word, which stands
 //! in its join.
 //!
 //! ```text

@@ -145,7 +145,9 @@ fn people_are_found_as_they_want_to_be() {
     assert!(found(&mut house, "ben").is_empty());
     let refused = house.ask(0, add_friend("ben")).expect_err("nobody finds him");
     assert_eq!(refused.code, RefusalCode::NotFound);
-    // In another room only who is found by everyone.
+    // In another room only who is found by everyone. A room in which nobody has acted would go
+    // along into the new one.
+    house.order(0, Command::Clear);
     house.order(2, Command::CreateRoom { name: Some("elsewhere".into()), password: None });
     house.run(Span::from_secs(15));
     assert_ne!(house.room_of(2), house.room_of(0), "whoever leads has handed over and is gone");
