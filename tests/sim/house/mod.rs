@@ -79,6 +79,7 @@ pub enum Clocks {
 
 /// What is to be done to a house.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct Plan {
     pub size: usize,
     pub air: Air,
@@ -120,6 +121,7 @@ pub enum Event {
     Heal,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct Device {
     number: usize,
     pub name: String,
@@ -638,7 +640,14 @@ impl House {
             Output::Release { segment } => self.released(d, segment),
             Output::OpenBlob { hash, size } => self.open_blob(d, hash, size),
             Output::FetchPiece(fetch) => self.fetch(d, fetch),
-            Output::ThrottleBulk { .. } | Output::Admit(_) | Output::Stretch { .. } => {}
+            Output::ThrottleBulk { .. }
+            | Output::Admit(_)
+            | Output::Stretch { .. }
+            | Output::RememberUser(_)
+            | Output::RememberFriends(_)
+            | Output::RememberRoom(_)
+            | Output::ForgetRoom(_)
+            | Output::SaveChat { .. } => {}
             Output::SaveRoom(snapshot) => {
                 let snapshot = Rc::new(*snapshot);
                 self.room_replaced(d, &snapshot);
@@ -668,12 +677,6 @@ impl House {
             }
             Output::CompactRoom(snapshot) => self.save(d, Job::Compact(Rc::new(*snapshot))),
             Output::RememberIntent(intent) => self.save(d, Job::Intent(intent)),
-            // Devices know whose they are, no room is deleted, and nobody reads up the chat.
-            Output::RememberUser(_)
-            | Output::RememberFriends(_)
-            | Output::RememberRoom(_)
-            | Output::ForgetRoom(_)
-            | Output::SaveChat { .. } => {}
             Output::RememberPeer { node, name, address } => {
                 self.save(d, Job::Peer(node, name, address));
             }
