@@ -533,11 +533,6 @@ fn a_cool_down_that_nobody_writes_down_is_found() {
 }
 
 #[test]
-fn an_electorate_counted_at_the_close_is_found() {
-    bites_from(Bug::ElectorateAtClose, GOVERNED_FROM, 300);
-}
-
-#[test]
 fn a_vote_that_counts_twice_is_found() {
     bites_from(Bug::VoteCountedTwice, GOVERNED_FROM, 300);
 }
