@@ -15,7 +15,7 @@ use crate::base::EntryId;
 use crate::base::limits::{MAX_CHAT, MAX_NAME, MAX_USER_NAME, MIN_USER_NAME};
 use crate::engine::Command;
 use crate::engine::command::VoteWord;
-use crate::engine::room::{is_display_name, is_user_name, settings};
+use crate::engine::room::{is_chat_text, is_display_name, is_user_name, settings};
 use crate::wire::op::VoteKind;
 
 #[derive(Deserialize)]
@@ -133,8 +133,7 @@ pub(super) struct ChatInput {
 
 pub(super) async fn say(State(app): State<App>, Input(input): Input<ChatInput>) -> Reply {
     let text = input.text;
-    let shown = |c: char| !c.is_control() || c == '\n';
-    if text.trim().is_empty() || text.chars().count() > MAX_CHAT || !text.chars().all(shown) {
+    if !is_chat_text(&text) {
         let message = format!("a message has 1 to {MAX_CHAT} printable characters");
         return Err(Answer::invalid(message, "make it shorter, or say something"));
     }

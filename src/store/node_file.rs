@@ -176,18 +176,29 @@ impl NodeFile {
     pub fn save_peer(&self, peer: &PeerAddress) -> Result<(), StoreError> {
         let addresses: Vec<String> =
             peer.addresses.iter().take(MAX_ADDRESSES).map(ToString::to_string).collect();
+        self.put_latest("peer", "node", (&peer.node.0, &peer.name, &addresses.join(" ")), KEPT)
+    }
+
+    /// Puts a row into a table of (key, two texts, when it was saved) and keeps the latest ones.
+    fn put_latest(
+        &self,
+        table: &str,
+        key: &str,
+        row: (&[u8; 32], &str, &str),
+        kept: u32,
+    ) -> Result<(), StoreError> {
         let write = || {
             let transaction = self.conn.unchecked_transaction()?;
-            transaction.execute(
-                "INSERT OR REPLACE INTO peer
-                 SELECT ?1, ?2, ?3, coalesce(max(saved), 0) + 1 FROM peer",
-                params![peer.node.0, peer.name, addresses.join(" ")],
-            )?;
-            transaction.execute(
-                "DELETE FROM peer WHERE node NOT IN
-                 (SELECT node FROM peer ORDER BY saved DESC LIMIT ?1)",
-                [KEPT],
-            )?;
+            let insert = format!(
+                "INSERT OR REPLACE INTO {table}
+                 SELECT ?1, ?2, ?3, coalesce(max(saved), 0) + 1 FROM {table}"
+            );
+            transaction.execute(&insert, row)?;
+            let trim = format!(
+                "DELETE FROM {table} WHERE {key} NOT IN
+                 (SELECT {key} FROM {table} ORDER BY saved DESC LIMIT ?1)"
+            );
+            transaction.execute(&trim, [kept])?;
             transaction.commit()
         };
         write().map_err(of(&self.path))
@@ -217,21 +228,7 @@ impl NodeFile {
     }
 
     pub fn save_room(&self, room: &KnownRoom) -> Result<(), StoreError> {
-        let write = || {
-            let transaction = self.conn.unchecked_transaction()?;
-            transaction.execute(
-                "INSERT OR REPLACE INTO known_room
-                 SELECT ?1, ?2, ?3, coalesce(max(saved), 0) + 1 FROM known_room",
-                params![room.id.0, room.name, room.code],
-            )?;
-            transaction.execute(
-                "DELETE FROM known_room WHERE room NOT IN
-                 (SELECT room FROM known_room ORDER BY saved DESC LIMIT ?1)",
-                [ROOMS_KEPT],
-            )?;
-            transaction.commit()
-        };
-        write().map_err(of(&self.path))
+        self.put_latest("known_room", "room", (&room.id.0, &room.name, &room.code), ROOMS_KEPT)
     }
 
     pub fn forget_room(&self, room: RoomId) -> Result<(), StoreError> {

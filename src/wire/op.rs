@@ -226,7 +226,7 @@ pub enum MemberKind {
 pub struct Guard {
     /// The stretch of music that the room was about; none if it was about none.
     pub segment: Option<SegmentId>,
-    /// How often the DJ had changed. 0 as long as there are no DJs.
+    /// How often the DJ had changed.
     pub dj_epoch: u32,
 }
 

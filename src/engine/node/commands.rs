@@ -178,19 +178,10 @@ impl Node {
         id: RequestId,
         command: Command,
     ) -> Result<(), Refusal> {
-        if let Command::BecomeUser { user } = command {
-            return self.become_user(now, id, user);
-        }
-        let command = match command {
+        let body = match command {
+            Command::BecomeUser { user } => return self.become_user(now, id, user),
             Command::Friend(command) => return self.carry_out_friend(now, id, command),
             Command::Pair(command) => return self.carry_out_pair(now, id, command),
-            other => other,
-        };
-        let command = match self.person_asks(now, command)? {
-            Ok(body) => return self.propose_own(now, Some(id), &body).map(drop),
-            Err(command) => command,
-        };
-        let body = match command {
             Command::CreateRoom { name, password } => {
                 return self.carry_out_create(now, id, name, password);
             }
@@ -222,7 +213,26 @@ impl Node {
             }
             Command::Mute { member, muted } => self.mute(member.as_deref(), muted)?,
             Command::Resync { member } => return self.resync(id, member.as_deref()),
-            other => unreachable!("asked for by people, above: {other:?}"),
+            Command::Kick { who } => OpBody::Kick { subject: self.subject(now, &who)? },
+            Command::Ban { who } => OpBody::Ban { subject: self.subject(now, &who)? },
+            Command::Unban { who } => OpBody::Unban { subject: self.banned(now, &who)? },
+            Command::Silence { who, silenced } => {
+                OpBody::Silence { user: self.person_named(now, &who)?, silenced }
+            }
+            Command::DeleteRoom => OpBody::Delete,
+            Command::UpVote { entry, up } => self.up_vote(now, entry, up)?,
+            Command::DjTake => OpBody::DjTake,
+            Command::DjGive { to } => OpBody::DjGive { to: self.person_named(now, &to)? },
+            Command::DjDrop => OpBody::DjDrop,
+            Command::DjAppoint { to } => OpBody::DjAppoint { to: self.person_named(now, &to)? },
+            Command::DjRandom => OpBody::DjRandom,
+            Command::CallVote { kind, who } => {
+                OpBody::CallVote(self.vote_call(now, kind, who.as_deref())?)
+            }
+            Command::Vote { kind, word } => self.vote(now, kind, word)?,
+            Command::Chat { text } => OpBody::Chat { text },
+            Command::Set { setting } => OpBody::Set(setting),
+            Command::Lock { room, secret } => self.lock(room, secret)?,
         };
         self.propose_own(now, Some(id), &body).map(drop)
     }
@@ -241,7 +251,7 @@ impl Node {
     /// People name entries by their numbers, which another half of the room may have given to
     /// other tracks.
     fn remove(&self, now: LocalTime, entries: &[EntryId]) -> Result<OpBody, Refusal> {
-        let (state, _) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
+        let state = self.state_now(now)?;
         let focus = state.focus().map(|segment| &segment.entry);
         let known = state.queue().iter().chain(focus);
         let key_of = |id: &EntryId| {
@@ -255,22 +265,18 @@ impl Node {
     /// A place is told by what stands before it: the queue may have moved on by the time this has
     /// its turn.
     fn move_to(&self, now: LocalTime, id: EntryId, place: usize) -> Result<OpBody, Refusal> {
-        let (state, _) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
+        let state = self.state_now(now)?;
         let focus = state.focus().map(|segment| &segment.entry);
         let mut known = state.queue().iter().chain(focus);
         let entry = known.find(|entry| entry.id == id).ok_or_else(|| no_such_entry(id))?.key;
-        let governs = state.may_control(self.user_id().as_ref(), self.room_now(now))
-            || state.acting_owner(self.room_now(now)).is_some_and(|o| Some(o) == self.user_id());
-        let is_own = |other: &crate::engine::room::QueueEntry| match other.adder {
-            Some(user) => Some(user) == self.user_id(),
-            None => other.added_by == self.me,
-        };
+        let user = self.user_id();
+        let governs = state.governs(user.as_ref(), self.room_now(now));
         let others = state.queue().iter().filter(|other| other.key != entry);
         // Who does not govern moves what is theirs among what is theirs.
         let mut last = None;
         let before = others
             .map(|other| {
-                if governs || is_own(other) {
+                if governs || other.is_of(&self.me, user.as_ref()) {
                     last = Some(other.key);
                 }
                 last

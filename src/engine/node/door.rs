@@ -317,7 +317,7 @@ impl Node {
     fn answer_visit(&mut self, now: LocalTime, from: NodeId, kind: SecretKind, share: &[u8; 32]) {
         let Some(room) = &self.room else { return };
         let (id, epoch) = (room.id(), room.state().lock_epoch());
-        let lock = room.state().lock().map(|lock| lock.secret);
+        let lock = room.state().lock().copied();
         let invite = |number| {
             let invite = self.door.invites.get(&number);
             invite.filter(|i| i.uses > 0 && i.until > now && i.epoch == epoch)
@@ -589,7 +589,7 @@ impl Node {
     fn knock(&mut self, now: LocalTime) {
         let lock = self.room.as_ref().and_then(|room| room.state().lock());
         let Some(lock) = lock.filter(|_| self.is_member(self.me)) else { return };
-        let (key, room) = (Key::Password(lock.secret), self.room_id());
+        let (key, room) = (Key::Password(*lock), self.room_id());
         let is_strange = |(node, peer): &(&NodeId, &super::Peer)| {
             let card = peer.room.as_ref().filter(|card| Some(card.id) == room);
             let hides = card.is_some_and(|card| card.locked && card.term == Term::ZERO);

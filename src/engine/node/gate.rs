@@ -110,11 +110,7 @@ impl Node {
 
     /// Another member's word for `node`, if it stands.
     pub(super) fn is_admitted(&self, node: NodeId, admission: &Admission) -> bool {
-        let Some(room) = &self.room else { return false };
-        let state = room.state();
-        state.member(&admission.issuer).is_some()
-            && admission.epoch == state.lock_epoch()
-            && admission.verify(room.id(), node).is_ok()
+        self.room.as_ref().is_some_and(|room| room.state().admits(&node, admission))
     }
 
     /// Whether the room keeps that device out, or the person whose it was when it was last inside.

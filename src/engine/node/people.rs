@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LocalTime, Node, Notice, Output, RequestId, Span, UserId};
-use crate::engine::command::{Command, VoteWord};
+use super::{LocalTime, Node, Notice, Output, RequestId, RoomId, Span, UserId};
+use crate::base::EntryId;
+use crate::engine::command::VoteWord;
 use crate::engine::limits::Gcra;
 use crate::engine::membership::Intent;
-use crate::engine::room::RoomState;
 use crate::identity::LocalUser;
 use crate::wire::op::{Choice, OpBody, Subject, VoteCall, VoteKind};
 use crate::wire::{Refusal, RefusalCode};
@@ -47,76 +47,72 @@ impl Node {
         self.user.as_ref().map(|user| user.key.user_id())
     }
 
-    /// A command of a person as an operation; the command back if it is none of these.
-    pub(super) fn person_asks(
-        &self,
-        now: LocalTime,
-        command: Command,
-    ) -> Result<Result<OpBody, Command>, Refusal> {
-        let asks = matches!(
-            command,
-            Command::Kick { .. }
-                | Command::Ban { .. }
-                | Command::Unban { .. }
-                | Command::Silence { .. }
-                | Command::DeleteRoom
-                | Command::UpVote { .. }
-                | Command::DjTake
-                | Command::DjGive { .. }
-                | Command::DjDrop
-                | Command::DjAppoint { .. }
-                | Command::DjRandom
-                | Command::CallVote { .. }
-                | Command::Vote { .. }
-                | Command::Chat { .. }
-                | Command::Set { .. }
-                | Command::Lock { .. }
-        );
-        if !asks {
-            return Ok(Err(command));
-        }
-        let (state, _) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
-        let state = &*state;
-        let body = match command {
-            Command::Kick { who } => OpBody::Kick { subject: subject(state, &who)? },
-            Command::Ban { who } => OpBody::Ban { subject: subject(state, &who)? },
-            Command::Unban { who } => OpBody::Unban { subject: banned(state, &who)? },
-            Command::Silence { who, silenced } => {
-                OpBody::Silence { user: state.find_person(&who)?, silenced }
-            }
-            Command::DeleteRoom => OpBody::Delete,
-            Command::UpVote { entry, up } => {
-                let waiting = state.queue().iter().find(|waiting| waiting.id == entry);
-                let entry = waiting.ok_or_else(|| super::commands::no_such_entry(entry))?.key;
-                OpBody::UpVote { entry, up }
-            }
-            Command::DjTake => OpBody::DjTake,
-            Command::DjGive { to } => OpBody::DjGive { to: state.find_person(&to)? },
-            Command::DjDrop => OpBody::DjDrop,
-            Command::DjAppoint { to } => OpBody::DjAppoint { to: state.find_person(&to)? },
-            Command::DjRandom => OpBody::DjRandom,
-            Command::CallVote { kind, who } => {
-                OpBody::CallVote(Node::call(state, kind, who.as_deref())?)
-            }
-            Command::Vote { kind, word } => self.vote(state, kind, word)?,
-            Command::Chat { text } => OpBody::Chat { text },
-            Command::Set { setting } => OpBody::Set(setting),
-            Command::Lock { room, secret } => {
-                if room != state.id() {
-                    return Err(Refusal::new(
-                        RefusalCode::UpdateFailed,
-                        "this device has moved to another room meanwhile; nothing was changed",
-                        "look at `groovebox room show` and try again",
-                    ));
-                }
-                OpBody::Lock { secret }
-            }
-            other => return Ok(Err(other)),
-        };
-        Ok(Ok(body))
+    /// The person of the room that somebody means.
+    pub(super) fn person_named(&self, now: LocalTime, name: &str) -> Result<UserId, Refusal> {
+        self.state_now(now)?.find_person(name)
     }
 
-    fn call(state: &RoomState, kind: VoteKind, who: Option<&str>) -> Result<VoteCall, Refusal> {
+    /// A person by name, or else a device.
+    pub(super) fn subject(&self, now: LocalTime, name: &str) -> Result<Subject, Refusal> {
+        let state = self.state_now(now)?;
+        state.find_person(name).map(Subject::Person).or_else(|refusal| {
+            // The device that belongs to a person is meant as that device.
+            state.find_member(name).map(Subject::Device).map_err(|_| refusal)
+        })
+    }
+
+    /// Whoever is banned is not in the room: they are named as they are listed.
+    pub(super) fn banned(&self, now: LocalTime, name: &str) -> Result<Subject, Refusal> {
+        let wanted = name.trim().to_lowercase();
+        let by_id = |subject: &Subject| match subject {
+            Subject::Person(user) => user.to_string().starts_with(&wanted),
+            Subject::Device(node) => node.to_string().starts_with(&wanted),
+        };
+        let fits = |(subject, name): &(&Subject, &str)| {
+            name.to_lowercase() == wanted || (wanted.len() >= 4 && by_id(subject))
+        };
+        let state = self.state_now(now)?;
+        let found = state.banned().find(fits).map(|(subject, _)| *subject);
+        found.ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::NotFound,
+                format!("nobody called {name:?} is banned from this room"),
+                "`groovebox room show` lists who is",
+            )
+        })
+    }
+
+    pub(super) fn up_vote(
+        &self,
+        now: LocalTime,
+        entry: EntryId,
+        up: bool,
+    ) -> Result<OpBody, Refusal> {
+        let state = self.state_now(now)?;
+        let waiting = state.queue().iter().find(|waiting| waiting.id == entry);
+        let entry = waiting.ok_or_else(|| super::commands::no_such_entry(entry))?.key;
+        Ok(OpBody::UpVote { entry, up })
+    }
+
+    /// A password is stretched for one room; by then this device may be in another.
+    pub(super) fn lock(&self, room: RoomId, secret: Option<[u8; 32]>) -> Result<OpBody, Refusal> {
+        if self.room.is_some() && self.room_id() != Some(room) {
+            return Err(Refusal::new(
+                RefusalCode::UpdateFailed,
+                "this device has moved to another room meanwhile; nothing was changed",
+                "look at `groovebox room show` and try again",
+            ));
+        }
+        Ok(OpBody::Lock { secret })
+    }
+
+    pub(super) fn vote_call(
+        &self,
+        now: LocalTime,
+        kind: VoteKind,
+        who: Option<&str>,
+    ) -> Result<VoteCall, Refusal> {
+        let state = self.state_now(now)?;
         Ok(match kind {
             VoteKind::Election => VoteCall::Election,
             VoteKind::Mutiny => VoteCall::Mutiny { dj_epoch: state.dj_epoch() },
@@ -145,12 +141,13 @@ impl Node {
 
     /// Where several votes are open, a name goes to the election, and yes or no to the one in
     /// which this person has not voted yet.
-    fn vote(
+    pub(super) fn vote(
         &self,
-        state: &RoomState,
+        now: LocalTime,
         kind: Option<VoteKind>,
         word: VoteWord,
     ) -> Result<OpBody, Refusal> {
+        let state = self.state_now(now)?;
         let choice = match word {
             VoteWord::Yes => Choice::Yes,
             VoteWord::No => Choice::No,
@@ -251,7 +248,11 @@ impl Node {
                 }
             }
         }
-        self.presences.gone.retain(|user, _| state.person(user).is_some());
+        let Presences { gone, chat, flood } = &mut self.presences;
+        gone.retain(|user, _| state.person(user).is_some());
+        // A full bucket says as much as none; whoever asks, stranger or not, leaves no trace.
+        chat.retain(|_, bucket| !bucket.is_full(now));
+        flood.retain(|_, bucket| !bucket.is_full(now));
         if here.is_empty() && away.is_empty() {
             return;
         }
@@ -354,31 +355,4 @@ pub(super) fn too_fast(message: &str, wait: Span) -> Refusal {
         retry_after_ms: Some(u32::try_from(ms).unwrap_or(u32::MAX)),
         ..Refusal::new(RefusalCode::RateLimited, message, "wait a moment and try again")
     }
-}
-
-/// A person by name, or else a device.
-fn subject(state: &RoomState, name: &str) -> Result<Subject, Refusal> {
-    state.find_person(name).map(Subject::Person).or_else(|refusal| {
-        // The device that belongs to a person is meant as that device.
-        state.find_member(name).map(Subject::Device).map_err(|_| refusal)
-    })
-}
-
-/// Whoever is banned is not in the room: they are named as they are listed.
-fn banned(state: &RoomState, name: &str) -> Result<Subject, Refusal> {
-    let wanted = name.trim().to_lowercase();
-    let by_id = |subject: &Subject| match subject {
-        Subject::Person(user) => user.to_string().starts_with(&wanted),
-        Subject::Device(node) => node.to_string().starts_with(&wanted),
-    };
-    let fits = |(subject, name): &(&Subject, &str)| {
-        name.to_lowercase() == wanted || (wanted.len() >= 4 && by_id(subject))
-    };
-    state.banned().find(fits).map(|(subject, _)| *subject).ok_or_else(|| {
-        Refusal::new(
-            RefusalCode::NotFound,
-            format!("nobody called {name:?} is banned from this room"),
-            "`groovebox room show` lists who is",
-        )
-    })
 }

@@ -14,10 +14,10 @@ use super::{
 use crate::engine::room::{RoomState, Segment};
 use crate::engine::status::PlaybackState;
 use crate::engine::transfer::{Have, Playhead};
-use crate::wire::codec;
 use crate::wire::message::{OutputState, SyncState};
 use crate::wire::op::{Op, OpBody};
 use crate::wire::track::span_to_frames;
+use crate::wire::{Refusal, codec};
 
 /// Everybody ready: begin at once. Nine of ten: after this time.
 const GATE_MOST: Span = Span::from_millis(1500);
@@ -117,6 +117,11 @@ impl Node {
         let room = self.room.as_ref()?;
         let at = self.held_at().unwrap_or_else(|| self.room_now(now));
         Some((room.state().settled(at), at))
+    }
+
+    /// The room as it is now, for a person who asks for something in it.
+    pub(super) fn state_now(&self, now: LocalTime) -> Result<Cow<'_, RoomState>, Refusal> {
+        self.settled(now).map(|(state, _)| state).ok_or_else(super::rooms::not_in_room)
     }
 
     /// Fetches, prepares and releases what the timeline asks for.

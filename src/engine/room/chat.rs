@@ -43,13 +43,14 @@ impl Chat {
     /// What every reachable room obeys; for states from elsewhere.
     pub fn is_sane(&self) -> bool {
         let is_sane =
-            |line: &ChatLine| is_text(&line.text) && line.name.chars().count() <= MAX_NAME;
+            |line: &ChatLine| is_chat_text(&line.text) && line.name.chars().count() <= MAX_NAME;
         self.0.len() <= MAX_CHAT_KEPT && self.0.iter().all(is_sane)
     }
 }
 
 /// Whether this can be said: something to see, on one line or more.
-pub(super) fn is_text(text: &str) -> bool {
+#[must_use]
+pub fn is_chat_text(text: &str) -> bool {
     let shown = |c: char| !c.is_control() || c == '\n';
     text.chars().count() <= MAX_CHAT && !text.trim().is_empty() && text.chars().all(shown)
 }

@@ -72,15 +72,6 @@ pub struct PastDj {
     pub reason: DjEnd,
 }
 
-/// What a password became, and how often it has changed.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Lock {
-    /// The stretched password. Members only ever see it.
-    pub secret: [u8; 32],
-    /// Raised by every change and every ban.
-    pub epoch: u32,
-}
-
 /// What is to be done to the music or the devices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Effect {
@@ -125,8 +116,9 @@ pub(super) struct Government {
     pub chat: Chat,
     banned: BTreeMap<Subject, Ban>,
     kicked: BTreeMap<Subject, RoomTime>,
-    pub lock: Option<Lock>,
-    /// Raised by every change of the lock, also where there is none now.
+    /// What the password became by stretching. Members only ever see it.
+    pub lock: Option<[u8; 32]>,
+    /// Raised by every change of the lock, also where there is none now, and by every ban.
     pub lock_epoch: u32,
     pub lock_by: Option<Stamp>,
     pub deleted: bool,
@@ -316,7 +308,7 @@ impl Government {
         if self.banned.len() < MAX_BANNED {
             self.banned.insert(subject, Ban { name, by });
         }
-        self.turn_the_lock();
+        self.lock_epoch += 1;
     }
 
     pub fn unban(&mut self, subject: Subject) {
@@ -326,15 +318,8 @@ impl Government {
 
     pub fn set_lock(&mut self, secret: Option<[u8; 32]>, by: Stamp) {
         self.lock_epoch += 1;
-        self.lock = secret.map(|secret| Lock { secret, epoch: self.lock_epoch });
+        self.lock = secret;
         self.lock_by = Some(by);
-    }
-
-    fn turn_the_lock(&mut self) {
-        self.lock_epoch += 1;
-        if let Some(lock) = &mut self.lock {
-            lock.epoch = self.lock_epoch;
-        }
     }
 
     pub fn silence(&mut self, user: &UserId, silenced: bool, by: Stamp) {

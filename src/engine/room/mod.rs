@@ -36,8 +36,8 @@ mod turns;
 mod votes;
 mod words;
 
-pub use chat::ChatLine;
-pub use government::{Dj, DjEnd, Lock, PastDj};
+pub use chat::{ChatLine, is_chat_text};
+pub use government::{Dj, DjEnd, PastDj};
 pub use history::{EndReason, Heard};
 pub use log::Log;
 pub use members::{Member, gain_of};

@@ -75,6 +75,15 @@ pub struct QueueEntry {
 }
 
 impl QueueEntry {
+    /// Whether it is of that person or, where no person brought it, of that device.
+    #[must_use]
+    pub fn is_of(&self, node: &NodeId, user: Option<&UserId>) -> bool {
+        match &self.adder {
+            Some(adder) => Some(adder) == user,
+            None => self.added_by == *node,
+        }
+    }
+
     /// Whether two take turns together: those of one person, and all of devices without a
     /// person, at which anybody may have stood.
     pub(super) fn same_adder(&self, other: &QueueEntry) -> bool {

@@ -8,7 +8,7 @@ use crate::wire::op::{
     RefusalCode, Setting, Subject, VoteCall, VoteKind,
 };
 
-use super::chat::is_text;
+use super::chat::is_chat_text;
 use super::people::{Person, is_display_name, is_user_name};
 use super::playback::QueueEntry;
 use super::settings;
@@ -51,7 +51,15 @@ impl<'a> Asker<'a> {
     }
 
     pub fn may_control(&self) -> bool {
-        self.state.government.may_control(self.user.as_ref(), self.at)
+        self.state.may_control(self.user.as_ref(), self.at)
+    }
+
+    fn governs(&self) -> bool {
+        self.state.governs(self.user.as_ref(), self.at)
+    }
+
+    fn has_added(&self, entry: &QueueEntry) -> bool {
+        entry.is_of(&self.node, self.user.as_ref())
     }
 
     /// The music is in somebody's hand.
@@ -266,7 +274,9 @@ fn check_people_limit(asker: Asker<'_>, user: Option<UserId>) -> Result<(), Refu
 
 fn check_admission(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
     let government = &asker.state.government;
-    let Some(lock) = &government.lock else { return Ok(()) };
+    if government.lock.is_none() {
+        return Ok(());
+    }
     let needed = || {
         Refusal::new(
             RefusalCode::AuthRequired,
@@ -275,11 +285,7 @@ fn check_admission(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
         )
     };
     let admission = card.admission.ok_or_else(needed)?;
-    let by_member = asker.state.member(&admission.issuer).is_some();
-    let is_valid = by_member
-        && admission.epoch == lock.epoch
-        && admission.verify(asker.state.id(), asker.node).is_ok();
-    if is_valid { Ok(()) } else { Err(needed()) }
+    if asker.state.admits(&asker.node, admission) { Ok(()) } else { Err(needed()) }
 }
 
 /// The owner's own devices come in, and their friends; others with an invite.
@@ -293,12 +299,8 @@ fn check_friendship(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
         user == owner
             || card.friendship.is_some_and(|f| f.is_between(user, owner) && f.verify().is_ok())
     });
-    let is_invited = card.admission.is_some_and(|admission| {
-        admission.invited
-            && asker.state.member(&admission.issuer).is_some()
-            && admission.epoch == government.lock_epoch
-            && admission.verify(asker.state.id(), asker.node).is_ok()
-    });
+    let invited = card.admission.filter(|admission| admission.invited);
+    let is_invited = invited.is_some_and(|word| asker.state.admits(&asker.node, word));
     if is_friend || is_invited {
         return Ok(());
     }
@@ -622,7 +624,7 @@ pub(super) fn check_chat(asker: Asker<'_>, text: &str) -> Result<(), Refusal> {
             "the owner can allow it: `groovebox room set guests_may vote,chat,queue`",
         ));
     }
-    if is_text(text) {
+    if is_chat_text(text) {
         return Ok(());
     }
     Err(Refusal::new(
@@ -655,7 +657,7 @@ pub(super) fn check_adding(
             "the owner can allow it: `groovebox room set guests_may vote,chat,queue`",
         ));
     }
-    let waiting = asker.state.queue().iter().filter(|entry| is_theirs(asker, entry)).count();
+    let waiting = asker.state.queue().iter().filter(|entry| asker.has_added(entry)).count();
     let limit = usize::from(government.settings.queue_limit);
     if waiting + tracks.len() > limit {
         return Err(Refusal::new(
@@ -683,22 +685,14 @@ pub(super) fn check_adding(
     }
 }
 
-/// Whether an entry is of whoever asks.
-fn is_theirs(asker: Asker<'_>, entry: &QueueEntry) -> bool {
-    match entry.adder {
-        Some(user) => Some(user) == asker.user,
-        None => entry.added_by == asker.node,
-    }
-}
-
 /// The DJ, the owner, and for what is theirs everybody.
 pub(super) fn check_removing(asker: Asker<'_>, entries: &[EntryKey]) -> Result<(), Refusal> {
-    if asker.may_control() || asker.is_owner() {
+    if asker.governs() {
         return Ok(());
     }
     let queue = asker.state.queue().iter();
     let mut named = queue.filter(|entry| entries.contains(&entry.key));
-    if named.all(|entry| is_theirs(asker, entry)) { Ok(()) } else { asker.controls() }
+    if named.all(|entry| asker.has_added(entry)) { Ok(()) } else { asker.controls() }
 }
 
 /// The DJ and the owner anywhere; everybody else their own, among their own.
@@ -707,12 +701,12 @@ pub(super) fn check_moving(
     entry: EntryKey,
     behind: Option<EntryKey>,
 ) -> Result<(), Refusal> {
-    if asker.may_control() || asker.is_owner() {
+    if asker.governs() {
         return Ok(());
     }
     let queue = || asker.state.queue().iter();
     let of = |key: EntryKey| queue().find(|entry| entry.key == key);
-    let own = |key: EntryKey| of(key).is_some_and(|entry| is_theirs(asker, entry));
+    let own = |key: EntryKey| of(key).is_some_and(|entry| asker.has_added(entry));
     if asker.state.government.settings.queue_order == QueueOrder::Dj || !own(entry) {
         return asker.controls();
     }

@@ -19,12 +19,12 @@ use crate::engine::playout::{GainStep, PlannedSpan};
 use crate::engine::status::{PlaybackState, PlaybackStatus, QueueStatus, TrackStatus};
 use crate::wire::codec;
 use crate::wire::op::{
-    AddMode, Entry, Genesis, Guard, MemberKind, Op, OpBody, QueueOrder, Refusal, RefusalCode,
-    Repeat, Setting, Subject,
+    AddMode, Admission, Entry, Genesis, Guard, MemberKind, Op, OpBody, QueueOrder, Refusal,
+    RefusalCode, Repeat, Setting, Subject,
 };
 
 use super::chat::ChatLine;
-use super::government::{Dj, Effect, Government, Lock, Moment, PastDj, is_meant};
+use super::government::{Dj, Effect, Government, Moment, PastDj, is_meant};
 use super::history::{Heard, History};
 use super::members::{self, Member, Stamp};
 use super::people::Person;
@@ -193,8 +193,7 @@ impl RoomState {
                 self.members.values_mut().for_each(|member| member.volume_by = stamp);
             }
             OpBody::Move { entry, behind } => {
-                let governs = self.government.may_control(user.as_ref(), at)
-                    || user.is_some() && self.government.acting_owner(at) == user;
+                let governs = self.governs(user.as_ref(), at);
                 self.playback.move_behind(entry, behind, governs);
             }
             OpBody::Shuffle { seed } => self.playback.shuffle(seed),
@@ -602,6 +601,13 @@ impl RoomState {
         self.government.may_control(user, at)
     }
 
+    /// Whether all of the queue is in somebody's hand: they control the music, or own the room.
+    #[must_use]
+    pub fn governs(&self, user: Option<&UserId>, at: RoomTime) -> bool {
+        let owns = || user.is_some() && self.acting_owner(at).as_ref() == user;
+        self.may_control(user, at) || owns()
+    }
+
     /// Whose the room is.
     #[must_use]
     pub fn owner(&self) -> Option<UserId> {
@@ -649,7 +655,7 @@ impl RoomState {
 
     /// What its password became, if it is locked.
     #[must_use]
-    pub fn lock(&self) -> Option<&Lock> {
+    pub fn lock(&self) -> Option<&[u8; 32]> {
         self.government.lock.as_ref()
     }
 
@@ -657,6 +663,14 @@ impl RoomState {
     #[must_use]
     pub fn lock_epoch(&self) -> u32 {
         self.government.lock_epoch
+    }
+
+    /// Whether a member's word that this device may come in stands.
+    #[must_use]
+    pub fn admits(&self, node: &NodeId, word: &Admission) -> bool {
+        self.member(&word.issuer).is_some()
+            && word.epoch == self.lock_epoch()
+            && word.verify(self.id, *node).is_ok()
     }
 
     /// Its owner has deleted it.
