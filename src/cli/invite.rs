@@ -27,9 +27,11 @@ pub(super) async fn run(args: &InviteArgs, session: &mut Session) -> Result<(), 
         return print_json(&answer);
     }
     let text = answer["message"].as_str().unwrap_or_default().to_owned();
+    let devices =
+        if *uses == 1 { "a device".to_owned() } else { format!("each of {uses} devices") };
     session.tell(&format!(
-        "within {minutes} min, {uses} device(s) may come in with: groovebox room join INVITE; it \
-         works while this daemon runs"
+        "for {minutes} min it lets in {devices} that says: groovebox room join INVITE; it works while \
+         this daemon runs"
     ));
     print_lines(&[text])
 }

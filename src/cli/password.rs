@@ -83,7 +83,9 @@ fn line() -> Result<String, Failure> {
 
 fn usable(password: &str) -> Result<String, Failure> {
     if password.is_empty() {
-        return Err(Failure::Usage("no password was given".into()));
+        return Err(Failure::Usage(
+            "no password was given; type it, or name a file: --password-file FILE".into(),
+        ));
     }
     Ok(password.to_owned())
 }

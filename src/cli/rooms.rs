@@ -23,10 +23,12 @@ pub(super) fn lines(rooms: &[RoomInReach], look: Look) -> Vec<String> {
         Column::Left(""),
     ];
     let row = |room: &RoomInReach| {
+        // A locked room tells no more than that it is there.
+        let told = |text: &str| word(if text.is_empty() { "–" } else { text });
         vec![
-            word(&room.code),
-            word(&room.name),
-            word(room.devices.to_string()),
+            told(&room.code),
+            told(&room.name),
+            told(&if room.devices == 0 { String::new() } else { room.devices.to_string() }),
             word(match (room.in_reach, room.locked) {
                 (false, _) => "not here",
                 (true, true) => "locked",

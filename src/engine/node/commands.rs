@@ -57,6 +57,13 @@ impl Requests {
         self.ops.insert(op, (request, now + PATIENCE));
     }
 
+    /// Its person has waited already.
+    fn hurry(&mut self, request: RequestId, until: LocalTime) {
+        for (_, patience) in self.ops.values_mut().filter(|(id, _)| *id == request) {
+            *patience = (*patience).min(until);
+        }
+    }
+
     pub(super) fn finish(&mut self, outputs: &mut VecDeque<Output>, op: OpId, reply: CommandReply) {
         if let Some((id, _)) = self.ops.remove(&op) {
             outputs.push_back(Output::Reply { id, reply });
@@ -164,10 +171,11 @@ impl Node {
             if self.is_looking() && now < *until {
                 return;
             }
-            let Some((id, command, _)) = self.requests.early.pop_front() else { return };
+            let Some((id, command, until)) = self.requests.early.pop_front() else { return };
             if let Err(refusal) = self.carry_out(now, id, command) {
                 self.outputs.push_back(Output::Reply { id, reply: Err(refusal) });
             }
+            self.requests.hurry(id, until);
             self.settle_machines(now);
         }
     }
