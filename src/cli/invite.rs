@@ -27,11 +27,10 @@ pub(super) async fn run(args: &InviteArgs, session: &mut Session) -> Result<(), 
         return print_json(&answer);
     }
     let text = answer["message"].as_str().unwrap_or_default().to_owned();
-    let devices =
-        if *uses == 1 { "a device".to_owned() } else { format!("each of {uses} devices") };
+    let devices = if *uses == 1 { "one device".to_owned() } else { format!("{uses} devices") };
     session.tell(&format!(
-        "for {minutes} min it lets in {devices} that says: groovebox room join INVITE; it works while \
-         this daemon runs"
+        "{devices} can come in with it within {minutes} min: groovebox room join INVITE; it works \
+         while this daemon runs"
     ));
     print_lines(&[text])
 }
