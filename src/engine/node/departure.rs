@@ -2,17 +2,32 @@
 //! first, as before a shutdown: those who stay hardly notice.
 //!
 //! ```text
-//!  a person says leave, create ──┐                     ┌─ says that it leaves, forgets the room
-//!  another room's state is here ─┴─ hands over (≤ 1 s) ┴─ enters the other one
+//!  a person says leave, create ──┐                                          ┌─ forgets the room
+//!  another room's state is here ─┴─ hands over (≤ 1 s) ─ says leave (≤ 2 s) ┴─ enters the other
 //! ```
+//!
+//! It leaves once the log says so: a word said only once is lost where nobody coordinates just
+//! then, and those who stay would list a device, and a person, that went long ago.
 
 use super::rooms::not_in_room;
-use super::{LocalTime, Message, Node, Output, RequestId, Room, RoomId, Term};
+use super::{LocalTime, Message, Node, OpId, Output, RequestId, Room, RoomId, Span, Term};
 use crate::engine::election::{Election, Role};
 use crate::engine::membership::Intent;
 use crate::identity::Password;
 use crate::wire::op::{Op, OpBody};
 use crate::wire::{Refusal, RefusalCode};
+
+/// How long a node that leaves waits until the room knows. A new coordinator is there by then; if
+/// none is, a person does not wait for it.
+const FAREWELL: Span = Span::from_secs(2);
+
+/// The word of a node that it leaves its room.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    /// The operation, if it could be said at all.
+    op: Option<OpId>,
+    until: LocalTime,
+}
 
 /// Where a node goes once nobody depends on it any more in the room that it leaves.
 #[derive(Debug)]
@@ -98,7 +113,10 @@ impl Node {
     }
 
     fn depart(&mut self, now: LocalTime, to: Departure) {
-        self.departure = Some(to);
+        // The other room sends its state again while this one is being left.
+        if self.departure.replace(to).is_none() {
+            self.farewell = None;
+        }
         let leads = |election: &&mut Election| election.role() == Role::Coordinator;
         if let Some(election) = self.election.as_mut().filter(leads) {
             election.retire(now);
@@ -108,6 +126,14 @@ impl Node {
     /// Leaves as soon as nobody has to take over any more. Whether it did.
     pub(super) fn complete_departure(&mut self, now: LocalTime) -> bool {
         if self.election.as_ref().is_some_and(Election::is_retiring) {
+            return false;
+        }
+        let stays = match &self.departure {
+            None => return false,
+            Some(Departure::Arrive { room, .. }) => !self.is_still_wanted(room.id()),
+            Some(_) => false,
+        };
+        if !stays && !self.has_said_farewell(now) {
             return false;
         }
         match self.departure.take() {
@@ -123,6 +149,29 @@ impl Node {
             Some(Departure::Arrive { room, term }) => self.leave_and_enter(now, *room, term),
         }
         true
+    }
+
+    /// Whether the room knows that this node leaves, or will not learn it. Says so first.
+    fn has_said_farewell(&mut self, now: LocalTime) -> bool {
+        let Some(room) = &self.room else { return true };
+        // A room that made itself dissolves, and nobody asks who was in it.
+        let matters = !room.state().unclaimed() && self.is_member(self.me);
+        if !matters || self.is_coordinator() || self.member_peers().is_empty() {
+            return true;
+        }
+        if self.farewell.is_none() {
+            let op = self.propose_own(now, None, &OpBody::Leave).ok();
+            self.farewell = Some(Farewell { op, until: now + FAREWELL });
+        }
+        let Some(Farewell { op, until }) = &self.farewell else { return true };
+        // One that is not offered any more was refused, or is ordered and on its way here.
+        let is_open = op.is_some_and(|op| self.replication.outbox.contains(op));
+        !is_open || now >= *until
+    }
+
+    /// When a departure is completed whether the room knows of it or not.
+    pub(super) fn farewell_until(&self) -> Option<LocalTime> {
+        self.farewell.as_ref().filter(|_| self.departure.is_some()).map(|farewell| farewell.until)
     }
 
     fn leave_and_create(
@@ -157,13 +206,11 @@ impl Node {
         self.enter_at(now, room, term);
     }
 
-    /// Says so where it can be heard, and lets go.
+    /// Lets go of the room; those who stay know.
     fn leave_quietly(&mut self, now: LocalTime) {
-        if self.room.is_none() {
-            return;
-        }
+        let Some(room) = &self.room else { return };
         self.leaving = true;
-        if !self.is_coordinator() {
+        if room.state().unclaimed() && !self.is_coordinator() {
             let _ = self.propose_own(now, None, &OpBody::Leave);
         }
         if let Some(election) = &mut self.election {

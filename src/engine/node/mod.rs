@@ -81,7 +81,7 @@ pub use friends::FriendNews;
 pub use position::{Position, RestoredPosition};
 
 use commands::Requests;
-use departure::Departure;
+use departure::{Departure, Farewell};
 use door::Door;
 use friends::Friends;
 use life::Condition;
@@ -718,6 +718,7 @@ pub struct Node {
     shutting_down: bool,
     /// It leaves its room as soon as somebody else leads there.
     departure: Option<Departure>,
+    farewell: Option<Farewell>,
     /// It is on its way out of a room: that nobody leads it there is no news.
     leaving: bool,
     /// When this node was last run, for whatever reason.
@@ -784,6 +785,7 @@ impl Node {
             condition: Condition::default(),
             shutting_down: false,
             departure: None,
+            farewell: None,
             leaving: false,
             last_run: now,
             disk: DiskState::Ok,
@@ -823,6 +825,7 @@ impl Node {
             self.transfer.poll_timeout(),
             self.requests.poll_timeout(),
             self.condition.farewell_at,
+            self.farewell_until(),
         ]
         .into_iter()
         .flatten()
@@ -1265,7 +1268,7 @@ impl Node {
             ElectionOutput::Lost => {
                 self.note_lost_lead(now);
                 self.clock.leaderless(now);
-                if !self.shutting_down && !self.leaving {
+                if !self.shutting_down && !self.leaving && self.departure.is_none() {
                     self.tell(Notice::Leaderless);
                 }
             }

@@ -38,6 +38,15 @@ pub(super) struct Joining {
     said: LocalTime,
 }
 
+/// How a join came to nothing.
+#[derive(Debug, Clone, Copy)]
+enum JoinEnd {
+    /// The room said no.
+    Refused,
+    /// Nobody of it spoke; it may yet.
+    Unanswered,
+}
+
 impl Joining {
     pub(super) fn is_for(&self, room: RoomId) -> bool {
         self.room == room
@@ -300,7 +309,7 @@ impl Node {
                 "the room could not be entered: nobody there answered",
                 "try again; `groovebox rooms` lists the rooms in reach",
             );
-            self.abandon_join(now, &refusal);
+            self.abandon_join(now, &refusal, JoinEnd::Unanswered);
         } else if now - joining.said >= JOIN_RETRY {
             joining.said = now;
             let Some(op) = joining.op.clone() else { return };
@@ -366,16 +375,20 @@ impl Node {
         cards.find_map(|card| card.coordinator).filter(|node| self.peers.contains_key(node))
     }
 
-    fn abandon_join(&mut self, now: LocalTime, refusal: &Refusal) {
+    /// Nothing came of a join. Whether it is tried again is for `why` to say.
+    fn abandon_join(&mut self, now: LocalTime, refusal: &Refusal, why: JoinEnd) {
         let Some(joining) = self.joining.take() else { return };
         self.tell(Notice::JoinFailed { reason: refusal.message.clone() });
         let before = self.requests.room_failed(&mut self.outputs, joining.room, refusal);
         // What does not fit the door will not fit it the next time either.
         if self.door.key.take_if(|(room, _)| *room == joining.room).is_some() {
             self.door.pass.take_if(|(room, _)| *room == joining.room);
-            self.membership.set_intent(now, before.unwrap_or(Intent::Anywhere));
-        } else {
-            self.membership.join_failed(now, joining.room);
+            return self.membership.set_intent(now, before.unwrap_or(Intent::Anywhere));
+        }
+        match (why, before) {
+            // A person has read the answer, and is where they were before they asked.
+            (JoinEnd::Refused, Some(before)) => self.membership.set_intent(now, before),
+            _ => self.membership.join_failed(now, joining.room),
         }
     }
 
@@ -451,7 +464,7 @@ impl Node {
         if self.join_as_friend(refusal) {
             return;
         }
-        self.abandon_join(now, refusal);
+        self.abandon_join(now, refusal, JoinEnd::Refused);
     }
 
     /// Whether this refusal or acceptance concerns the join under way.

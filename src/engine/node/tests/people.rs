@@ -239,3 +239,50 @@ fn a_dj_who_vanishes_is_voted_on_when_the_room_wants_it() {
     house.run(Span::from_secs(65));
     assert_eq!(house.dj(0), Some("anna".into()));
 }
+
+/// The word that one leaves must not be lost while the lead moves, however the coordinator of the
+/// next seconds is slow to begin.
+#[test]
+fn who_coordinates_and_leaves_is_in_nobodys_list_any_more() {
+    for seed in 0..5 {
+        let mut house = people(5);
+        house.run(Span::from_millis(137 * seed));
+        let lead = house.coordinator();
+        house.order(lead, Command::LeaveRoom);
+        let stays = usize::from(lead == 0);
+        house.run(Span::from_secs(1));
+        let state = house.state(stays);
+        assert_eq!(state.members().len(), 4);
+        let owner = state.owner().map(|owner| state.person_name(&owner));
+        assert_eq!(owner.as_deref(), Some(NAMES[stays]));
+    }
+}
+
+/// A device without a word to anybody is no reason to stay.
+#[test]
+fn who_cannot_be_heard_leaves_all_the_same() {
+    let mut house = people(3);
+    let lead = house.coordinator();
+    let leaves = house.others()[0];
+    for other in (0..3).filter(|other| *other != leaves) {
+        house.kill(other);
+    }
+    assert_ne!(lead, leaves);
+    house.order(leaves, Command::LeaveRoom);
+    assert!(house.node(leaves).room.is_none());
+}
+
+#[test]
+fn a_room_that_says_no_is_not_asked_again_and_again() {
+    let mut house = people(3);
+    house.order(0, Command::Kick { who: "carla".into() });
+    house.run(Span::from_secs(3));
+    let code = house.room(0).state().code().to_owned();
+    house.notices(2);
+    let back = Command::JoinRoom { room: code, password: None };
+    assert_eq!(house.refused(2, back), RefusalCode::Cooldown);
+    house.run(Span::from_secs(60));
+    let since = house.notices(2);
+    let failed = since.iter().filter(|notice| matches!(notice, Notice::JoinFailed { .. }));
+    assert_eq!(failed.count(), 1);
+}
