@@ -9,9 +9,10 @@
 //!     └── bye, if it is leaving
 //! ```
 //!
-//! Whoever does not answer within 300 ms is passed over. Nobody is replaced because somebody
-//! fitter came: [`FITTER_FOR`] and [`SETTLED`] keep the lead where it is. At once act only a
-//! person's choice, and a battery that is nearly empty.
+//! Whoever does not answer within 300 ms is passed over. A device that leaves asks them all again
+//! then, for a second: who has only just begun to follow may not have known what was asked of it.
+//! Nobody is replaced because somebody fitter came: [`FITTER_FOR`] and [`SETTLED`] keep the lead
+//! where it is. At once act only a person's choice, and a battery that is nearly empty.
 
 use crate::base::{LocalTime, NodeId};
 use crate::wire::message::Handoff;
@@ -108,7 +109,11 @@ impl Election {
     }
 
     fn ask_successor(&mut self, now: LocalTime, chosen: Option<NodeId>) {
-        let next = chosen.or_else(|| self.next_successor());
+        let mut next = chosen.or_else(|| self.next_successor());
+        if next.is_none() && self.is_retiring() {
+            self.ask_all_again();
+            next = self.next_successor();
+        }
         let at_idx = self.log.idx;
         let State::Coordinator(reign) = &mut self.state else { return };
         let Some(handover) = &mut reign.handover else { return };
@@ -124,6 +129,14 @@ impl Election {
                 reign.fitter = None;
                 reign.stay_until = now + HANDOFF_PAUSE;
             }
+        }
+    }
+
+    fn ask_all_again(&mut self) {
+        if let State::Coordinator(reign) = &mut self.state
+            && let Some(handover) = &mut reign.handover
+        {
+            handover.asked.clear();
         }
     }
 

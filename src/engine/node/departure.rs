@@ -117,6 +117,11 @@ impl Node {
         if self.departure.replace(to).is_none() {
             self.farewell = None;
         }
+        self.give_lead_away(now);
+    }
+
+    /// Somebody who leaves may still be elected, where nobody else could be just then.
+    fn give_lead_away(&mut self, now: LocalTime) {
         let leads = |election: &&mut Election| election.role() == Role::Coordinator;
         if let Some(election) = self.election.as_mut().filter(leads) {
             election.retire(now);
@@ -125,6 +130,9 @@ impl Node {
 
     /// Leaves as soon as nobody has to take over any more. Whether it did.
     pub(super) fn complete_departure(&mut self, now: LocalTime) -> bool {
+        if self.departure.is_some() {
+            self.give_lead_away(now);
+        }
         if self.election.as_ref().is_some_and(Election::is_retiring) {
             return false;
         }
@@ -155,8 +163,9 @@ impl Node {
     fn has_said_farewell(&mut self, now: LocalTime) -> bool {
         let Some(room) = &self.room else { return true };
         // A room that made itself dissolves, and nobody asks who was in it.
-        let matters = !room.state().unclaimed() && self.is_member(self.me);
-        if !matters || self.is_coordinator() || self.member_peers().is_empty() {
+        let dissolves =
+            room.state().unclaimed() && matches!(self.departure, Some(Departure::Arrive { .. }));
+        if dissolves || !self.is_member(self.me) || self.member_peers().is_empty() {
             return true;
         }
         if self.farewell.is_none() {
@@ -208,9 +217,12 @@ impl Node {
 
     /// Lets go of the room; those who stay know.
     fn leave_quietly(&mut self, now: LocalTime) {
-        let Some(room) = &self.room else { return };
+        if self.room.is_none() {
+            return;
+        }
         self.leaving = true;
-        if room.state().unclaimed() && !self.is_coordinator() {
+        if self.farewell.is_none() && !self.is_coordinator() {
+            // Whoever hears it, hears it.
             let _ = self.propose_own(now, None, &OpBody::Leave);
         }
         if let Some(election) = &mut self.election {

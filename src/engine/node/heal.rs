@@ -384,6 +384,11 @@ impl Node {
             return;
         }
         if self.is_coordinator() {
+            // Its own word that it leaves must come from somebody else's log: of its own it would
+            // be out before anybody had taken over.
+            if self.departure.is_some() {
+                return;
+            }
             // People who wait come first; what was cut off leaves time for a longer tail.
             if self.replication.outbox.has_proposals() || !self.is_syncing_up(now) {
                 self.merge_own(now);

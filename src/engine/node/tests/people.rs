@@ -286,3 +286,20 @@ fn a_room_that_says_no_is_not_asked_again_and_again() {
     let failed = since.iter().filter(|notice| matches!(notice, Notice::JoinFailed { .. }));
     assert_eq!(failed.count(), 1);
 }
+
+/// Nobody leads for a moment when one goes: they are elected, give that away, and are out.
+#[test]
+fn who_leaves_while_nobody_leads_is_in_nobodys_list_any_more() {
+    for leaves in 0..2 {
+        let mut house = people(3);
+        let lead = house.coordinator();
+        let leaves = house.others()[leaves];
+        house.kill(lead);
+        house.order(leaves, Command::LeaveRoom);
+        assert!(house.node(leaves).room.is_none());
+        house.run(Span::from_secs(3));
+        let stays = (0..3).find(|i| ![lead, leaves].contains(i)).expect("one of three");
+        let me = house.node(leaves).me;
+        assert!(house.state(stays).member(&me).is_none());
+    }
+}
