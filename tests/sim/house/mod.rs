@@ -662,7 +662,13 @@ impl House {
                 self.devices[d].speaker.is_told = true;
                 self.save(d, Job::Rewind(room, to_idx));
             }
-            Output::SaveDropped { room, dropped } => self.save(d, Job::Dropped(room, dropped)),
+            Output::SaveDropped { room, dropped } => {
+                // Whoever it concerns may be off now; it is written down for them.
+                if !self.plan.is_long {
+                    self.ledger.dropped.insert(dropped.id);
+                }
+                self.save(d, Job::Dropped(room, dropped));
+            }
             Output::SavePosition { room, position } => {
                 self.save(d, Job::Position(room, position, self.now));
             }

@@ -112,7 +112,7 @@ impl House {
 
     pub fn any_command(&mut self, d: usize) -> Command {
         if self.plan.governs && self.rng.happens(0.45) {
-            return self.any_word(d);
+            return if self.rng.happens(0.25) { self.come_or_go(d) } else { self.any_word(d) };
         }
         let queue: Vec<_> = self.devices[d]
             .node
@@ -147,6 +147,12 @@ impl House {
                 Command::Remove { entries: vec![queue[place]] }
             }
         }
+    }
+
+    /// The person of a device goes home, the speaker stays; or they are back.
+    fn come_or_go(&mut self, d: usize) -> Command {
+        let is_here = self.devices[d].node.as_ref().is_some_and(|node| node.user().is_some());
+        Command::BecomeUser { user: self.devices[d].user.clone().filter(|_| !is_here) }
     }
 
     /// What people say about each other.

@@ -533,6 +533,11 @@ fn a_cool_down_that_nobody_writes_down_is_found() {
 }
 
 #[test]
+fn a_vote_counted_against_those_who_are_here_at_its_end_is_found() {
+    bites_from(Bug::ElectorateAtClose, GOVERNED_FROM, 300);
+}
+
+#[test]
 fn a_vote_that_counts_twice_is_found() {
     bites_from(Bug::VoteCountedTwice, GOVERNED_FROM, 300);
 }
