@@ -61,7 +61,7 @@ use crate::base::{
 };
 use crate::engine::clock::{ClockModel, RoomClock, raw_answer, raw_source};
 use crate::engine::command::{Command, CommandReply, RequestId};
-use crate::engine::election::{DeviceFacts, Election, ElectionOutput, MemberFacts};
+use crate::engine::election::{DeviceFacts, Election, ElectionOutput, MemberFacts, Role};
 use crate::engine::friends::SavedFriends;
 use crate::engine::membership::{Intent, Membership, MembershipOutput};
 use crate::engine::pairing::Pairing;
@@ -1498,9 +1498,17 @@ impl Node {
     /// Whether this node orders operations; not while it is handing over, nor before the reign
     /// has begun that the election says.
     fn is_coordinator(&self) -> bool {
+        self.reigns() && self.election.as_ref().is_some_and(Election::is_leading)
+    }
+
+    /// Whether the room's log is this node's to hand out. While it gives the lead away it orders
+    /// nothing more, but what it has ordered must reach the others: only who has all of it can
+    /// take over.
+    fn reigns(&self) -> bool {
         let reign = self.replication.reign.as_ref().map(|reign| reign.term);
-        let leads = |election: &Election| election.is_leading() && Some(election.term()) == reign;
-        self.election.as_ref().is_some_and(leads)
+        self.election.as_ref().is_some_and(|election| {
+            election.role() == Role::Coordinator && Some(election.term()) == reign
+        })
     }
 
     fn coordinator(&self) -> Option<NodeId> {

@@ -341,7 +341,7 @@ impl Node {
         // Whoever was let in by a half that gave way is no member here, but must see this
         // state to ask again.
         let is_here = self.is_member(from) || self.is_present(from);
-        if self.room_id() == Some(room) && self.is_coordinator() && is_here {
+        if self.room_id() == Some(room) && self.reigns() && is_here {
             self.send_snapshot(from);
         }
     }
@@ -351,7 +351,7 @@ impl Node {
             election.ack_received(now, from, ack);
         }
         let term = self.election.as_ref().map(Election::term);
-        if !self.is_coordinator() || term != Some(ack.term) || !self.is_member(from) {
+        if !self.reigns() || term != Some(ack.term) || !self.is_member(from) {
             return;
         }
         self.compare_log(now, from, ack);
@@ -433,7 +433,7 @@ impl Node {
     /// Whether this node coordinates that room, in that term.
     pub(super) fn leads(&mut self, room: RoomId, term: Term) -> bool {
         let in_term = self.election_of(room).is_some_and(|election| election.term() == term);
-        in_term && self.is_coordinator()
+        in_term && self.reigns()
     }
 
     fn ask_for_snapshot(&mut self, now: LocalTime, from: NodeId, room: RoomId) {
@@ -463,7 +463,7 @@ impl Node {
     }
 
     fn disk_has_more(&mut self) {
-        if self.is_coordinator() {
+        if self.reigns() {
             self.acknowledge();
         } else {
             self.report_written();
@@ -510,7 +510,7 @@ impl Node {
 
     /// Answers for every entry that enough disks have.
     pub(super) fn acknowledge(&mut self) {
-        if !self.is_coordinator() {
+        if !self.reigns() {
             return;
         }
         let (safe, level) = self.safe_idx();
