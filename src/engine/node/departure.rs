@@ -19,7 +19,7 @@ use crate::wire::{Refusal, RefusalCode};
 
 /// How long a node that leaves waits until the room knows. A new coordinator is there by then; if
 /// none is, a person does not wait for it.
-const FAREWELL: Span = Span::from_secs(2);
+const LOG_KNOWS_WITHIN: Span = Span::from_secs(2);
 
 /// The word of a node that it leaves its room.
 #[derive(Debug)]
@@ -170,7 +170,7 @@ impl Node {
         }
         if self.farewell.is_none() {
             let op = self.propose_own(now, None, &OpBody::Leave).ok();
-            self.farewell = Some(Farewell { op, until: now + FAREWELL });
+            self.farewell = Some(Farewell { op, until: now + LOG_KNOWS_WITHIN });
         }
         let Some(Farewell { op, until }) = &self.farewell else { return true };
         // One that is not offered any more was refused, or is ordered and on its way here.
