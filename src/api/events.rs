@@ -19,7 +19,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
@@ -39,6 +39,10 @@ use crate::wire::{Refusal, RefusalCode};
 
 /// Changes closer together than this are told as one: no eye follows faster.
 const PACE: Duration = Duration::from_millis(40);
+
+/// After the last client has gone, changes are kept for so long: it may come back and go on where
+/// it stopped. Without anybody to tell them to they are not worth encoding.
+const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// A client that does not take a message for this long is let go.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -87,6 +91,8 @@ struct Backlog {
     /// Encoded changes; the last one is number `seq`.
     deltas: VecDeque<Arc<str>>,
     bytes: usize,
+    /// When there was a client, the last time that somebody looked.
+    listened: Option<Instant>,
 }
 
 /// The lines of the chat that have been told, or were there before.
@@ -147,6 +153,9 @@ impl Events {
     fn take(&self, status: Arc<Status>, lines: Vec<ChatStatus>) {
         let changed = {
             let mut backlog = lock(&self.backlog);
+            if self.places.available_permits() < MAX_EVENT_CLIENTS {
+                backlog.listened = Some(Instant::now());
+            }
             let changed = backlog.take(status);
             lines.into_iter().map(|line| backlog.say(line)).last().or(changed)
         };
@@ -162,11 +171,16 @@ impl Events {
 
 impl Backlog {
     fn new(status: Arc<Status>, seq: u64) -> Backlog {
-        Backlog { status, seq, deltas: VecDeque::new(), bytes: 0 }
+        Backlog { status, seq, deltas: VecDeque::new(), bytes: 0, listened: None }
     }
 
     /// The number of the change, if there is one.
     fn take(&mut self, status: Arc<Status>) -> Option<u64> {
+        if !self.is_listened_to() {
+            self.skip();
+            self.status = status;
+            return Some(self.seq);
+        }
         let changed = changes(&self.status, &status);
         if changed.is_empty() {
             return None;
@@ -179,9 +193,24 @@ impl Backlog {
 
     /// The number of the line.
     fn say(&mut self, line: ChatStatus) -> u64 {
+        if !self.is_listened_to() {
+            self.skip();
+            return self.seq;
+        }
         self.seq += 1;
         self.keep(&encode(&Event::Chat { seq: self.seq, line }));
         self.seq
+    }
+
+    fn is_listened_to(&self) -> bool {
+        self.listened.is_some_and(|at| at.elapsed() < KEPT_FOR)
+    }
+
+    /// Something changed that nobody is told of: who comes back gets a snapshot.
+    fn skip(&mut self) {
+        self.seq += 1;
+        self.deltas.clear();
+        self.bytes = 0;
     }
 
     fn keep(&mut self, delta: &str) {
@@ -364,16 +393,32 @@ mod tests {
         assert_eq!(compared, parts);
     }
 
+    /// With somebody who listens.
+    fn backlog(seq: u64) -> Backlog {
+        Backlog { listened: Some(Instant::now()), ..Backlog::new(status_at(0), seq) }
+    }
+
+    #[test]
+    fn what_nobody_listens_to_is_not_encoded_and_is_in_the_snapshot() {
+        let mut backlog = backlog(10);
+        backlog.take(status_at(1));
+        backlog.listened = None;
+        backlog.take(status_at(2));
+        assert!(backlog.deltas.is_empty() && backlog.bytes == 0);
+        let Next::Snapshot { seq, status } = backlog.after(Some(11)) else { panic!("it is gone") };
+        assert_eq!((seq, status), (12, status_at(2)));
+    }
+
     #[test]
     fn a_status_that_is_the_same_is_no_change() {
-        let mut backlog = Backlog::new(status_at(0), 10);
+        let mut backlog = backlog(10);
         assert_eq!(backlog.take(status_at(0)), None);
         assert_eq!(backlog.take(status_at(1)), Some(11));
     }
 
     #[test]
     fn a_client_continues_where_it_was_and_gets_a_snapshot_when_that_is_gone() {
-        let mut backlog = Backlog::new(status_at(0), 10);
+        let mut backlog = backlog(10);
         let changes = i64::try_from(EVENT_BACKLOG).expect("small") + 5;
         for position in 1..=changes {
             backlog.take(status_at(position));
@@ -390,7 +435,7 @@ mod tests {
 
     #[test]
     fn the_backlog_is_bounded_in_bytes() {
-        let mut backlog = Backlog::new(status_at(0), 0);
+        let mut backlog = backlog(0);
         let long = "x".repeat(EVENT_BACKLOG_BYTES / 3);
         for n in 0..20u64 {
             let mut status = Status::default();

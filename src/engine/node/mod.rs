@@ -19,6 +19,7 @@
 //! | `friends.rs` | who is told what about friends, and when |
 //! | `pairing.rs` | how a second device gets its person |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
+//! | `reports.rs` | who hears how this device is doing, and when |
 //! | `holders.rs` | what nobody has, so that it is passed over |
 //! | `past.rs` | what was played, for the disk; what was left out, for people |
 //! | `position.rs` | where the music stood, and goes on, after a house was dark |
@@ -44,6 +45,7 @@ mod people;
 mod playback;
 mod position;
 mod replication;
+mod reports;
 mod rooms;
 mod sizes;
 #[cfg(test)]
@@ -92,9 +94,6 @@ use rooms::Joining;
 
 /// How often a node looks after what has no deadline of its own.
 const TICK: Span = Span::from_millis(250);
-
-/// How often it tells the others how it is doing.
-const REPORT_EVERY: Span = Span::from_secs(1);
 
 /// How long a device with this one's identity is remembered after it was last seen: a person
 /// must have the time to hear of it.
@@ -665,6 +664,8 @@ struct Peer {
     sees_inside: bool,
     room: Option<RoomCard>,
     report: Option<(Report, LocalTime)>,
+    /// When it last heard how this device is doing.
+    told: Option<LocalTime>,
     ready: BTreeSet<SegmentId>,
     said_bye: bool,
     /// Its disk takes entries: it counts for acknowledgements.
@@ -975,10 +976,7 @@ impl Node {
         self.write_history(now);
         self.write_chat(now);
         self.tell_left_out(now);
-        if now >= self.next_report {
-            self.next_report = now + REPORT_EVERY;
-            self.send_report(now);
-        }
+        self.look_at_reports(now);
     }
 
     fn peer_connected(
@@ -1001,6 +999,7 @@ impl Node {
             sees_inside: !self.is_locked(),
             room: hello.room.clone(),
             report: None,
+            told: None,
             ready: BTreeSet::new(),
             said_bye: false,
             writes: true,

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{
-    BlobHash, LocalTime, Message, Node, NodeId, Notice, Output, PlayoutFacts, PlayoutPlan, Report,
-    RoomId, RoomTime, SegmentId, Span, Track,
+    BlobHash, LocalTime, Message, Node, NodeId, Notice, Output, PlayoutPlan, RoomId, RoomTime,
+    SegmentId, Span, Track,
 };
 use crate::engine::room::{RoomState, Segment};
 use crate::engine::status::PlaybackState;
 use crate::engine::transfer::{Have, Playhead};
-use crate::wire::message::{OutputState, SyncState};
+use crate::wire::message::OutputState;
 use crate::wire::op::{Op, OpBody};
 use crate::wire::track::span_to_frames;
 use crate::wire::{Refusal, codec};
@@ -46,12 +46,6 @@ const UNKNOWN_DEPTH_MS: f64 = 150.0;
 /// How often others hear which pieces have come.
 const TELL_HAVE_EVERY: Span = Span::from_millis(500);
 
-/// Reports older than this say nothing.
-const REPORT_FRESH: Span = Span::from_secs(4);
-
-/// Probes delayed by this much beyond their floor: bulk is in the way.
-const BULK_IN_THE_WAY_US: f32 = 30_000.0;
-
 /// A segment that is being decoded.
 #[derive(Debug)]
 struct Prepared {
@@ -68,7 +62,7 @@ pub(super) struct Playback {
     /// What the cache holds of them.
     pub(super) holdings: BTreeMap<BlobHash, Have>,
     told_have: Option<LocalTime>,
-    plan: Option<PlayoutPlan>,
+    pub(super) plan: Option<PlayoutPlan>,
     plan_due: Option<LocalTime>,
     /// The segment that waits to begin, and since when.
     waiting: Option<(SegmentId, LocalTime)>,
@@ -436,64 +430,6 @@ impl Node {
         let behind = self.room.as_ref().is_some_and(|room| moved(room.state()) != moved(&settled));
         if behind {
             let _ = self.propose_own(now, None, &OpBody::Settle);
-        }
-    }
-
-    pub(super) fn playout_reported(&mut self, now: LocalTime, facts: PlayoutFacts) {
-        let changed = facts.output != self.facts.output || facts.underruns != self.facts.underruns;
-        self.facts = facts;
-        if changed {
-            self.send_report(now);
-        }
-    }
-
-    /// Tells the other members how this one is doing.
-    pub(super) fn send_report(&mut self, now: LocalTime) {
-        self.report = self.make_report(now);
-        for peer in self.member_peers() {
-            self.send(peer, Message::Report(self.report.clone()));
-        }
-        let delayed = |r: &Report| r.rtt_avg_us - r.rtt_us > BULK_IN_THE_WAY_US;
-        // A stranger's troubles are not ours.
-        let members = self.peers.iter().filter(|(node, _)| self.is_member(**node));
-        let fresh = members.filter_map(|(_, peer)| peer.report.as_ref());
-        let others = fresh.filter(|(_, at)| now - *at < REPORT_FRESH).any(|(r, _)| delayed(r));
-        if others || delayed(&self.report) {
-            self.outputs.push_back(Output::ThrottleBulk { span: Span::from_secs(1) });
-        }
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "reports are for people: f32 is plenty")]
-    fn make_report(&self, now: LocalTime) -> Report {
-        let clock = self.clock.stats(now);
-        let facts = &self.facts;
-        let statistical = clock.error.as_secs_f64().hypot(3.0 * facts.dac_sigma_s);
-        Report {
-            state: self.sync_state(now),
-            offset_us: (facts.error_s * 1e6) as f32,
-            error_us: (statistical * 1e6) as f32,
-            asymmetry_us: clock.asymmetry.as_micros_f64() as f32,
-            rtt_us: clock.rtt_min.as_micros_f64() as f32,
-            rtt_avg_us: clock.rtt_avg.as_micros_f64() as f32,
-            jitter_us: clock.jitter.as_micros_f64() as f32,
-            drift_ppm: clock.drift.0 as f32,
-            dac_ppm: facts.dac_ppm as f32,
-            correction_ppm: facts.correction_ppm as f32,
-            buffer_ms: facts.buffer_ms as f32,
-            underruns: facts.underruns,
-            depth_ms: facts.depth.as_millis_f64() as f32,
-            late_ms: clock.lateness_q999.as_millis_f64() as f32,
-            output: facts.output.clone(),
-        }
-    }
-
-    fn sync_state(&self, now: LocalTime) -> SyncState {
-        let sounding = self.playback.plan.is_some_and(|plan| {
-            self.clock.model().is_some_and(|model| plan.at(model.room(now)).is_some())
-        });
-        match self.clock.stats(now).state {
-            SyncState::Synced if sounding && !self.facts.locked => SyncState::Syncing,
-            state => state,
         }
     }
 }

@@ -5,6 +5,7 @@ mod friends;
 mod locks;
 mod people;
 mod queue;
+mod reports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
