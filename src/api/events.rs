@@ -42,7 +42,7 @@ const PACE: Duration = Duration::from_millis(40);
 
 /// After the last client has gone, changes are kept for so long: it may come back and go on where
 /// it stopped. Without anybody to tell them to they are not worth encoding.
-const KEPT_FOR: Duration = Duration::from_secs(60);
+const KEPT_FOR: Duration = Duration::from_mins(1);
 
 /// A client that does not take a message for this long is let go.
 const PATIENCE: Duration = Duration::from_secs(30);

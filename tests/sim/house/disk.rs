@@ -261,13 +261,14 @@ impl Disk {
 
     fn cut(&mut self, rng: &mut Rng) {
         let written = std::mem::take(&mut self.written);
-        let kept = if rng.happens(0.5) { self.synced.clone() } else { written.clone() };
         let rooms = written.rooms.into_iter().filter_map(|(room, written)| {
             let synced = self.synced.rooms.get(&room);
             Some((room, torn(synced, written, rng)?))
         });
         let rooms = rooms.collect();
-        self.written = Files { rooms, boot: self.synced.boot, ..kept };
+        // What the node knows of itself is synced with every write.
+        let Files { intent, peers, .. } = written;
+        self.written = Files { rooms, boot: self.synced.boot, intent, peers };
         self.synced = self.written.clone();
     }
 
