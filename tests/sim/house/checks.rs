@@ -150,6 +150,14 @@ impl House {
         })
     }
 
+    /// Whether a disk has an operation in its state, and neither as an entry nor as waiting.
+    fn is_in_state_only(&self, d: usize, room: RoomId, op: OpId) -> bool {
+        self.devices[d].disk.written.rooms.get(&room).is_some_and(|file| {
+            !file.outbox.iter().any(|held| held.id == op)
+                && self.ledger.contains(room, file.snapshot.chain, op)
+        })
+    }
+
     /// A device keeps operations no longer: they have their places, or were left out.
     pub fn let_go(&mut self, d: usize, ids: &[OpId]) {
         let room = self.devices[d].node.as_ref().and_then(|node| node.room());
@@ -184,7 +192,9 @@ impl House {
                 format!("{d} tells that {op:?} is {level:?}; on disk at {holders:?}")
             });
         }
-        let acknowledged = Acknowledged { room, op, level, at, by: d, holders };
+        let is_in_states_only = false;
+        let acknowledged =
+            Acknowledged { room, op, level, at, by: d, holders, is_in_states_only };
         self.ledger.acknowledged.push(acknowledged);
     }
 
@@ -198,6 +208,9 @@ impl House {
                 self.disks_lost_at = self.now;
                 if !runs {
                     held.holders.remove(&d);
+                    let mut left = held.holders.iter();
+                    held.is_in_states_only =
+                        left.all(|h| self.is_in_state_only(*h, held.room, held.op));
                 }
             }
         }
@@ -516,6 +529,8 @@ impl House {
                 self.counts.forgotten_by_policy += 1;
             } else if done.holders.is_empty() {
                 self.counts.lost_with_all_disks += 1;
+            } else if done.is_in_states_only {
+                self.counts.lost_within_states += 1;
             } else {
                 lost = Some((done.by, done.op, done.level, done.at, done.holders.clone()));
             }

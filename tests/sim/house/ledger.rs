@@ -41,6 +41,9 @@ pub struct Acknowledged {
     pub by: usize,
     /// The devices whose disk has it.
     pub holders: BTreeSet<usize>,
+    /// Other disks lost it, and those left have it in a state only, which came whole when they
+    /// joined: they cannot offer it to a coordinator that lacks it.
+    pub is_in_states_only: bool,
 }
 
 #[derive(Default)]

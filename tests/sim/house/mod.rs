@@ -176,6 +176,7 @@ pub struct Counts {
     pub replicated: u64,
     pub forgotten_by_policy: u64,
     pub lost_with_all_disks: u64,
+    pub lost_within_states: u64,
     pub cut_off: u64,
     pub sounds: u64,
     pub heard: u64,

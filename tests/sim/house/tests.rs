@@ -133,6 +133,7 @@ impl Counts {
         self.replicated += other.replicated;
         self.forgotten_by_policy += other.forgotten_by_policy;
         self.lost_with_all_disks += other.lost_with_all_disks;
+        self.lost_within_states += other.lost_within_states;
         self.cut_off += other.cut_off;
         self.sounds += other.sounds;
         self.heard += other.heard;
