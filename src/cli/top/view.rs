@@ -13,7 +13,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Paragraph};
+use ratatui::widgets::{Block, Borders, Paragraph, Wrap};
 
 use super::Top;
 use crate::cli::chat::spoken;
@@ -28,6 +28,9 @@ use crate::engine::status::{MemberStatus, PlaybackState, QueueStatus, VoteStatus
 
 /// From here on there are two columns of everything.
 const WIDE: u16 = 120;
+
+/// Rows of an answer at most.
+const MAX_TOLD: u16 = 3;
 
 /// Columns of a device's line before its plot.
 const BEFORE_PLOT: usize = 44;
@@ -70,8 +73,18 @@ fn dim() -> Style {
 
 pub(super) fn draw(frame: &mut Frame<'_>, top: &Top, colour: Colour) {
     let brush = Brush(colour);
-    let rows = [Constraint::Length(3), Constraint::Min(0), Constraint::Length(2)];
-    let [head, body, foot] = Layout::vertical(rows).areas(frame.area());
+    let told = plain(&top.told);
+    // Broken between words a text may take a row more than its length says.
+    let rows = told.chars().count().div_ceil(usize::from(frame.area().width).max(1));
+    let talk = as_rows(if rows > 1 { rows + 1 } else { 1 }).min(MAX_TOLD);
+    let told = Paragraph::new(told).style(brush.tone(Tone::Weak)).wrap(Wrap { trim: true });
+    let rows = [
+        Constraint::Length(3),
+        Constraint::Min(0),
+        Constraint::Length(talk),
+        Constraint::Length(1),
+    ];
+    let [head, body, above, foot] = Layout::vertical(rows).areas(frame.area());
     frame.render_widget(Paragraph::new(header(top, head.width)), head);
     let members = as_height(top.status.members.len());
     let votes = as_height(vote_lines(&top.status.votes).len());
@@ -81,12 +94,17 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top, colour: Colour) {
     let lines = vote_lines(&top.status.votes).into_iter().map(Line::from).collect();
     boxed(frame, votes, " votes ", lines);
     boxed(frame, chat, " chat ", chat_lines(top, chat));
-    let told = Line::styled(plain(&top.told), brush.tone(Tone::Weak));
-    frame.render_widget(Paragraph::new(vec![told, Line::styled(KEYS, dim())]), foot);
+    frame.render_widget(told, above);
+    frame.render_widget(Line::styled(KEYS, dim()), foot);
 }
 
+fn as_rows(lines: usize) -> u16 {
+    u16::try_from(lines).unwrap_or(u16::MAX)
+}
+
+/// With the box around them.
 fn as_height(lines: usize) -> u16 {
-    u16::try_from(lines).unwrap_or(u16::MAX).saturating_add(2)
+    as_rows(lines).saturating_add(2)
 }
 
 struct Places {

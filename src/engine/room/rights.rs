@@ -156,7 +156,7 @@ fn wait(code: RefusalCode, message: &str, hint: &str, left: Span) -> Refusal {
     let left = left.as_millis().max(0);
     let seconds = left / 1000 + 1;
     let time = if seconds >= 120 {
-        format!("{} minutes", seconds / 60)
+        format!("{} minutes", (seconds + 59) / 60)
     } else {
         format!("{seconds} seconds")
     };

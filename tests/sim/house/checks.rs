@@ -193,8 +193,7 @@ impl House {
             });
         }
         let is_in_states_only = false;
-        let acknowledged =
-            Acknowledged { room, op, level, at, by: d, holders, is_in_states_only };
+        let acknowledged = Acknowledged { room, op, level, at, by: d, holders, is_in_states_only };
         self.ledger.acknowledged.push(acknowledged);
     }
 
