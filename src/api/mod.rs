@@ -85,6 +85,9 @@ pub trait Backend: Send + Sync + 'static {
     /// What was said in the room lately, and notice of more.
     fn chat(&self) -> watch::Receiver<Arc<ChatLog>>;
 
+    /// What this device's disk has of the chat, the last lines of at most so many, oldest first.
+    fn kept_chat(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<ChatStatus>, Refusal>>;
+
     /// What became of an operation of this device, by start counter and number: once it is as safe
     /// as wanted, or after a few seconds.
     fn operation(

@@ -1,5 +1,6 @@
 //! Reading: the newest status and parts of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::OutputInfo;
 use super::answer::Answer;
 use super::router::App;
-use crate::base::limits::{LOG_KEPT, LOG_SHOWN, MAX_CHAT_KEPT, MAX_HISTORY};
+use crate::base::limits::{LOG_KEPT, LOG_SHOWN, MAX_CHAT_ON_DISK, MAX_HISTORY};
 use crate::engine::Status;
 use crate::engine::status::{
     ChatStatus, DjStatus, HistoryStatus, LogStatus, MemberStatus, OperationStatus, PastVoteStatus,
@@ -175,16 +176,16 @@ pub(super) async fn dj(State(app): State<App>) -> Result<Json<DjStatus>, Answer>
     Ok(Json(app.backend.dj().await?))
 }
 
-/// The last lines, oldest first.
+/// The last lines, oldest first: what the room remembers, and before it what the disk does.
 pub(super) async fn chat(
     State(app): State<App>,
     how_much: Result<Query<HowMuch>, QueryRejection>,
 ) -> Result<Json<Vec<ChatStatus>>, Answer> {
-    let hint = format!("write for example /chat?last=50, of {MAX_CHAT_KEPT} at most");
+    let hint = format!("write for example /chat?last=50, of {MAX_CHAT_ON_DISK} at most");
     let Query(HowMuch { last }) =
         how_much.map_err(|rejection| Answer::invalid(rejection.body_text(), &*hint))?;
     let last = last.unwrap_or(CHAT_SHOWN);
-    if !(1..=MAX_CHAT_KEPT).contains(&last) {
+    if !(1..=MAX_CHAT_ON_DISK).contains(&last) {
         return Err(Answer::invalid("so many lines are not kept", hint));
     }
     let chat = Arc::clone(&app.backend.chat().borrow());
@@ -197,14 +198,19 @@ pub(super) async fn chat(
         return Err(refusal.into());
     }
     let now = super::events::wall_ms();
-    let first = chat.lines.len().saturating_sub(last);
-    let lines = chat.lines[first..].iter().cloned();
+    let mut lines = Vec::new();
+    if chat.lines.len() < last {
+        let known: BTreeSet<&str> = chat.lines.iter().map(|line| line.id.as_str()).collect();
+        lines = app.backend.kept_chat(last).await?;
+        lines.retain(|line| !known.contains(line.id.as_str()));
+    }
     // They are told once, when something is said; since then time has passed.
-    let aged = lines.map(|line| ChatStatus {
+    lines.extend(chat.lines.iter().map(|line| ChatStatus {
         ago_ms: line.said_at.map_or(line.ago_ms, |said_at| (now - said_at).max(0)),
-        ..line
-    });
-    Ok(Json(aged.collect()))
+        ..line.clone()
+    }));
+    lines.drain(..lines.len().saturating_sub(last));
+    Ok(Json(lines))
 }
 
 pub(super) async fn outputs(State(app): State<App>) -> Result<Json<Vec<OutputInfo>>, Answer> {

@@ -21,7 +21,7 @@ pub(super) struct ChatArgs {
     pub(super) follow: bool,
     /// How many of the latest lines to show
     #[arg(short, value_name = "N", default_value_t = 20,
-          value_parser = clap::value_parser!(u16).range(1..=500))]
+          value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(super) n: u16,
 }
 

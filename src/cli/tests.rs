@@ -101,7 +101,7 @@ fn wrong_arguments_are_refused_with_what_is_right() {
         ("groovebox vote kick", "<NAME>"),
         ("groovebox vote --in skip", "yes|no|NAME"),
         ("groovebox vote yes --in doubt", "mutiny"),
-        ("groovebox chat -n 501", "1..=500"),
+        ("groovebox chat -n 10001", "1..=10000"),
         ("groovebox chat hello -f", "cannot be used with"),
         ("groovebox queue up", "NUMBER"),
         ("groovebox demo --seconds 4", "5..=86400"),

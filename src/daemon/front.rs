@@ -10,17 +10,19 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
 use super::READER_THREADS;
+use super::clock;
 use super::event_loop::{Event, EventSender};
 use crate::api::{Backend, ChatLog, Imported, OutputInfo, UserWish};
 use crate::audio::devices::{self, DeviceInfo};
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
 use crate::engine::command::CommandReply;
 use crate::engine::status::{
-    DjStatus, FriendsStatus, HeardTrack, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
+    ChatStatus, DjStatus, FriendsStatus, HeardTrack, HistoryStatus, LogStatus, OperationStatus,
+    PastVoteStatus,
 };
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
-use crate::store::{HistoryRow, RoomReader};
+use crate::store::{ChatRow, HistoryRow, RoomReader};
 use crate::wire::message::Level;
 use crate::wire::{Refusal, RefusalCode};
 
@@ -152,6 +154,19 @@ impl Backend for Front {
         .boxed()
     }
 
+    fn kept_chat(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<ChatStatus>, Refusal>> {
+        let room = self.status.borrow().room.as_ref().and_then(|room| room.id.parse().ok());
+        let reader = self.rooms.clone();
+        async move {
+            let room = room.ok_or_else(in_no_room)?;
+            let read = tokio::task::spawn_blocking(move || reader.chat(room, at_most));
+            let rows = read.await.map_err(|_| internal("reading the chat failed"))?;
+            let rows = rows.map_err(|error| internal(&error.to_string()))?;
+            Ok(rows.into_iter().map(chat_status).collect())
+        }
+        .boxed()
+    }
+
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {
         let library = self.library.clone();
         async move {
@@ -228,6 +243,17 @@ fn history_status(row: HistoryRow) -> HistoryStatus {
         lasted_ms,
         reason: row.reason,
         present: row.present,
+    }
+}
+
+fn chat_status(row: ChatRow) -> ChatStatus {
+    ChatStatus {
+        id: ChatStatus::id(&row.op),
+        name: row.name,
+        user: row.user.to_string(),
+        text: row.text,
+        said_at: Some(row.wall),
+        ago_ms: (clock::wall() - row.wall).max(0),
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::OpId;
 use crate::engine::friends::Discoverable;
 use crate::engine::room::{DjEnd, EndReason};
 use crate::wire::message::{Level, OutputState, SyncState};
@@ -391,6 +392,14 @@ pub struct ChatStatus {
     pub said_at: Option<i64>,
     /// How long ago, ms.
     pub ago_ms: i64,
+}
+
+impl ChatStatus {
+    /// The name of what an operation said.
+    #[must_use]
+    pub fn id(op: &OpId) -> String {
+        format!("{}-{}-{}", op.author, op.boot, op.seq)
+    }
 }
 
 /// How well a device follows the room's time.

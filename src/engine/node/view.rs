@@ -236,7 +236,7 @@ impl Node {
     pub fn chat(&self, now: LocalTime) -> Result<Vec<ChatStatus>, Refusal> {
         let (state, at) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
         let status = |line: &ChatLine| ChatStatus {
-            id: format!("{}-{}-{}", line.op.author, line.op.boot, line.op.seq),
+            id: ChatStatus::id(&line.op),
             name: line.name.clone(),
             user: line.user.to_string(),
             text: line.text.clone(),

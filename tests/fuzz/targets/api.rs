@@ -12,12 +12,12 @@ use axum::http::{Method, Request, StatusCode, Uri, header};
 use futures_util::future::BoxFuture;
 use groovebox::api::{self, Backend, ChatLog, Imported, OutputInfo, UserWish};
 use groovebox::base::limits::{
-    LOG_KEPT, MAX_CHAT, MAX_HISTORY, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD,
+    LOG_KEPT, MAX_CHAT, MAX_CHAT_ON_DISK, MAX_HISTORY, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD,
 };
 use groovebox::engine::command::{CommandReply, Done, SeekTo, VoteWord};
 use groovebox::engine::room::is_user_name;
 use groovebox::engine::status::{
-    DjStatus, FriendsStatus, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
+    ChatStatus, DjStatus, FriendsStatus, HistoryStatus, LogStatus, OperationStatus, PastVoteStatus,
 };
 use groovebox::engine::{Command, Status};
 use groovebox::wire::message::Level;
@@ -100,6 +100,11 @@ impl Backend for Nobody {
 
     fn history(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<HistoryStatus>, Refusal>> {
         assert!((1..=MAX_HISTORY).contains(&at_most));
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn kept_chat(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<ChatStatus>, Refusal>> {
+        assert!((1..=MAX_CHAT_ON_DISK).contains(&at_most));
         Box::pin(async { Ok(Vec::new()) })
     }
 
