@@ -1,7 +1,7 @@
 //! An evening with six people and three bare speakers, acted out with real daemons, each on a
 //! device of its own: who may do what, and what everybody makes of it in the end.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use groovebox::engine::Status;
 use groovebox::engine::status::{PersonStatus, VoteStatus};
@@ -53,20 +53,32 @@ fn person<'a>(status: &'a Status, name: &str) -> Option<&'a PersonStatus> {
     status.people.iter().find(|person| person.name == name)
 }
 
-/// Nine boxes that were told nothing have found each other; then Anna makes a room of her own
-/// and the others come into it.
+/// What opens the room to the device `i`, who knows the password.
+fn enter(house: &House, i: usize, code: &str) -> Outcome {
+    let file = house.path().join("password");
+    house.daemons[i].ask(&["room", "join", code, "--password-file", text(&file)])
+}
+
+/// Nine boxes that were told nothing have found each other; then Anna makes a locked room of
+/// her own and the others come into it.
 fn arrive() -> House {
     let house = House::on_street(DEVICES);
     house.daemons[0].order(&["user", "set", PEOPLE[0]]);
-    house.daemons[0].order(&["room", "create", "Evening"]);
+    let (right, wrong) = (house.path().join("password"), house.path().join("wrong"));
+    std::fs::write(&right, "open sesame\n").expect("a file");
+    std::fs::write(&wrong, "open barley\n").expect("a file");
+    anna(&house, &["room", "create", "Evening", "--password-file", text(&right)]);
     let room = |house: &House| house.daemons[0].status()?.room;
     let (code, _) = house.until("Anna's room", LONG, |house| {
         room(house).filter(|room| room.name == "Evening").map(|room| room.code)
     });
+    let guess = ["room", "join", &code, "--password-file", text(&wrong)];
+    refused(&house, 1, &guess, "BAD_PASSWORD");
     let mut slowest = Duration::ZERO;
-    for daemon in &house.daemons[1..] {
+    for i in 1..DEVICES {
         let since = Instant::now();
-        daemon.order(&["room", "join", &code]);
+        let outcome = enter(&house, i, &code);
+        assert_eq!(outcome.code, 0, "{}: {outcome:?}", house.daemons[i].name);
         slowest = slowest.max(since.elapsed());
     }
     assert!(slowest < Duration::from_secs(5), "joining took {slowest:?}");
@@ -84,6 +96,29 @@ fn arrive() -> House {
     wait_dj(&house, Some("anna"));
     anna(&house, &["room", "set", "vote_timeout", "10s"]);
     house
+}
+
+/// Dora and Carla find Ben; one he turns down, the other becomes a friend.
+fn befriend(house: &House) {
+    let list = |i: usize, part: &str| {
+        let book = house.daemons[i].order(&["friend", "list"]);
+        let people = book[part].as_array().expect("a list").clone();
+        people.iter().filter_map(|p| Some(p["name"].as_str()?.to_owned())).collect::<Vec<_>>()
+    };
+    let wait = |i: usize, part: &str, names: &[&str]| {
+        house.until(part, LONG, |_| (list(i, part) == names).then_some(()));
+    };
+    for (i, word) in [(3, "reject"), (2, "accept")] {
+        let found = house.daemons[i].order(&["friend", "search", "be"]);
+        assert!(found.to_string().contains("\"ben\""), "{found}");
+        house.daemons[i].order(&["friend", "add", "ben"]);
+        wait(1, "received", &[PEOPLE[i]]);
+        house.daemons[1].order(&["friend", word, PEOPLE[i]]);
+        wait(1, "received", &[]);
+    }
+    wait(3, "sent", &[]);
+    wait(2, "friends", &["ben"]);
+    wait(1, "friends", &["carla"]);
 }
 
 /// Ben is elected with the threshold; nobody votes twice; a mutiny needs exactly four of six.
@@ -178,7 +213,7 @@ fn skip(house: &House) {
     wait_fritz(house, false);
     house.daemons[1].order(&["vote", "skip"]);
     let code = house.daemons[0].status().and_then(|status| status.room).expect("a room").code;
-    house.daemons[5].order(&["room", "join", &code]);
+    assert_eq!(enter(house, 5, &code).code, 0);
     wait_fritz(house, true);
     refused(house, 5, &["vote", "yes"], "NOT_VOTING");
     for i in [2, 3] {
@@ -235,7 +270,8 @@ fn succeed(house: &House) {
         house.daemons[3].status().filter(|status| status.room.is_none()).map(drop)
     });
     let code = house.daemons[0].status().and_then(|status| status.room).expect("a room").code;
-    refused(house, 3, &["room", "join", &code], "COOLDOWN");
+    let cooling = enter(house, 3, &code);
+    assert!(cooling.said.contains("\"COOLDOWN\""), "{cooling:?}");
     house.daemons[0].order(&["room", "leave"]);
     house.until("Ben owns it", LONG, |house| {
         let owner = house.daemons[2].status()?.room?.owner?;
@@ -255,7 +291,45 @@ fn succeed(house: &House) {
             |i: &usize| house.daemons[*i].status().is_some_and(|s| person(&s, "emil").is_none());
         (out && [1, 2, 5, 6, 7, 8].iter().all(gone)).then_some(())
     });
-    refused(house, 4, &["room", "join", &code], "BANNED");
+    let banned = enter(house, 4, &code);
+    assert!(banned.said.contains("\"BANNED\""), "{banned:?}");
+
+    // Ben owns it now, and only his friends come in.
+    house.daemons[1].order(&["room", "set", "friends_only", "true"]);
+    let stranger = enter(house, 0, &code);
+    assert!(stranger.said.contains("\"NOT_ALLOWED\""), "{stranger:?}");
+    house.daemons[2].order(&["room", "leave"]);
+    house.until("Carla, who is his friend, is in again", LONG, |house| {
+        (enter(house, 2, &code).code == 0).then_some(())
+    });
+}
+
+/// Everybody goes. A day later nothing of the room is left on any disk.
+fn go_home(house: &mut House, devices: &[usize]) {
+    let room = house.daemons[devices[0]].status().and_then(|s| s.room).expect("a room").id;
+    for i in devices {
+        house.daemons[*i].order(&["room", "leave"]);
+    }
+    for i in devices {
+        let daemon = &mut house.daemons[*i];
+        daemon.stop();
+        let rooms = daemon.path("state").join("rooms");
+        let file = rooms.join(format!("{room}.db"));
+        assert!(file.exists(), "{} keeps it for a day", daemon.name);
+        let long_ago = SystemTime::now() - Duration::from_hours(25);
+        for file in std::fs::read_dir(&rooms).expect("a folder").flatten() {
+            let file = std::fs::File::options().write(true).open(file.path()).expect("a file");
+            file.set_modified(long_ago).expect("it can be dated");
+        }
+        daemon.start();
+    }
+    house.until("the room is forgotten", LONG, |house| {
+        let gone = |i: &usize| {
+            let daemon = &house.daemons[*i];
+            !daemon.path("state").join("rooms").join(format!("{room}.db")).exists()
+        };
+        devices.iter().all(gone).then_some(())
+    });
 }
 
 /// Equal state at an equal place of the log, everywhere.
@@ -276,6 +350,7 @@ fn an_evening_with_six_people_and_three_speakers() {
         return;
     }
     let mut house = arrive();
+    befriend(&house);
     govern(&house);
     vanish(&mut house);
     skip(&house);
@@ -294,4 +369,5 @@ fn an_evening_with_six_people_and_three_speakers() {
     let status = house.daemons[6].status().expect("it answers");
     assert_eq!(status.room.and_then(|room| room.owner).as_deref(), Some("ben"));
     assert!(house.daemons[6].say(&["chat"]).contains("what a night"));
+    go_home(&mut house, &left);
 }

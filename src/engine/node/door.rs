@@ -274,13 +274,7 @@ impl Node {
                 "try again",
             )
         })?;
-        if self.is_kept_out(now, from) {
-            return Err(Refusal::new(
-                RefusalCode::Banned,
-                "this device was sent out of the room",
-                "only the owner can change that: `groovebox room unban NAME`",
-            ));
-        }
+        self.check_not_out(now, from)?;
         if kind == SecretKind::Password && state.lock().is_none() {
             return Err(Refusal::new(
                 RefusalCode::JoinFailed,

@@ -7,10 +7,16 @@
 use std::collections::BTreeSet;
 
 use super::{LocalTime, Message, Node, NodeId, Output, RoomCard, UserId};
-use crate::base::Term;
 use crate::base::limits::MAX_MEMBERS;
-use crate::engine::room::RoomState;
-use crate::wire::op::{Admission, Subject};
+use crate::base::{Span, Term};
+use crate::wire::op::{Admission, Op, OpBody, Subject};
+use crate::wire::{Refusal, codec};
+
+/// Between two times that somebody who was sent out is told so.
+const TELL_OUT_EVERY: Span = Span::from_secs(5);
+
+/// In one message.
+const MAX_TOLD_OUT: usize = 16;
 
 impl Node {
     /// Whether the room asks for a password, or is about to.
@@ -51,6 +57,8 @@ impl Node {
             | Message::Pair(_) => true,
             // To take a step back out of another room, which this one knows nothing of.
             Message::Propose(op) => Some(op.room) != self.room_id(),
+            // To be told that one is out, see `tell_who_is_out`.
+            Message::Orphans { ops, .. } => ops.iter().all(is_sending_out),
             other => is_about_entering(other),
         };
         is_for_all || self.lets_in(to)
@@ -69,7 +77,7 @@ impl Node {
             // From the room into which this node moves.
             Message::Peers(_) => self.joining.is_some(),
             Message::Proposed { id, .. } => self.is_join(*id),
-            Message::Snapshot(snapshot) => joins(crate::wire::codec::room_id(&snapshot.genesis)),
+            Message::Snapshot(snapshot) => joins(codec::room_id(&snapshot.genesis)),
             other => is_about_entering(other),
         };
         is_for_all || self.lets_in(from)
@@ -115,13 +123,15 @@ impl Node {
 
     /// Whether the room keeps that device out, or the person whose it was when it was last inside.
     pub(super) fn is_kept_out(&self, now: LocalTime, node: NodeId) -> bool {
-        let at = self.room_now(now);
-        let out = |state: &RoomState| {
-            let user = self.door.users.get(&node);
-            state.keeps_out(Subject::Device(node), at)
-                || user.is_some_and(|user| state.keeps_out(Subject::Person(*user), at))
-        };
-        self.room.as_ref().is_some_and(|room| out(room.state()))
+        self.check_not_out(now, node).is_err()
+    }
+
+    /// The same, with what the device's person is told.
+    pub(super) fn check_not_out(&self, now: LocalTime, node: NodeId) -> Result<(), Refusal> {
+        let (at, Some(room)) = (self.room_now(now), &self.room) else { return Ok(()) };
+        let user = self.door.users.get(&node).map(|user| Subject::Person(*user));
+        let mut subjects = [Subject::Device(node)].into_iter().chain(user);
+        subjects.try_for_each(|subject| room.state().check_not_out(subject, at))
     }
 
     /// Tells those who may see more of the room than before, or less, what they see now; and the
@@ -153,6 +163,46 @@ impl Node {
         }
     }
 
+    /// As coordinator: whoever was sent out while it was in another half of the room would never
+    /// hear of it, since nobody inside talks to it any more. It is given the owner's own signed
+    /// word, to be ordered and obeyed there. What was voted ends with its time.
+    pub(super) fn tell_who_is_out(&mut self, now: LocalTime) {
+        let Some(room) = self.room.as_ref().filter(|_| self.is_locked() && self.is_coordinator())
+        else {
+            return;
+        };
+        let id = room.id();
+        let stays = |(node, peer): (&NodeId, &super::Peer)| {
+            let is_here = peer.room.as_ref().is_some_and(|card| card.id == id);
+            let is_due = peer.told_out.is_none_or(|told| now - told >= TELL_OUT_EVERY);
+            (is_here && is_due && !self.lets_in(*node) && self.is_kept_out(now, *node))
+                .then_some(*node)
+        };
+        let out = self.peers.iter().filter_map(stays).collect::<Vec<_>>();
+        if out.is_empty() {
+            return;
+        }
+        // Two who were sent out may follow each other: each is told of both.
+        let mut ops = Vec::new();
+        for node in &out {
+            let user = self.door.users.get(node).map(|user| Subject::Person(*user));
+            let concerns = |op: &Op| {
+                subject_out(op).is_some_and(|s| s == Subject::Device(*node) || Some(s) == user)
+            };
+            let last = room.log().entries().filter(|entry| concerns(&entry.op)).last();
+            ops.extend(last.map(|entry| entry.op.clone()));
+        }
+        ops.truncate(MAX_TOLD_OUT);
+        for node in out {
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.told_out = Some(now);
+            }
+            if !ops.is_empty() {
+                self.send(node, Message::Orphans { room: id, ops: ops.clone() });
+            }
+        }
+    }
+
     /// Remembers whose devices are inside, so that one that is sent out with its person is known.
     fn note_users(&mut self) {
         let Some(room) = self.room.as_ref().filter(|room| room.state().lock().is_some()) else {
@@ -165,6 +215,18 @@ impl Node {
             self.door.users.pop_first();
         }
     }
+}
+
+/// Whom an operation sends out.
+fn subject_out(op: &Op) -> Option<Subject> {
+    match codec::decode_body(op) {
+        Ok(OpBody::Kick { subject } | OpBody::Ban { subject }) => Some(subject),
+        _ => None,
+    }
+}
+
+fn is_sending_out(op: &Op) -> bool {
+    subject_out(op).is_some()
 }
 
 /// What is said at the door, by either side.

@@ -666,6 +666,8 @@ struct Peer {
     report: Option<(Report, LocalTime)>,
     /// When it last heard how this device is doing.
     told: Option<LocalTime>,
+    /// When it was last told that it is out.
+    told_out: Option<LocalTime>,
     ready: BTreeSet<SegmentId>,
     said_bye: bool,
     /// Its disk takes entries: it counts for acknowledgements.
@@ -957,6 +959,7 @@ impl Node {
     fn tick(&mut self, now: LocalTime) {
         self.look_at_door(now);
         self.look_at_gate(now);
+        self.tell_who_is_out(now);
         self.retry_join(now);
         self.rejoin(now);
         self.offer(now);
@@ -1000,6 +1003,7 @@ impl Node {
             room: hello.room.clone(),
             report: None,
             told: None,
+            told_out: None,
             ready: BTreeSet::new(),
             said_bye: false,
             writes: true,

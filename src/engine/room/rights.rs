@@ -9,6 +9,7 @@ use crate::wire::op::{
 };
 
 use super::chat::is_chat_text;
+use super::government::Government;
 use super::people::{Person, is_display_name, is_user_name};
 use super::playback::QueueEntry;
 use super::settings;
@@ -188,7 +189,7 @@ pub(super) fn check_join(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusa
     let user = card.person.map(|person| person.user);
     let subjects = [Some(Subject::Device(asker.node)), user.map(Subject::Person)];
     for subject in subjects.into_iter().flatten() {
-        check_not_out(asker, subject)?;
+        check_not_out(&asker.state.government, subject, asker.at)?;
     }
     let is_known = state.member(&asker.node).is_some();
     if !is_known && state.members().len() >= MAX_MEMBERS {
@@ -237,8 +238,11 @@ pub fn bad_user_name(name: &str) -> Refusal {
     )
 }
 
-fn check_not_out(asker: Asker<'_>, subject: Subject) -> Result<(), Refusal> {
-    let government = &asker.state.government;
+pub(super) fn check_not_out(
+    government: &Government,
+    subject: Subject,
+    at: RoomTime,
+) -> Result<(), Refusal> {
     if government.is_banned(subject) {
         return Err(Refusal::new(
             RefusalCode::Banned,
@@ -246,13 +250,13 @@ fn check_not_out(asker: Asker<'_>, subject: Subject) -> Result<(), Refusal> {
             "only the owner can change that: `groovebox room unban NAME`",
         ));
     }
-    match government.out_until(subject, asker.at) {
+    match government.out_until(subject, at) {
         None => Ok(()),
         Some(until) => Err(wait(
             RefusalCode::Cooldown,
             "you were sent out of this room",
             "come back then, or enter another room",
-            until - asker.at,
+            until - at,
         )),
     }
 }

@@ -29,10 +29,10 @@ use super::history::{Heard, History};
 use super::members::{self, Member, Stamp};
 use super::people::Person;
 use super::playback::{Notice, Phase, Playback, QueueEntry, Segment};
-use super::rules;
 use super::seen::Seen;
 use super::settings::Settings;
 use super::votes::{PastVote, Session, seed_of};
+use super::{rights, rules};
 
 /// How long people are shown that an entry was left out.
 const NOTICE_SHOWN: Span = Span::from_secs(60);
@@ -684,10 +684,19 @@ impl RoomState {
         self.government.banned()
     }
 
+    /// Whether somebody is let in at the moment, as far as being sent out goes.
+    ///
+    /// # Errors
+    ///
+    /// When they were banned, or sent out for a while.
+    pub fn check_not_out(&self, subject: Subject, at: RoomTime) -> Result<(), Refusal> {
+        rights::check_not_out(&self.government, subject, at)
+    }
+
     /// Whether somebody is not let in at the moment.
     #[must_use]
     pub fn keeps_out(&self, subject: Subject, at: RoomTime) -> bool {
-        self.government.is_banned(subject) || self.government.out_until(subject, at).is_some()
+        self.check_not_out(subject, at).is_err()
     }
 
     /// Votes that are open.

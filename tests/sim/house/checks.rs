@@ -512,6 +512,15 @@ impl House {
         format!("{} at {idx:?}", election.map_or_else(String::new, of))
     }
 
+    /// That a device is here, and whose it is, concerns a room only while it is in there: it carries
+    /// both along, and a room in which nothing else was done dissolves into another.
+    fn is_moot(&self, room: RoomId, op: OpId) -> bool {
+        let kind = self.ledger.made(room, op).map(|(_, kind)| kind);
+        let device = self.device_of(op.author).and_then(|d| self.devices[d].node.as_ref());
+        let is_there = device.is_some_and(|node| node.room().map(Room::id) == Some(room));
+        matches!(kind, Some(1 | 2)) && !is_there
+    }
+
     /// What was acknowledged is in the log while somebody who had it kept its disk.
     fn check_kept(&mut self, room: RoomId, tip: Chain) {
         let held: std::collections::BTreeSet<OpId> =
@@ -525,6 +534,8 @@ impl House {
                 self.counts.forgotten_by_policy += 1;
             } else if self.sent_out().any(|node| node == done.op.author) {
                 // Whoever was sent out in the other half has no say in what is kept.
+                self.counts.forgotten_by_policy += 1;
+            } else if self.is_moot(room, done.op) {
                 self.counts.forgotten_by_policy += 1;
             } else if done.holders.is_empty() {
                 self.counts.lost_with_all_disks += 1;

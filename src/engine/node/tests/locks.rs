@@ -223,3 +223,28 @@ fn a_room_that_is_made_with_a_password_is_never_open() {
     assert!(house.room(1).state().lock().is_some());
     assert!(join(&mut house, 0, "attic", Some("sesame")).0.is_ok());
 }
+
+#[test]
+fn who_was_sent_out_in_the_other_half_of_a_locked_room_learns_it_when_they_meet() {
+    for half in [&[3][..], &[2, 3]] {
+        let mut house = locked_house(5, 5);
+        for (i, name) in [(2, "carla"), (3, "emil")] {
+            house.order(i, Command::BecomeUser { user: Some(user(name)) });
+        }
+        house.split(half);
+        house.run(Span::from_secs(8));
+        assert!(house.order(0, Command::Ban { who: "emil".into() }).op.is_some());
+        house.run(Span::from_secs(2));
+        assert!(house.node(3).room.is_some(), "it has not heard");
+        house.heal();
+        house.run(Span::from_secs(15));
+        assert!(house.node(3).room.is_none(), "{half:?}");
+        let members = house.room(0).state().members().len();
+        assert_eq!(members, 4, "and the others are together: {half:?}");
+        for i in [1, 2, 4] {
+            assert_eq!(house.room(i).log().chain(), house.room(0).log().chain(), "{i}");
+        }
+        let code = house.room(0).state().code().to_owned();
+        assert_eq!(refused(join(&mut house, 3, &code, Some("sesame")).0), RefusalCode::Banned);
+    }
+}
