@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock;
 use super::dispatch::Driver;
+use super::service::Watchdog;
 use crate::api::{ChatLog, UserWish};
 use crate::base::limits::EVENT_QUEUE;
 use crate::base::{LocalTime, RoomId, Span};
@@ -89,6 +90,7 @@ pub struct EventLoop {
     /// What the wall clock showed when this device's clock began, as the node was told, s.
     wall_at_zero: Option<i64>,
     disk: DiskState,
+    watchdog: Watchdog,
 }
 
 impl EventLoop {
@@ -115,6 +117,7 @@ impl EventLoop {
             slept: clock::slept(),
             wall_at_zero: None,
             disk: DiskState::Ok,
+            watchdog: Watchdog::new(now),
         }
     }
 
@@ -123,6 +126,7 @@ impl EventLoop {
     pub async fn run(mut self) -> Driver {
         loop {
             self.drain();
+            self.watchdog.feed(clock::now());
             if self.node.is_finished() {
                 return self.driver;
             }

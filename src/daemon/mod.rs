@@ -10,6 +10,7 @@
 //! | `fitness` | cable, mains, battery: what the system tells of them |
 //! | `wifi` | whether the radio sleeps between packets |
 //! | `logging` | where log lines go |
+//! | `service` | what the service manager is told |
 //!
 //! Nothing here decides anything about rooms, time or music.
 
@@ -20,6 +21,7 @@ mod fitness;
 mod front;
 mod gateway;
 mod logging;
+mod service;
 mod wifi;
 
 use std::collections::BTreeMap;
@@ -153,8 +155,10 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     let running = tokio::spawn(running.run());
     let (end_api, api_ended) = tokio::sync::oneshot::channel::<()>();
     let api = tokio::spawn(serve_api(listener, front, api_ended));
+    service::ready(&settings.name);
     stop.recv().await;
     tracing::info!("stopping");
+    service::stopping();
     let _ = end_api.send(());
     let _ = events.send(Input::ShutdownRequested.into()).await;
     if let Ok(Ok(driver)) = tokio::time::timeout(SHUTDOWN_DEADLINE, running).await {

@@ -121,10 +121,16 @@ impl Daemon {
 
     /// Starts it, without waiting for anything.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The same with some variables more.
+    pub fn start_with(&mut self, variables: &[(&str, &str)]) {
         self.starts += 1;
         let log = File::options().create(true).append(true).open(self.path("log"));
         let mut command = self.command();
         command.stdout(Stdio::null()).stderr(log.expect("a log"));
+        command.envs(variables.iter().copied());
         self.child = Some(command.spawn().expect("the daemon starts"));
     }
 

@@ -16,6 +16,7 @@
 //! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
 //! | `stranger` | a locked room, and somebody who tries to get in |
 //! | `governing` | people: the DJ, votes, the chat, the rules of the room |
+//! | `service` | what a service manager hears, and what it makes of the unit |
 //! | `refusing` | broken files, wrong usage, a second daemon, no daemon |
 //!
 //! Nothing here sleeps for a while and hopes: every wait polls for a condition and fails with
@@ -32,6 +33,8 @@ mod governing;
 mod house;
 mod playing;
 mod refusing;
+#[cfg(target_os = "linux")]
+mod service;
 mod sound;
 mod stalls;
 mod stranger;

@@ -516,8 +516,9 @@ impl House {
     /// both along, and a room in which nothing else was done dissolves into another.
     fn is_moot(&self, room: RoomId, op: OpId) -> bool {
         let kind = self.ledger.made(room, op).map(|(_, kind)| kind);
-        let device = self.device_of(op.author).and_then(|d| self.devices[d].node.as_ref());
-        let is_there = device.is_some_and(|node| node.room().map(Room::id) == Some(room));
+        let mut nodes = self.devices.iter().filter_map(|device| device.node.as_ref());
+        let is_there =
+            nodes.any(|node| node.id() == op.author && node.room().map(Room::id) == Some(room));
         matches!(kind, Some(1 | 2)) && !is_there
     }
 
