@@ -19,6 +19,7 @@
 
 mod chat;
 mod client;
+mod config;
 mod confirm;
 mod daemon;
 mod demo;
@@ -168,6 +169,9 @@ enum Verb {
     },
     /// List where this device's sound can go
     Outputs,
+    /// Settings: whether a file makes sense, what holds and why
+    #[command(subcommand)]
+    Config(config::ConfigVerb),
     /// Three daemons on this machine play a song together
     Demo(demo::DemoArgs),
     /// Show the versions of this program and of the daemon
@@ -206,6 +210,7 @@ fn dispatch(arguments: Arguments, programs: Programs) -> Result<ExitCode, Failur
     match verb {
         Verb::Daemon(daemon) => daemon::run(daemon, global, programs),
         Verb::Demo(demo) => demo::run(&demo, &global),
+        Verb::Config(verb) => config::run(verb, global),
         verb => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Failure::Program(error.into()))?;
@@ -219,7 +224,7 @@ fn dispatch(arguments: Arguments, programs: Programs) -> Result<ExitCode, Failur
 /// The commands that ask a daemon.
 async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
     match verb {
-        Verb::Daemon(_) | Verb::Demo(_) => unreachable!("they have been started already"),
+        Verb::Daemon(_) | Verb::Demo(_) | Verb::Config(_) => unreachable!("they are done already"),
         Verb::Status(args) => status::run(&args, session).await,
         Verb::Sync(args) => sync::run(&args, session).await,
         Verb::Peers => peers::run(session).await,

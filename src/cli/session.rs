@@ -37,6 +37,12 @@ pub(super) enum Format {
     Json,
 }
 
+impl Format {
+    pub(super) fn of(json: bool) -> Format {
+        if json { Format::Json } else { Format::Text }
+    }
+}
+
 /// How much is said besides the data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Talk {
@@ -62,7 +68,7 @@ impl Session {
         Session {
             client: Client::new(socket_candidates(global.socket.clone(), &around)),
             look: Look::of_stdout(),
-            format: if global.json { Format::Json } else { Format::Text },
+            format: Format::of(global.json),
             talk: if global.quiet { Talk::Quiet } else { Talk::Normal },
             durable: global.durable,
         }

@@ -7,6 +7,7 @@
 //! | `layer` | one layer: what flags, variables or a file say, each value with its source |
 //! | `file` | the TOML file: its keys, and errors with line, excerpt and hint |
 //! | `paths` | where things live when nobody says |
+//! | `show` | every setting with where it comes from |
 //! | `check` | ranges and shapes |
 //!
 //! [`resolve`] is pure: flags, variables and the file's text are handed in. Only [`load`] looks
@@ -18,6 +19,7 @@ mod error;
 mod file;
 mod layer;
 mod paths;
+mod show;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -27,9 +29,13 @@ use std::path::{Path, PathBuf};
 pub use error::{ConfigError, Source};
 pub use layer::Flags;
 pub use paths::socket_candidates;
+pub use show::{Shown, ShownSetting, file, show};
 
 use crate::engine::election::Coordinate;
 use layer::{Given, Layer};
+
+/// The file that explains every setting and states its default.
+pub const EXAMPLE: &str = include_str!("../../config/groovebox.toml");
 
 /// UDP port of the QUIC endpoint unless told otherwise.
 pub const DEFAULT_PORT: u16 = 4766;
@@ -167,13 +173,21 @@ pub fn resolve(
     around: &Surroundings<'_>,
     file: Option<FileText<'_>>,
 ) -> Result<Settings, ConfigError> {
+    let config = file.map(|file| file.path.to_owned());
+    settle(merge(flags, around, file)?, around, config)
+}
+
+/// The layers, each over the one below.
+fn merge(
+    flags: Flags,
+    around: &Surroundings<'_>,
+    file: Option<FileText<'_>>,
+) -> Result<Layer, ConfigError> {
     let from_file = match file {
         Some(file) => file::parse(file)?,
         None => Layer::default(),
     };
-    let merged = Layer::from_flags(flags).or(Layer::from_env(around)?).or(from_file);
-    let config = file.map(|file| file.path.to_owned());
-    settle(merged, around, config)
+    Ok(Layer::from_flags(flags).or(Layer::from_env(around)?).or(from_file))
 }
 
 /// Checks what the layers say and fills in what none of them says.
@@ -247,8 +261,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-
-    const EXAMPLE: &str = include_str!("../../config/groovebox.toml");
 
     fn resolve_with(
         flags: Flags,

@@ -178,3 +178,27 @@ fn a_port_that_is_taken_is_named() {
     );
     outcome.expect(1, &port);
 }
+
+#[test]
+fn settings_are_checked_and_shown_without_a_daemon() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("settings.toml");
+    let written = |settings: &str| {
+        fs::write(&file, settings).expect("a file");
+        text(&file).to_owned()
+    };
+    let wrong = written("[audio]\nbuffer_ms = 5\n");
+    run(dir.path(), &["config", "check", &wrong]).expect(2, "settings.toml:2: 5 ms is no buffer");
+    run(dir.path(), &["config", "show", "--config", &wrong]).expect(2, "20 to 1000 ms");
+    run(dir.path(), &["config", "check", "/nowhere.toml"]).expect(2, "cannot read /nowhere.toml");
+    let right = written("[node]\nname = 'attic'\n");
+    assert!(run(dir.path(), &["config", "check", &right]).said.contains("makes sense"));
+    let shown = run(dir.path(), &["config", "show", "--config", &right, "--json"]).said;
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let name = &shown["settings"][0];
+    assert_eq!((&name["key"], &name["value"]), (&"node.name".into(), &"attic".into()));
+    assert!(name["source"].as_str().is_some_and(|source| source.ends_with("settings.toml:2")));
+    let default = run(dir.path(), &["config", "default"]).said;
+    let default = written(&default);
+    assert_eq!(run(dir.path(), &["config", "check", &default]).code, 0);
+}
