@@ -538,8 +538,11 @@ impl House {
                 self.counts.forgotten_by_policy += 1;
             } else if self.is_moot(room, done.op) {
                 self.counts.forgotten_by_policy += 1;
-            } else if done.holders.is_empty() {
-                self.counts.lost_with_all_disks += 1;
+            } else if done.holders.iter().all(|d| self.devices[*d].is_sent_out) {
+                // Whoever is out keeps what it has and is not asked for it. Or nobody has it.
+                let nobody = done.holders.is_empty();
+                self.counts.lost_with_all_disks += u64::from(nobody);
+                self.counts.forgotten_by_policy += u64::from(!nobody);
             } else if done.is_in_states_only {
                 self.counts.lost_within_states += 1;
             } else {
