@@ -205,7 +205,8 @@ pub(super) async fn chat(
         lines.retain(|line| !known.contains(line.id.as_str()));
     }
     // They are told once, when something is said; since then time has passed.
-    lines.extend(chat.lines.iter().map(|line| ChatStatus {
+    let first = chat.lines.len().saturating_sub(last);
+    lines.extend(chat.lines[first..].iter().map(|line| ChatStatus {
         ago_ms: line.said_at.map_or(line.ago_ms, |said_at| (now - said_at).max(0)),
         ..line.clone()
     }));

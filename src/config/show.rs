@@ -60,64 +60,48 @@ fn shown(
     file: Option<FileText<'_>>,
 ) -> Result<Vec<ShownSetting>, ConfigError> {
     let merged = merge(flags, around, file)?;
-    let sources = sources(&merged);
-    let settings = settle(merged, around, None)?;
-    let values = values(&settings);
-    let row = |((key, value), (_, source))| ShownSetting { key, value, source };
-    Ok(values.into_iter().zip(sources).map(row).collect())
+    let settings = settle(merged.clone(), around, None)?;
+    Ok(rows(&merged, &settings))
 }
 
-fn values(settings: &Settings) -> Vec<(&'static str, String)> {
+/// In the order of the example.
+fn rows(layer: &Layer, settings: &Settings) -> Vec<ShownSetting> {
+    fn from<T>(given: Option<&Given<T>>) -> String {
+        given.map_or_else(|| "default".to_owned(), |given| Source::to_string(&given.source))
+    }
     let Settings { name, log, user, coordinate, resume, bind, port, .. } = settings;
     let Settings { http_port, mdns, peers, output, buffer_ms, trim_ms, .. } = settings;
     let Settings { state_dir, cache_dir, socket, .. } = settings;
     let person = user.as_ref();
     let display = person.and_then(|person| person.display.clone());
     let path = |path: &Path| path.display().to_string();
+    let row = |key, value, source| ShownSetting { key, value, source };
     vec![
-        ("node.name", name.clone()),
-        ("node.log", log.clone()),
-        ("user.name", person.map(|person| person.name.clone()).unwrap_or_default()),
-        ("user.display", display.unwrap_or_default()),
-        ("room.coordinate", word_of(*coordinate).to_owned()),
-        ("room.resume", resume.to_string()),
-        ("network.bind", bind.map(|ip| ip.to_string()).unwrap_or_default()),
-        ("network.port", port.number().to_string()),
-        ("network.http_port", http_port.to_string()),
-        ("network.mdns", mdns.to_string()),
-        ("network.peers", peers.join(", ")),
-        ("audio.output", output.clone()),
-        ("audio.buffer_ms", buffer_ms.to_string()),
-        ("audio.trim_ms", trim_ms.to_string()),
-        ("storage.state_dir", path(state_dir)),
-        ("storage.cache_dir", path(cache_dir)),
-        ("api.socket", path(socket)),
-    ]
-}
-
-/// In the order of [`values`].
-fn sources(layer: &Layer) -> Vec<(&'static str, String)> {
-    fn of<T>(given: Option<&Given<T>>) -> String {
-        given.map_or_else(|| "default".to_owned(), |given| Source::to_string(&given.source))
-    }
-    vec![
-        ("node.name", of(layer.name.as_ref())),
-        ("node.log", of(layer.log.as_ref())),
-        ("user.name", of(layer.user.as_ref())),
-        ("user.display", of(layer.display.as_ref())),
-        ("room.coordinate", of(layer.coordinate.as_ref())),
-        ("room.resume", of(layer.resume.as_ref())),
-        ("network.bind", of(layer.bind.as_ref())),
-        ("network.port", of(layer.port.as_ref())),
-        ("network.http_port", of(layer.http_port.as_ref())),
-        ("network.mdns", of(layer.mdns.as_ref())),
-        ("network.peers", of(layer.peers.as_ref())),
-        ("audio.output", of(layer.output.as_ref())),
-        ("audio.buffer_ms", of(layer.buffer_ms.as_ref())),
-        ("audio.trim_ms", of(layer.trim_ms.as_ref())),
-        ("storage.state_dir", of(layer.state_dir.as_ref())),
-        ("storage.cache_dir", of(layer.cache_dir.as_ref())),
-        ("api.socket", of(layer.socket.as_ref())),
+        row("node.name", name.clone(), from(layer.name.as_ref())),
+        row("node.log", log.clone(), from(layer.log.as_ref())),
+        row(
+            "user.name",
+            person.map(|person| person.name.clone()).unwrap_or_default(),
+            from(layer.user.as_ref()),
+        ),
+        row("user.display", display.unwrap_or_default(), from(layer.display.as_ref())),
+        row("room.coordinate", word_of(*coordinate).to_owned(), from(layer.coordinate.as_ref())),
+        row("room.resume", resume.to_string(), from(layer.resume.as_ref())),
+        row(
+            "network.bind",
+            bind.map(|ip| ip.to_string()).unwrap_or_default(),
+            from(layer.bind.as_ref()),
+        ),
+        row("network.port", port.number().to_string(), from(layer.port.as_ref())),
+        row("network.http_port", http_port.to_string(), from(layer.http_port.as_ref())),
+        row("network.mdns", mdns.to_string(), from(layer.mdns.as_ref())),
+        row("network.peers", peers.join(", "), from(layer.peers.as_ref())),
+        row("audio.output", output.clone(), from(layer.output.as_ref())),
+        row("audio.buffer_ms", buffer_ms.to_string(), from(layer.buffer_ms.as_ref())),
+        row("audio.trim_ms", trim_ms.to_string(), from(layer.trim_ms.as_ref())),
+        row("storage.state_dir", path(state_dir), from(layer.state_dir.as_ref())),
+        row("storage.cache_dir", path(cache_dir), from(layer.cache_dir.as_ref())),
+        row("api.socket", path(socket), from(layer.socket.as_ref())),
     ]
 }
 
@@ -165,9 +149,7 @@ mod tests {
     #[test]
     fn they_are_those_of_the_example_in_its_order() {
         let shown = shown_with("");
-        let empty = Layer::default();
         let keys: Vec<&str> = shown.iter().map(|setting| setting.key).collect();
-        assert_eq!(keys, sources(&empty).iter().map(|(key, _)| *key).collect::<Vec<_>>());
         let places = keys.iter().map(|key| {
             let (section, key) = key.split_once('.').expect("a section");
             let begins = EXAMPLE.find(&format!("[{section}]")).expect("a section of the example");

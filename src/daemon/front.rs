@@ -14,6 +14,7 @@ use super::clock;
 use super::event_loop::{Event, EventSender};
 use crate::api::{Backend, ChatLog, Imported, OutputInfo, UserWish};
 use crate::audio::devices::{self, DeviceInfo};
+use crate::base::RoomId;
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
 use crate::engine::command::CommandReply;
 use crate::engine::status::{
@@ -22,7 +23,7 @@ use crate::engine::status::{
 };
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
-use crate::store::{ChatRow, HistoryRow, RoomReader};
+use crate::store::{ChatRow, HistoryRow, RoomReader, StoreError};
 use crate::wire::message::Level;
 use crate::wire::{Refusal, RefusalCode};
 
@@ -76,6 +77,20 @@ impl Front {
         }
         worded.append(&mut log.entries);
         Ok(LogStatus { entries: worded, ..log })
+    }
+
+    /// What the disk has of the room that this device is in.
+    async fn read_room<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&RoomReader, RoomId) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let room = self.status.borrow().room.as_ref().and_then(|room| room.id.parse().ok());
+        let room = room.ok_or_else(in_no_room)?;
+        let reader = self.rooms.clone();
+        tokio::task::spawn_blocking(move || read(&reader, room))
+            .await
+            .map_err(|_| internal("reading the room's file failed"))?
+            .map_err(|error| internal(&error.to_string()))
     }
 
     /// What became of an operation, once it is as safe as wanted or patience is over.
@@ -142,26 +157,16 @@ impl Backend for Front {
     }
 
     fn history(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<HistoryStatus>, Refusal>> {
-        let room = self.status.borrow().room.as_ref().and_then(|room| room.id.parse().ok());
-        let reader = self.rooms.clone();
         async move {
-            let room = room.ok_or_else(in_no_room)?;
-            let read = tokio::task::spawn_blocking(move || reader.history(room, at_most));
-            let rows = read.await.map_err(|_| internal("reading the history failed"))?;
-            let rows = rows.map_err(|error| internal(&error.to_string()))?;
+            let rows = self.read_room(move |file, room| file.history(room, at_most)).await?;
             Ok(rows.into_iter().map(history_status).collect())
         }
         .boxed()
     }
 
     fn kept_chat(&self, at_most: usize) -> BoxFuture<'_, Result<Vec<ChatStatus>, Refusal>> {
-        let room = self.status.borrow().room.as_ref().and_then(|room| room.id.parse().ok());
-        let reader = self.rooms.clone();
         async move {
-            let room = room.ok_or_else(in_no_room)?;
-            let read = tokio::task::spawn_blocking(move || reader.chat(room, at_most));
-            let rows = read.await.map_err(|_| internal("reading the chat failed"))?;
-            let rows = rows.map_err(|error| internal(&error.to_string()))?;
+            let rows = self.read_room(move |file, room| file.chat(room, at_most)).await?;
             Ok(rows.into_iter().map(chat_status).collect())
         }
         .boxed()

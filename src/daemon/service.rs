@@ -1,7 +1,7 @@
 //! What the service manager is told: that the daemon is ready, that it is alive, that it stops.
 //! Where nobody asked (`NOTIFY_SOCKET`, see `sd_notify(3)`) nothing is said.
 
-use crate::base::LocalTime;
+use crate::base::{LocalTime, Span};
 
 /// Everything is up: the socket answers, other devices can connect.
 pub fn ready(name: &str) {
@@ -19,7 +19,7 @@ pub fn stopping() {
 #[derive(Debug)]
 pub struct Watchdog {
     /// Twice as often as the manager wants to hear, in case one comes late.
-    every: Option<crate::base::Span>,
+    every: Option<Span>,
     next: LocalTime,
 }
 
@@ -27,10 +27,8 @@ impl Watchdog {
     /// As the manager wants it.
     #[must_use]
     pub fn new(now: LocalTime) -> Watchdog {
-        let every = imp::watchdog().map(|wanted| {
-            let half = i64::try_from(wanted.as_nanos() / 2).unwrap_or(i64::MAX);
-            crate::base::Span(half)
-        });
+        let every = imp::watchdog()
+            .map(|wanted| Span(i64::try_from(wanted.as_nanos() / 2).unwrap_or(i64::MAX)));
         Watchdog { every, next: now }
     }
 
