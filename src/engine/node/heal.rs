@@ -303,14 +303,21 @@ impl Node {
         let (covered, lost): (Vec<Op>, Vec<Op>) = ops
             .filter(|op| is_offered(op) && met.insert(op.id))
             .partition(|op| state.has_seen(&op.id));
-        // A command of the moment is of no use by the time it could be offered.
-        for op in covered.into_iter().filter(|op| !is_of_the_moment(op)) {
-            self.replication.covered.put(op);
-        }
+        self.keep_covered(covered);
         if !lost.is_empty() {
             self.tell(Notice::BranchCut { operations: lost.len() });
             self.keep(lost, Came::CutOff);
         }
+    }
+
+    /// Remembers what only the state has, over a restart as well.
+    fn keep_covered(&mut self, ops: Vec<Op>) {
+        let Some(room) = self.room_id().filter(|_| !ops.is_empty()) else { return };
+        let covered = &mut self.replication.covered;
+        let forgotten = ops.iter().flat_map(|op| covered.put(op.clone())).collect::<BTreeSet<_>>();
+        let ops = ops.into_iter().filter(|op| !forgotten.contains(&op.id)).collect::<Vec<_>>();
+        self.outputs.push_back(Output::SaveOutbox { room, ops });
+        self.forget_waiting(forgotten.into_iter().collect());
     }
 
     /// The state is another one than before, without an entry.
@@ -354,8 +361,13 @@ impl Node {
 
     /// The room is left: whatever waited there is of no use any more.
     pub(super) fn abandon_outbox(&mut self) {
-        let ids = self.replication.outbox.drain().into_iter().map(|(op, _)| op.id);
-        let ids = ids.collect::<Vec<_>>();
+        let waiting = self.replication.outbox.drain().into_iter().map(|(op, _)| op);
+        let ids = waiting.chain(self.replication.covered.drain()).map(|op| op.id).collect();
+        self.forget_waiting(ids);
+    }
+
+    /// The disk need not keep them any more.
+    fn forget_waiting(&mut self, ids: Vec<OpId>) {
         if let Some(room) = self.room_id().filter(|_| !ids.is_empty()) {
             self.outputs.push_back(Output::DropOutbox { room, ids });
         }
@@ -364,12 +376,16 @@ impl Node {
     /// What the disk has kept over a restart. A command of the moment is of no use any more.
     pub(super) fn restore_outbox(&mut self, ops: &[Op]) {
         for op in ops {
-            let late = is_of_the_moment(op);
-            let known = self.room.as_ref().is_some_and(|room| room.state().has_seen(&op.id));
-            if !late && !known && self.replication.outbox.put(op.clone(), Came::CutOff).is_none() {
+            if self.room.as_ref().is_some_and(|room| room.state().has_seen(&op.id)) {
+                let forgotten = self.replication.covered.put(op.clone());
+                self.forget_waiting(forgotten);
                 continue;
             }
-            if late && !known {
+            let late = is_of_the_moment(op);
+            if !late && self.replication.outbox.put(op.clone(), Came::CutOff).is_none() {
+                continue;
+            }
+            if late {
                 self.note_dropped(op, merge::Reason::TooLate.text());
             }
             let room = op.room;

@@ -142,14 +142,17 @@ pub(super) struct Covered {
 }
 
 impl Covered {
-    /// The latest are kept.
-    pub fn put(&mut self, op: Op) {
+    /// The latest are kept; which ones made way for this one.
+    pub fn put(&mut self, op: Op) -> Vec<OpId> {
         self.bytes += op.body.len();
         self.ops.push_back(op);
+        let mut forgotten = Vec::new();
         while self.ops.len() > MAX_COVERED || self.bytes > MAX_COVERED_BYTES {
             let Some(oldest) = self.ops.pop_front() else { break };
             self.bytes -= oldest.body.len();
+            forgotten.push(oldest.id);
         }
+        forgotten
     }
 
     /// All of them, in order.
@@ -224,10 +227,12 @@ mod tests {
         let mut covered = Covered::default();
         let most = MAX_COVERED as u64;
         for seq in 0..most + 5 {
-            covered.put(op(seq, 10));
+            let forgotten = covered.put(op(seq, 10));
+            assert_eq!(forgotten.len(), usize::from(seq >= most));
         }
         assert_eq!(covered.len(), MAX_COVERED);
-        covered.put(op(most + 5, MAX_COVERED_BYTES - 10));
+        let forgotten = covered.put(op(most + 5, MAX_COVERED_BYTES - 10));
+        assert_eq!(forgotten.len(), MAX_COVERED - 1);
         let kept: Vec<u64> = covered.drain().into_iter().map(|op| op.id.seq).collect();
         assert_eq!(kept, [most + 4, most + 5]);
         assert_eq!((covered.len(), covered.bytes), (0, 0));

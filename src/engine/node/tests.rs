@@ -90,7 +90,10 @@ impl Disk {
                 self.entries.retain(|entry| entry.idx > snapshot.idx);
                 self.snapshot = Some(snapshot);
             }
-            Write::Keep(ops) => self.outbox.extend(ops),
+            Write::Keep(ops) => {
+                let known = self.outbox.iter().map(|op| op.id).collect::<BTreeSet<_>>();
+                self.outbox.extend(ops.into_iter().filter(|op| !known.contains(&op.id)));
+            }
             Write::Let(ids) => self.outbox.retain(|op| !ids.contains(&op.id)),
             Write::Dropped(op) => self.dropped.push(op),
         }
@@ -899,6 +902,13 @@ fn what_a_member_had_is_offered_again_when_the_state_that_covered_it_makes_way()
     node.replace_state(now, later.clone());
     node.replace_state(now, later);
     assert!(!node.replication.outbox.contains(id));
+    // A device that starts again has the state only, and what lies beside it.
+    house.run(Span::from_secs(1));
+    house.kill(member);
+    house.start(member);
+    let now = house.now;
+    let node = house.devices[member].node.as_mut().expect("it runs");
+    assert_eq!(node.replication.covered.len(), 1);
     node.replace_state(now, earlier);
     assert!(node.replication.outbox.contains(id));
     assert!(node.replication.covered.drain().iter().all(|op| op.id != id));
