@@ -77,8 +77,9 @@ const BELIEVED_SIGMAS: f64 = 3.0;
 /// otherwise: of several heartbeats one is faster, even where a radio stalls.
 const LATEST_STAMP_S: f64 = 0.3;
 
-/// So much, seconds, a stamp may lie in the coast's future: the device's own delays in stamping.
-const EARLIEST_STAMP_S: f64 = 5e-3;
+/// So much, seconds, before it was sent may something seem to arrive: the devices' own delays in
+/// stamping.
+const IMPOSSIBLE_S: f64 = 5e-3;
 
 /// Weight below which the coast is let go.
 const NEGLIGIBLE: f64 = 0.01;
@@ -146,6 +147,8 @@ struct Coast {
     since: LocalTime,
     /// The smallest age, seconds, that a stamp of the coordinator had on arrival.
     youngest_stamp: Option<f64>,
+    /// The shortest time, seconds, that a question was on its way to the coordinator.
+    fastest_question: Option<f64>,
 }
 
 /// A model, and the timeline it is of.
@@ -345,6 +348,7 @@ impl RoomClock {
         }
         let Some(exchange) = self.accept(now, reply) else { return };
         self.hear_line(now, exchange.t3, reply.line);
+        self.test_coast(&exchange);
         let lateness = self.estimator.lateness(&exchange);
         self.paths.add(now, exchange.rtt(), lateness);
         self.first_heard = self.first_heard.or(Some(now));
@@ -367,10 +371,22 @@ impl RoomClock {
         let follows = matches!(self.role, Role::Following { .. });
         let Some(coast) = self.coast.as_mut().filter(|_| follows) else { return };
         let before = coast.contradiction();
-        let age = (coast.at(now).model.room0 - sent).as_secs_f64();
-        coast.youngest_stamp = Some(coast.youngest_stamp.map_or(age, |youngest| youngest.min(age)));
-        if (coast.contradiction() - before).abs() > EARLIEST_STAMP_S {
+        coast.hear_stamp(now, sent);
+        if (coast.contradiction() - before).abs() > IMPOSSIBLE_S {
             self.redraw(now);
+        }
+    }
+
+    /// An answer holds a coast from both sides: the question cannot have arrived before it was
+    /// sent either. One answer shows that a timeline is another one, long before there are
+    /// enough of them to measure it.
+    fn test_coast(&mut self, exchange: &Exchange) {
+        let (Some(coast), Some(line)) = (self.coast.as_mut(), self.peer_line) else { return };
+        let before = coast.contradiction();
+        coast.hear_stamp(exchange.t4, room_at(&line, exchange.t3));
+        coast.hear_arrival(exchange.t1, room_at(&line, exchange.t2));
+        if (coast.contradiction() - before).abs() > IMPOSSIBLE_S {
+            self.redraw(exchange.t4);
         }
     }
 
@@ -605,7 +621,13 @@ impl RoomClock {
             line.model.sigma = SUCCESSOR_SIGMA_S;
         }
         let since = self.coast.map_or(now, |coast| coast.since);
-        self.coast = Some(Coast { line, rate_variance, since, youngest_stamp: None });
+        self.coast = Some(Coast {
+            line,
+            rate_variance,
+            since,
+            youngest_stamp: None,
+            fastest_question: None,
+        });
     }
 
     fn rate_variance(&self, now: LocalTime) -> f64 {
@@ -749,13 +771,25 @@ impl Coast {
         RoomModel { epoch, model }
     }
 
-    /// By how many seconds it is off at least, by the coordinator's stamps; 0 while they are
+    /// Something that the coordinator sent at its time `sent` arrived at `now`.
+    fn hear_stamp(&mut self, now: LocalTime, sent: RoomTime) {
+        let age = (self.at(now).model.room0 - sent).as_secs_f64();
+        self.youngest_stamp = Some(self.youngest_stamp.map_or(age, |least| least.min(age)));
+    }
+
+    /// Something that was sent at `sent` arrived there at the coordinator's time `arrived`.
+    fn hear_arrival(&mut self, sent: LocalTime, arrived: RoomTime) {
+        let time = (arrived - self.at(sent).model.room0).as_secs_f64();
+        self.fastest_question = Some(self.fastest_question.map_or(time, |least| least.min(time)));
+    }
+
+    /// By how many seconds it is off at least, by what the coordinator has said; 0 while that is
     /// possible.
     fn contradiction(&self) -> f64 {
-        match self.youngest_stamp {
-            Some(age) if !(-EARLIEST_STAMP_S..=LATEST_STAMP_S).contains(&age) => age.abs(),
-            _ => 0.0,
-        }
+        let early = |age: &f64| *age < -IMPOSSIBLE_S;
+        let stamp = self.youngest_stamp.filter(|age| early(age) || *age > LATEST_STAMP_S);
+        let question = self.fastest_question.filter(early);
+        [stamp, question].into_iter().flatten().map(f64::abs).fold(0.0, f64::max)
     }
 
     /// Another node's belief becomes the room's. It was about as wrong as ours.
@@ -1060,6 +1094,27 @@ mod tests {
         assert!(error(&clock, ms(5200)) < known + known);
         clock.handle_stamp(ms(5300), RoomTime(i64::MIN));
         clock.handle_stamp(ms(5300), RoomTime(i64::MAX));
+    }
+
+    #[test]
+    fn one_answer_shows_that_a_coast_is_of_another_timeline() {
+        let (first, mut clock) = (leader(1), RoomClock::new(2));
+        clock.follow(ms(0), source(1, 1));
+        converse(&mut clock, &first, ms(5000));
+        clock.follow(ms(5000), source(2, 3));
+        let known = clock.stats(ms(5000)).error;
+        for shift in [0, 260, -260].map(Span::from_millis) {
+            let (mut clock, mut next) = (clock.clone(), leader(3));
+            next.found_from(ms(0), source(2, 3), 7, RoomTime(0) + shift);
+            let probe = clock.poll_probe(ms(5100)).expect("it asks at once");
+            let (at, reply) = answered(&next, &probe);
+            clock.handle_reply(at, &reply);
+            let error = clock.stats(at).error;
+            match shift {
+                Span::ZERO => assert!(error < known + known, "{error:?}"),
+                _ => assert!(error > Span::from_millis(250), "{error:?}"),
+            }
+        }
     }
 
     #[test]

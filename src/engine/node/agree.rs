@@ -83,11 +83,14 @@ impl Node {
         if self.room_id() != Some(theirs.room) || !self.is_coordinator() || !self.is_member(from) {
             return;
         }
-        let Some(room) = self.room.as_ref().filter(|room| room.log().end() == theirs.end) else {
+        let Some(room) = &self.room else { return };
+        // Nobody can know more of this reign than who orders it: that came from elsewhere.
+        let is_ahead = theirs.end.idx > room.log().last_idx() && self.has_settled_tails(now);
+        if room.log().end() != theirs.end && !is_ahead {
             // Entries are under way; it will tell again.
             return;
-        };
-        if self.state_hash(room) != theirs.hash {
+        }
+        if is_ahead || self.state_hash(room) != theirs.hash {
             let name = self.name_of(from);
             self.tell(Notice::Disagreed { name });
             return self.send_snapshot(from);

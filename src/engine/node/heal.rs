@@ -86,6 +86,12 @@ impl Node {
         others && reign.is_some_and(|reign| !reign.has_ordered && now - reign.since < SYNC_UP)
     }
 
+    /// As coordinator: no longer log of an earlier reign is taken over any more.
+    pub(super) fn has_settled_tails(&self, now: LocalTime) -> bool {
+        let reign = self.replication.reign.as_ref();
+        reign.is_some_and(|reign| !reign.takes_tails(now, SYNC_UP_GRACE))
+    }
+
     pub(super) fn may_ask(&mut self, now: LocalTime) -> bool {
         let may = self.replication.asked.is_none_or(|at| now - at > RESEND_AFTER);
         if may {
