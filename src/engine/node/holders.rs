@@ -3,6 +3,7 @@
 //! ```text
 //!  nobody who is here has all of it, for some seconds ──► Availability{gone}: passed over
 //!  somebody who comes has it, or who is here got it   ──► Availability{back}: plays in its turn
+//!  the same while it sounds, and nothing decoded is left ──► Availability{gone}: breaks off
 //! ```
 //!
 //! Every device says what it has of the tracks near the head of the queue, and of those that are
@@ -16,6 +17,7 @@ use crate::base::EntryKey;
 use crate::base::limits::MAX_WATCHED;
 use crate::engine::room::{QueueEntry, RoomState};
 use crate::engine::transfer::Have;
+use crate::wire::message::OutputState;
 use crate::wire::op::OpBody;
 
 /// Playable entries of the queue that are looked after: the planned ones, and those that are
@@ -24,6 +26,9 @@ const NEAR: usize = 5;
 
 /// How long nobody must have had a track: a connection that breaks and is made anew takes less.
 const PATIENCE: Span = Span::from_secs(3);
+
+/// Decoded audio, ms, below which a device has nothing left to play.
+const DRY_MS: f64 = 50.0;
 
 /// What this file remembers: since when nobody has had an entry.
 #[derive(Debug, Default)]
@@ -55,10 +60,26 @@ impl Node {
                 }
             }
         }
+        if let Some(entry) = sounding(&state)
+            && self.is_within_reach(entry) == Some(false)
+            && self.has_run_dry()
+        {
+            let since = self.playback.holders.missing.get(&entry.key).copied().unwrap_or(now);
+            missing.insert(entry.key, since);
+            if now - since >= PATIENCE {
+                gone.push(entry.key);
+            }
+        }
         self.playback.holders.missing = missing;
         if !gone.is_empty() || !back.is_empty() {
             let _ = self.propose_own(now, None, &OpBody::Availability { gone, back });
         }
+    }
+
+    /// Whether this device can play nothing more of what sounds. One without an output cannot
+    /// tell, and goes by what everybody has.
+    fn has_run_dry(&self) -> bool {
+        self.facts.output != OutputState::Ok || self.facts.buffer_ms < DRY_MS
     }
 
     /// Whether those who are here have the whole of it together; none while this device has not
@@ -68,6 +89,12 @@ impl Node {
         let held = self.playback.holdings.get(hash)?;
         Some(*held == Have::Complete || self.transfer.is_within_reach(hash))
     }
+}
+
+/// What sounds, with nothing to follow it yet.
+fn sounding(state: &RoomState) -> Option<&QueueEntry> {
+    let current = state.focus().filter(|_| state.pending().is_none())?;
+    current.start.is_some().then_some(&current.entry)
 }
 
 /// The entries that are looked after: what comes next, and what is unavailable.

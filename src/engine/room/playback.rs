@@ -491,7 +491,7 @@ impl Playback {
     }
 
     /// What nobody has, and what somebody has again. Where it is the turn of the former, the next
-    /// one takes it.
+    /// one takes it, even in the middle of a track: nothing of its rest can be heard anywhere.
     pub fn set_absent(&mut self, op: &OpId, at: RoomTime, gone: &[EntryKey], back: &[EntryKey]) {
         let waiting = self.queue.iter().map(|entry| entry.key);
         self.absent.extend(waiting.filter(|key| gone.contains(key)));
@@ -507,6 +507,27 @@ impl Playback {
             let title = &entry.track.title;
             let message = format!("\"{title}\" was passed over: no device that has it is here");
             self.give_up(op, at, EndReason::Unavailable, message);
+        }
+        match std::mem::take(&mut self.phase) {
+            Phase::Playing { current } if gone.contains(&current.entry.key) => {
+                self.break_off(op, at, current);
+            }
+            other => self.phase = other,
+        }
+    }
+
+    /// What sounds cannot go on. It waits, and begins anew once somebody has it again.
+    fn break_off(&mut self, op: &OpId, at: RoomTime, current: Segment) {
+        let (entry, title) = (current.entry.clone(), current.entry.track.title.clone());
+        let message = format!("\"{title}\" broke off: no device that has the rest is here");
+        self.notice = Some(Notice { at, message });
+        self.ends(at, EndReason::Unavailable);
+        self.cut(current, at);
+        self.absent.insert(entry.key);
+        self.passed.insert(entry.key);
+        self.queue.push_front(entry);
+        if let Some(entry) = self.take_next(at, |next| named_by(op, next)) {
+            self.phase = Phase::Buffering { pending: Segment::of_op(op, entry, 0), sounding: None };
         }
     }
 

@@ -114,6 +114,34 @@ fn what_only_an_absent_device_has_is_passed_over_until_it_is_back() {
 }
 
 #[test]
+fn a_song_whose_last_holder_goes_breaks_off_for_the_next() {
+    let mut house = House::together(3);
+    let lead = house.coordinator();
+    let [other, owner] = house.others()[..] else { panic!("two others") };
+    let theirs = Track { frames: 48_000 * 600, ..track("theirs") };
+    for i in [lead, other] {
+        house.devices[i].lacks.insert(theirs.hash);
+    }
+    house.order(owner, Command::Play { tracks: vec![theirs] });
+    house.order(lead, Command::Add { tracks: vec![short("ours")] });
+    house.run(Span::from_secs(8));
+    assert_eq!(playing(&house, lead).as_deref(), Some("theirs"));
+    house.kill(owner);
+    house.run(Span::from_secs(2));
+    assert_eq!(playing(&house, lead).as_deref(), Some("theirs"), "it may come back");
+    house.run(Span::from_secs(8));
+    for i in [lead, other] {
+        assert_eq!(playing(&house, i).as_deref(), Some("ours"));
+        assert_eq!(rows(&house, i)[0], row("theirs", Unavailable));
+        let notice = house.node(i).status(house.now).playback.notice;
+        assert!(notice.is_some_and(|notice| notice.contains("\"theirs\" broke off")));
+    }
+    house.start(owner);
+    house.run(Span::from_secs(20));
+    assert_eq!(playing(&house, other).as_deref(), Some("theirs"), "from its beginning");
+}
+
+#[test]
 fn places_of_the_queue_are_counted_from_one() {
     let mut house = House::together(2);
     house.order(0, add(&["a", "b", "c"]));
