@@ -57,10 +57,11 @@ pub(super) fn person(
     Err(given.refuse(problem))
 }
 
-/// Milliseconds within a range.
-pub(super) fn milliseconds<T: TryFrom<i64>>(
+/// A number of that unit within a range.
+pub(super) fn within<T: TryFrom<i64>>(
     given: Option<Given<i64>>,
     what: &str,
+    unit: &str,
     range: &RangeInclusive<i64>,
 ) -> Result<Option<T>, ConfigError> {
     let Some(given) = given else { return Ok(None) };
@@ -68,7 +69,8 @@ pub(super) fn milliseconds<T: TryFrom<i64>>(
         Ok(value) if range.contains(&given.value) => Ok(Some(value)),
         _ => {
             let (low, high) = (range.start(), range.end());
-            let problem = format!("{} ms is no {what}; {low} to {high} ms can be set", given.value);
+            let problem =
+                format!("{} {unit} is no {what}; {low} to {high} {unit} can be set", given.value);
             Err(given.refuse(problem))
         }
     }

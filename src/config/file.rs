@@ -69,6 +69,7 @@ struct Audio {
 struct Storage {
     state_dir: Option<Spanned<PathBuf>>,
     cache_dir: Option<Spanned<PathBuf>>,
+    cache_mb: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -94,6 +95,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
         output: audio.output.and_then(|text| file.text(text)),
         buffer_ms: audio.buffer_ms.map(|ms| file.given(ms)),
         trim_ms: audio.trim_ms.map(|ms| file.given(ms)),
+        cache_mb: storage.cache_mb.map(|mb| file.given(mb)),
         resume: room.resume.map(|resume| file.given(resume)),
         mdns: network.mdns.map(|mdns| file.given(mdns)),
         peers: network.peers.map(|peers| file.given(peers)),

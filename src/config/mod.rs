@@ -49,6 +49,9 @@ pub const BUFFER_MS: RangeInclusive<i64> = 20..=1000;
 /// What `audio.trim_ms` may be: half a second covers television sets and Bluetooth.
 pub const TRIM_MS: RangeInclusive<i64> = -500..=500;
 
+/// What `storage.cache_mb` may be; 0 is a share of the disk.
+pub const CACHE_MB: RangeInclusive<i64> = 0..=10_000_000;
+
 /// Addresses of peers that may be named: more than a house has devices of one kind.
 pub const MAX_PEERS: usize = 64;
 
@@ -61,6 +64,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// What may be lost: fetched audio.
     pub cache_dir: PathBuf,
+    /// How much fetched audio is kept, MB; see [`CACHE_MB`]. Default 0: by the disk.
+    pub cache_mb: u32,
     /// The Unix socket that people and programs talk to.
     pub socket: PathBuf,
     /// What this device is called, 1 to 64 characters. By default the host's name.
@@ -219,8 +224,9 @@ fn settle(
         },
         http_port: layer.http_port.map_or(DEFAULT_HTTP_PORT, |given| given.value),
         output: layer.output.map_or_else(|| "default".to_owned(), |given| given.value),
-        buffer_ms: check::milliseconds(layer.buffer_ms, "buffer", &BUFFER_MS)?.unwrap_or(80),
-        trim_ms: check::milliseconds(layer.trim_ms, "trim", &TRIM_MS)?.unwrap_or(0),
+        buffer_ms: check::within(layer.buffer_ms, "buffer", "ms", &BUFFER_MS)?.unwrap_or(80),
+        trim_ms: check::within(layer.trim_ms, "trim", "ms", &TRIM_MS)?.unwrap_or(0),
+        cache_mb: check::within(layer.cache_mb, "size of the cache", "MB", &CACHE_MB)?.unwrap_or(0),
         resume: layer.resume.is_some_and(|given| given.value),
         mdns: layer.mdns.is_none_or(|given| given.value),
         peers: check::peers(layer.peers)?,
@@ -314,6 +320,7 @@ mod tests {
                 output: "default".to_owned(),
                 buffer_ms: 80,
                 trim_ms: 0,
+                cache_mb: 0,
                 resume: false,
                 mdns: true,
                 peers: Vec::new(),

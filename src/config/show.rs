@@ -71,7 +71,7 @@ fn rows(layer: &Layer, settings: &Settings) -> Vec<ShownSetting> {
     }
     let Settings { name, log, user, coordinate, resume, bind, port, .. } = settings;
     let Settings { http_port, mdns, peers, output, buffer_ms, trim_ms, .. } = settings;
-    let Settings { state_dir, cache_dir, socket, .. } = settings;
+    let Settings { state_dir, cache_dir, cache_mb, socket, .. } = settings;
     let person = user.as_ref();
     let display = person.and_then(|person| person.display.clone());
     let path = |path: &Path| path.display().to_string();
@@ -101,6 +101,7 @@ fn rows(layer: &Layer, settings: &Settings) -> Vec<ShownSetting> {
         row("audio.trim_ms", trim_ms.to_string(), from(layer.trim_ms.as_ref())),
         row("storage.state_dir", path(state_dir), from(layer.state_dir.as_ref())),
         row("storage.cache_dir", path(cache_dir), from(layer.cache_dir.as_ref())),
+        row("storage.cache_mb", cache_mb.to_string(), from(layer.cache_mb.as_ref())),
         row("api.socket", path(socket), from(layer.socket.as_ref())),
     ]
 }

@@ -61,6 +61,7 @@ impl Driver {
             Output::Prepare { segment, track, from } => self.prepare(segment, &track, from),
             Output::Release { segment } => self.release(segment),
             Output::OpenBlob { hash, size } => self.open_blob(hash, size),
+            Output::CloseBlob { hash } => self.library.unpin(&hash),
             Output::FetchPiece(fetch) => self.fetch_piece(fetch),
             Output::ThrottleBulk { span } => self.net.throttle_bulk(span.to_std()),
             Output::SaveRoom(snapshot) => kept(self.store.save_room(*snapshot, 0)),
@@ -183,10 +184,13 @@ impl Driver {
 
     fn open_blob(&self, hash: BlobHash, size: u64) {
         let (library, events) = (self.library.clone(), self.events.clone());
+        library.pin(hash);
         tokio::task::spawn_blocking(move || {
             let opened = library.begin(hash, size);
             if let Err(error) = opened {
                 tracing::error!(blob = %hash.short(), %error, "no room for a track");
+                let why = format!("a track cannot be kept here: {error}");
+                let _ = events.blocking_send(Input::CacheTroubled { why }.into());
                 return;
             }
             let have = match library.holds(&hash) {
@@ -202,7 +206,7 @@ impl Driver {
         let (fetcher, library, events) =
             (self.net.fetcher(), self.library.clone(), self.events.clone());
         tokio::spawn(async move {
-            let input = fetch_verified(&fetcher, library, fetch).await;
+            let input = fetch_verified(&fetcher, library, fetch, &events).await;
             let _ = events.send(input.into()).await;
         });
     }
@@ -216,7 +220,12 @@ impl Driver {
     }
 }
 
-async fn fetch_verified(fetcher: &Fetcher, library: Library, fetch: Fetch) -> Input {
+async fn fetch_verified(
+    fetcher: &Fetcher,
+    library: Library,
+    fetch: Fetch,
+    events: &EventSender,
+) -> Input {
     let Fetch { hash, piece, from, patience } = fetch;
     let failed = |failure| Input::PieceFailed { hash, piece, from, failure };
     let fetching = fetcher.fetch(from, hash, piece);
@@ -239,6 +248,8 @@ async fn fetch_verified(fetcher: &Fetcher, library: Library, fetch: Fetch) -> In
         }
         Ok(Err(error)) => {
             tracing::warn!(blob = %hash.short(), piece, %error, "a piece could not be kept");
+            let why = format!("a track cannot be kept here: {error}");
+            let _ = events.send(Input::CacheTroubled { why }.into()).await;
             failed(Failure::Refused)
         }
         Err(_) => failed(Failure::Refused),
@@ -365,6 +376,85 @@ fn tell(notice: &Notice) {
         Notice::LeftOut { message } => tracing::warn!("{message}"),
         Notice::TrackFailed { title, reason } => {
             tracing::warn!(track = %title, %reason, "cannot be played here");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::base::limits::PIECE;
+    use crate::base::rng::Rng;
+    use crate::base::{LocalTime, NodeId, Span};
+    use crate::engine::transfer::Transfer;
+
+    /// Noise that is a song: its header and eleven pieces.
+    fn write_song(folder: &Path) -> std::path::PathBuf {
+        let path = folder.join("song.wav");
+        let spec = hound::WavSpec {
+            channels: 2,
+            sample_rate: 44_100,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut writer = hound::WavWriter::create(&path, spec).expect("writes");
+        let mut rng = Rng::new(1);
+        for _ in 0..11 * PIECE / 2 {
+            let [low, high, ..] = rng.next_u64().to_le_bytes();
+            writer.write_sample(i16::from_le_bytes([low, high])).expect("writes");
+        }
+        writer.finalize().expect("writes");
+        path
+    }
+
+    #[test]
+    fn a_peer_that_lies_from_its_second_chunk_on_is_found_out_and_the_rest_comes_from_elsewhere() {
+        let (theirs, ours) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let owner = Library::open(theirs.path(), u64::MAX).expect("opens");
+        let track = owner.import(&write_song(theirs.path()), &mut |_, _| {}).expect("a song");
+        let library = Library::open(ours.path(), u64::MAX).expect("opens");
+        library.begin(track.hash, track.size).expect("begins");
+        let (liar, honest) = (NodeId([1; 32]), NodeId([2; 32]));
+        let mut transfer = Transfer::new(3);
+        let mut now = LocalTime(0) + Span::from_secs(10);
+        transfer.want(now, track.hash, track.size, track.byte_rate(), None, 0);
+        transfer.peer_has(liar, track.hash, Have::Complete);
+        let (mut lies, mut under_way) = (0, Vec::new());
+        let deadline = now + Span::from_secs(60);
+        while transfer.wants(&track.hash) {
+            assert!(now < deadline, "it never came");
+            under_way.extend(std::iter::from_fn(|| transfer.poll_output(now)));
+            now += Span::from_millis(50);
+            transfer.handle_timeout(now);
+            for Fetch { hash, piece, from, .. } in std::mem::take(&mut under_way) {
+                let mut encoded = owner.encode_piece(&hash, piece).expect("encodes");
+                if from == liar {
+                    // Right up to the end of its first chunk.
+                    let (after, last) = (encoded.len().min(2048), encoded.len() - 1);
+                    encoded[after.min(last)] ^= 1;
+                    // An honest device comes in once the first lie was told.
+                    transfer.peer_has(honest, hash, Have::Complete);
+                }
+                match library.accept_piece(&hash, piece, &encoded) {
+                    Ok(_) => transfer.piece_arrived(now, &hash, piece, PIECE, from),
+                    Err(MediaError::Corrupt { .. }) => {
+                        lies += 1;
+                        transfer.piece_failed(now, &hash, piece, from, Failure::Corrupt);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        assert_eq!(library.holds(&track.hash), Holding::Complete);
+        // What was asked of it before its first answer came, and nothing after.
+        assert!((1..=4).contains(&lies), "{lies}");
+        for piece in 0..12 {
+            assert_eq!(
+                library.encode_piece(&track.hash, piece),
+                owner.encode_piece(&track.hash, piece)
+            );
         }
     }
 }

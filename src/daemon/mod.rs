@@ -58,6 +58,14 @@ const WORKERS: usize = 2;
 /// Threads for files and decoders' starts.
 const BLOCKING: usize = 16;
 
+/// As disks are sold.
+const MEGABYTE: u64 = 1_000_000;
+
+/// Between these lies how much fetched audio is kept where nobody has said so: a handful of
+/// albums, and what a phone's card can spare.
+const CACHE_LEAST: u64 = 200 * MEGABYTE;
+const CACHE_MOST: u64 = 8000 * MEGABYTE;
+
 /// What threads are called that read files of people: a decoder's fault on a file made to
 /// break it ends that file, not the daemon.
 const READER_THREADS: &str = "decode";
@@ -245,7 +253,7 @@ impl Parts {
             let _ = events.send(Input::DiskDamaged { notice: notice.clone() }.into()).await;
         }
         let key = Arc::new(NodeKey::from_pkcs8(&loaded.key)?);
-        let library = Library::open(&settings.cache_dir)?;
+        let library = Library::open(&settings.cache_dir, cache_limit(settings))?;
         let hello = Hello {
             node: key.node_id(),
             boot: loaded.boot,
@@ -382,6 +390,18 @@ async fn open_net(
         }
     });
     Ok(net)
+}
+
+/// How many bytes of fetched audio are kept.
+fn cache_limit(settings: &Settings) -> u64 {
+    if settings.cache_mb > 0 {
+        return u64::from(settings.cache_mb) * MEGABYTE;
+    }
+    // The cache's own bytes are not free any more; a share of what is left is close enough.
+    let mut folders = settings.cache_dir.ancestors();
+    let disk = folders.find_map(|folder| rustix::fs::statvfs(folder).ok());
+    let share = disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) / 5);
+    share.unwrap_or(CACHE_MOST).clamp(CACHE_LEAST, CACHE_MOST)
 }
 
 /// The cache as the network sees it.

@@ -4,21 +4,28 @@
 //!  blobs/ab/ab12...          the bytes
 //!  blobs/ab/ab12....obao     the hash tree over groups of 16 KiB (bao), 0.4 % of the bytes
 //!  blobs/ab/ab12....part     instead of the bytes: as long as they will be, with holes
-//!  tmp/                      files being taken in; emptied at start
+//!  blobs/ab/ab12....ref      instead of the bytes: where a file of this device's owner has them
+//!  tmp/                      trees and copies being made; emptied at start
 //! ```
 //!
 //! With the tree a piece is verified against the name alone, whoever sent it, before anybody
 //! sees it. Which pieces of a partial blob are here is nowhere written down: at start they are
 //! verified again, which also finds what a power cut has lost.
 //!
-//! It does not evict and does not know what a piece is wanted for.
+//! A file of the owner is not copied but referred to. It is looked at whenever it is opened, by
+//! length and time of its last change, and verified like all else when a piece is sent on; one
+//! that has changed or is gone is not here any more.
+//!
+//! Copies keep within a limit: what was played longest ago makes way. What is pinned (it plays
+//! or comes next) or is being read stays, even beyond the limit. What a piece is wanted for the
+//! cache does not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bao_tree::io::BaoContentItem;
 use bao_tree::io::outboard::PreOrderOutboard;
@@ -26,6 +33,7 @@ use bao_tree::io::sync::{DecodeResponseIter, OutboardMut, WriteAt, encode_ranges
 use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges};
 
 use super::error::MediaError;
+use super::reference::Reference;
 use crate::base::BlobHash;
 use crate::base::limits::{MAX_BLOB, MAX_ENCODED_PIECE, PIECE};
 
@@ -37,6 +45,9 @@ const CHUNK: u64 = 1024;
 
 /// How often somebody who waits for a piece says so again.
 const NEED_AGAIN: Duration = Duration::from_secs(1);
+
+/// Bytes that are freed at once when the disk is full.
+const FREED_AT_ONCE: u64 = 64 * 1024 * 1024;
 
 /// How much of a blob is here.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,29 +83,101 @@ pub fn piece_count(size: u64) -> u32 {
 /// The blobs of one directory.
 pub struct Cache {
     dir: PathBuf,
+    /// Bytes that copies may take.
+    limit: u64,
     blobs: Mutex<BTreeMap<BlobHash, Arc<Blob>>>,
+    pinned: Mutex<BTreeSet<BlobHash>>,
 }
 
 impl Cache {
-    /// Opens `dir`, making it if needed, and takes stock.
+    /// Opens `dir`, making it if needed, and takes stock. Copies of up to `limit` bytes are kept.
     ///
     /// # Errors
     ///
     /// When the directory cannot be made or read.
-    pub fn open(dir: &Path) -> Result<Cache, MediaError> {
+    pub fn open(dir: &Path, limit: u64) -> Result<Cache, MediaError> {
         let (blobs, tmp) = (dir.join("blobs"), dir.join("tmp"));
         make_private(&blobs)?;
         // What was being taken in when the last run ended is of no use.
         let _ = fs::remove_dir_all(&tmp);
         make_private(&tmp)?;
-        let cache = Cache { dir: dir.to_owned(), blobs: Mutex::default() };
+        let (dir, pinned) = (dir.to_owned(), Mutex::default());
+        let cache = Cache { dir, limit, blobs: Mutex::default(), pinned };
         cache.take_stock(&blobs)?;
+        cache.make_room(0);
         Ok(cache)
     }
 
     /// The blob, if anything of it is here.
     pub fn find(&self, hash: &BlobHash) -> Option<Arc<Blob>> {
-        lock(&self.blobs).get(hash).cloned()
+        find(&mut lock(&self.blobs), hash)
+    }
+
+    /// Keeps a blob, whatever else needs room, until it is unpinned. It need not be here yet.
+    pub fn pin(&self, hash: BlobHash) {
+        lock(&self.pinned).insert(hash);
+    }
+
+    /// The blob may make way again.
+    pub fn unpin(&self, hash: &BlobHash) {
+        lock(&self.pinned).remove(hash);
+    }
+
+    /// Bytes that copies take at the moment, their trees left out.
+    pub fn used(&self) -> u64 {
+        lock(&self.blobs).values().map(|blob| blob.own_bytes()).sum()
+    }
+
+    /// Lets copies go, the one played longest ago first, until `extra` more bytes are within the
+    /// limit.
+    fn make_room(&self, extra: u64) {
+        let over = (self.used() + extra).saturating_sub(self.limit);
+        let freed = self.evict(over);
+        if freed < over {
+            let (limit, over) = (self.limit, over - freed);
+            tracing::info!(
+                limit,
+                over,
+                "what plays and comes next needs more than the cache may take"
+            );
+        }
+    }
+
+    /// Lets copies go when the disk is full, though the limit allows them. False if there is none.
+    pub fn free_some(&self) -> bool {
+        self.evict(FREED_AT_ONCE) > 0
+    }
+
+    /// How many bytes became free; about `bytes` of them, if there are so many.
+    fn evict(&self, bytes: u64) -> u64 {
+        if bytes == 0 {
+            return 0;
+        }
+        let mut blobs = lock(&self.blobs);
+        let pinned = lock(&self.pinned);
+        // Whoever reads or fills a blob has a share of it.
+        let is_idle = |blob: &Arc<Blob>| Arc::strong_count(blob) == 1;
+        let mut idle: Vec<_> = blobs
+            .values()
+            .filter(|blob| is_idle(blob) && !pinned.contains(&blob.hash) && blob.own_bytes() > 0)
+            .map(|blob| (*lock(&blob.used), blob.hash))
+            .collect();
+        drop(pinned);
+        idle.sort_unstable();
+        let (mut freed, mut count) = (0, 0);
+        for (_, hash) in idle {
+            if freed >= bytes {
+                break;
+            }
+            let Some(blob) = blobs.remove(&hash) else { continue };
+            freed += blob.own_bytes();
+            count += 1;
+            blob.discard();
+        }
+        if count > 0 {
+            tracing::info!(tracks = count, bytes = freed, "made room in the music cache");
+        }
+        freed
     }
 
     /// The blob, or an empty one of this size to be filled.
@@ -105,10 +188,14 @@ impl Cache {
         if size > MAX_BLOB {
             return Err(MediaError::TooLarge { name: hash.short(), size });
         }
+        if let Some(blob) = self.find(&hash).filter(|blob| blob.size == size) {
+            return Ok(blob);
+        }
+        self.make_room(size);
         let mut blobs = lock(&self.blobs);
-        if let Some(blob) = blobs.get(&hash) {
+        if let Some(blob) = find(&mut blobs, &hash) {
             if blob.size == size {
-                return Ok(Arc::clone(blob));
+                return Ok(blob);
             }
             // Somebody lied about the size. Only one size can ever verify, so whatever has
             // verified is right; an empty one makes way.
@@ -123,28 +210,55 @@ impl Cache {
         Ok(blob)
     }
 
-    /// Copies what `source` yields into the cache, hashing on the way. `size` is how many bytes
-    /// it will be.
-    pub fn take_in(&self, source: &mut dyn io::Read, size: u64) -> Result<BlobHash, MediaError> {
-        let what = "copying into the music cache";
-        let temporary = tempname(&self.dir);
-        let tree_path = temporary.with_extension("obao");
-        let result = (|| {
-            let data = File::create_new(&temporary)?;
-            let mut outboard = new_outboard(create(&tree_path)?, size);
-            let copy = Copy { source, target: data };
-            let root = bao_tree::io::sync::outboard(copy, outboard.tree, &mut outboard)?;
-            Ok(BlobHash(*root.as_bytes()))
-        })()
-        .map_err(|e: io::Error| MediaError::doing(what, &e))
-        .and_then(|hash| {
-            self.adopt(hash, size, &temporary, &tree_path)
-                .map_err(|e| MediaError::doing(what, &e))?;
-            Ok(hash)
-        });
-        let _ = fs::remove_file(&temporary);
-        let _ = fs::remove_file(&tree_path);
-        result
+    /// Refers to a file of the owner, hashing it on the way: `source` yields its `size` bytes. If
+    /// the blob is arriving from elsewhere already, what is missing is copied.
+    pub fn refer(
+        &self,
+        reference: Reference,
+        source: &mut dyn io::Read,
+        size: u64,
+    ) -> Result<BlobHash, MediaError> {
+        let temporary = Temporary::new(&self.dir);
+        let doing = |e: io::Error| MediaError::doing("reading into the music cache", &e);
+        let hash = hash(source, size, &temporary.tree).map_err(doing)?;
+        if !reference.is_true() {
+            let name = reference.path.display().to_string();
+            return Err(MediaError::Changed(name));
+        }
+        if self.find(&hash).is_some_and(|blob| blob.size == size && blob.is_arriving()) {
+            fs::copy(&reference.path, &temporary.data).map_err(doing)?;
+            self.adopt(hash, size, &temporary.data, &temporary.tree).map_err(doing)?;
+            return Ok(hash);
+        }
+        let mut blobs = lock(&self.blobs);
+        match find(&mut blobs, &hash).filter(|blob| blob.size == size) {
+            Some(blob) => blob.refer_elsewhere(reference).map_err(doing)?,
+            None => {
+                let blob = Blob::new(&self.dir, hash, size);
+                fs::create_dir_all(blob.folder()).map_err(doing)?;
+                fs::rename(&temporary.tree, blob.path("obao")).map_err(doing)?;
+                reference.write(&blob.path("ref")).map_err(doing)?;
+                *blob.lock() = State::Referred(reference);
+                blobs.insert(hash, Arc::new(blob));
+            }
+        }
+        Ok(hash)
+    }
+
+    /// Whether a whole blob is here whose bytes were found in that file before. If it is only
+    /// referred to, then from now on there: the file may have been moved.
+    pub fn finds_in(&self, hash: &BlobHash, reference: Reference) -> bool {
+        let mut blobs = lock(&self.blobs);
+        // Not by `find`, which would let a blob go whose file has moved.
+        let Some(blob) = blobs.get(hash).cloned() else { return false };
+        let is_here = match blob.holding() {
+            Holding::Complete => blob.refer_elsewhere(reference).is_ok(),
+            Holding::None | Holding::Partial { .. } => false,
+        };
+        if !is_here {
+            let _ = find(&mut blobs, hash);
+        }
+        is_here
     }
 
     /// Moves finished files to their place.
@@ -155,7 +269,7 @@ impl Cache {
             _ => Arc::new(Blob::new(&self.dir, hash, size)),
         };
         let mut state = blob.lock();
-        if !matches!(*state, State::Complete) {
+        if !matches!(*state, State::Complete | State::Referred(_)) {
             fs::create_dir_all(blob.folder())?;
             if blob.path("part").exists() {
                 // Streams that wait for pieces read this very file; it must not be another.
@@ -192,6 +306,13 @@ impl Cache {
         Ok(())
     }
 
+    fn keep_if_right(&self, blob: Blob, found: State) {
+        if blob.size > MAX_BLOB || blob.size == 0 || !blob.verify(found) {
+            return blob.discard();
+        }
+        lock(&self.blobs).insert(blob.hash, Arc::new(blob));
+    }
+
     fn take_stock_of(&self, path: &Path) {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let Ok(hash) = stem.parse::<BlobHash>() else { return remove(path) };
@@ -201,17 +322,68 @@ impl Cache {
             // The whole one was finished another way.
             "part" if whole.exists() => remove(path),
             "" | "part" => {
-                let size = fs::metadata(path).map_or(0, |about| about.len());
+                let about = fs::metadata(path).ok();
+                let size = about.as_ref().map_or(0, fs::Metadata::len);
                 let blob = Blob::new(&self.dir, hash, size);
-                if size > MAX_BLOB || size == 0 || !blob.verify(ending.is_empty()) {
-                    return blob.discard();
+                if let Some(used) = about.and_then(|about| about.modified().ok()) {
+                    *lock(&blob.used) = used;
                 }
-                lock(&self.blobs).insert(hash, Arc::new(blob));
+                let state = if ending.is_empty() { State::Complete } else { blob.empty() };
+                self.keep_if_right(blob, state);
             }
-            "obao" if whole.exists() || path.with_extension("part").exists() => {}
+            // Nor does one need to be referred to that is here.
+            "ref" if whole.exists() || path.with_extension("part").exists() => remove(path),
+            "ref" => {
+                let reference = Reference::read(path).filter(Reference::is_true);
+                let Some(reference) = reference else {
+                    return Blob::new(&self.dir, hash, 0).discard();
+                };
+                let blob = Blob::new(&self.dir, hash, reference.size);
+                self.keep_if_right(blob, State::Referred(reference));
+            }
+            "obao" if ["", "part", "ref"].iter().any(|e| path.with_extension(e).exists()) => {}
             _ => remove(path),
         }
     }
+}
+
+/// What is to become a blob; removed in the end, wherever that is reached.
+struct Temporary {
+    data: PathBuf,
+    tree: PathBuf,
+}
+
+impl Temporary {
+    fn new(dir: &Path) -> Temporary {
+        let data = tempname(dir);
+        let tree = data.with_extension("obao");
+        Temporary { data, tree }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.data);
+        let _ = fs::remove_file(&self.tree);
+    }
+}
+
+/// What is known of a blob that is still to be used; one whose file has changed or is gone is let
+/// go.
+fn find(blobs: &mut BTreeMap<BlobHash, Arc<Blob>>, hash: &BlobHash) -> Option<Arc<Blob>> {
+    let blob = blobs.get(hash)?;
+    if blob.is_usable() {
+        return Some(Arc::clone(blob));
+    }
+    blobs.remove(hash);
+    None
+}
+
+/// The name of what `source` yields; its tree is written to `tree`.
+fn hash(source: &mut dyn io::Read, size: u64, tree: &Path) -> io::Result<BlobHash> {
+    let mut outboard = new_outboard(create(tree)?, size);
+    let root = bao_tree::io::sync::outboard(source, outboard.tree, &mut outboard)?;
+    Ok(BlobHash(*root.as_bytes()))
 }
 
 /// One blob.
@@ -224,11 +396,15 @@ pub struct Blob {
     state: Mutex<State>,
     /// Rung when a piece arrives and when somebody who waits shall look up.
     changed: Condvar,
+    /// When it was last read or begun, by the wall clock, over restarts.
+    used: Mutex<SystemTime>,
 }
 
 enum State {
     Partial(Vec<u8>),
     Complete,
+    /// All of it, in a file of the owner.
+    Referred(Reference),
     /// Removed; whoever waits gives up.
     Gone,
 }
@@ -236,21 +412,86 @@ enum State {
 impl Blob {
     fn new(dir: &Path, hash: BlobHash, size: u64) -> Blob {
         let folder = dir.join("blobs").join(&hash.to_string()[..2]);
-        let bitmap = vec![0; usize::try_from(piece_count(size).div_ceil(8)).unwrap_or(0)];
-        Blob {
+        let blob = Blob {
             hash,
             size,
             folder,
-            state: Mutex::new(State::Partial(bitmap)),
+            state: Mutex::new(State::Gone),
             changed: Condvar::new(),
+            used: Mutex::new(SystemTime::now()),
+        };
+        *blob.lock() = blob.empty();
+        blob
+    }
+
+    /// As it is before a piece has come.
+    fn empty(&self) -> State {
+        State::Partial(vec![0; usize::try_from(piece_count(self.size).div_ceil(8)).unwrap_or(0)])
+    }
+
+    /// Whether more of it may come, from wherever.
+    fn is_arriving(&self) -> bool {
+        matches!(&*self.lock(), State::Partial(_))
+    }
+
+    /// False for one that has been removed, and for one whose file has changed or is gone; that
+    /// is removed.
+    fn is_usable(&self) -> bool {
+        let is_lost = match &*self.lock() {
+            State::Partial(_) | State::Complete => return true,
+            State::Gone => return false,
+            State::Referred(reference) => !reference.is_true(),
+        };
+        if is_lost {
+            tracing::info!(blob = %self.hash.short(), "a file that was referred to has changed or is gone");
+            self.discard();
         }
+        !is_lost
+    }
+
+    /// Another file has the same bytes. Nothing changes where there is a copy.
+    fn refer_elsewhere(&self, elsewhere: Reference) -> io::Result<()> {
+        let mut state = self.lock();
+        if let State::Referred(reference) = &mut *state
+            && *reference != elsewhere
+        {
+            elsewhere.write(&self.path("ref"))?;
+            *reference = elsewhere;
+        }
+        Ok(())
+    }
+
+    /// Bytes that it takes in the cache, its tree left out.
+    fn own_bytes(&self) -> u64 {
+        match &*self.lock() {
+            State::Partial(bits) => {
+                let pieces: u32 = bits.iter().map(|byte| byte.count_ones()).sum();
+                (u64::from(pieces) * PIECE).min(self.size)
+            }
+            State::Complete => self.size,
+            State::Referred(_) | State::Gone => 0,
+        }
+    }
+
+    /// It is going to be played: it makes way later than what was played before.
+    pub fn note_use(&self) {
+        let now = SystemTime::now();
+        *lock(&self.used) = now;
+        let state = self.lock();
+        let ending = match &*state {
+            State::Complete => "",
+            State::Partial(_) => "part",
+            State::Referred(_) | State::Gone => return,
+        };
+        // Only the order of what makes way depends on it.
+        let _ = open_for_writing(&self.path(ending)).and_then(|file| file.set_modified(now));
     }
 
     /// How much of it is here.
     pub fn holding(&self) -> Holding {
         match &*self.lock() {
             State::Partial(bits) => Holding::Partial { pieces: bits.clone() },
-            State::Complete => Holding::Complete,
+            State::Complete | State::Referred(_) => Holding::Complete,
             State::Gone => Holding::None,
         }
     }
@@ -259,8 +500,11 @@ impl Blob {
     pub fn open(&self) -> Result<File, MediaError> {
         // Under the lock, so that the file is not renamed meanwhile.
         let state = self.lock();
-        let ending = if matches!(*state, State::Complete) { "" } else { "part" };
-        let path = self.path(ending);
+        let path = match &*state {
+            State::Referred(reference) => return reference.open(),
+            State::Complete => self.path(""),
+            State::Partial(_) | State::Gone => self.path("part"),
+        };
         File::open(&path).map_err(|e| MediaError::at(&path, &e))
     }
 
@@ -370,7 +614,7 @@ impl Blob {
                     Accepted::Stored
                 }
             }
-            State::Complete => Accepted::Already,
+            State::Complete | State::Referred(_) => Accepted::Already,
             State::Gone => return Err(MediaError::Missing { hash: self.hash, piece }),
         };
         drop(state);
@@ -391,17 +635,13 @@ impl Blob {
     /// Looks at what is on disk after a start. A whole blob is believed if its length, the root
     /// of its tree and its first and last piece are right (each piece is verified again when it
     /// is sent); of a partial one every piece is verified.
-    fn verify(&self, is_whole: bool) -> bool {
-        let path = self.path(if is_whole { "" } else { "part" });
-        let Ok(data) = File::open(path) else { return false };
+    fn verify(&self, found: State) -> bool {
+        *self.lock() = found;
+        let Ok(data) = self.open() else { return false };
         let right = |piece| self.encode_into(&data, piece, &mut io::sink()).is_ok();
         let count = piece_count(self.size);
         let mut state = self.lock();
-        if is_whole {
-            *state = State::Complete;
-            return right(0) && right(count - 1);
-        }
-        let State::Partial(bits) = &mut *state else { return false };
+        let State::Partial(bits) = &mut *state else { return right(0) && right(count - 1) };
         (0..count).filter(|piece| right(*piece)).for_each(|piece| set(bits, piece));
         bits.iter().any(|byte| *byte != 0)
     }
@@ -415,7 +655,7 @@ impl Blob {
 
     fn discard(&self) {
         *self.lock() = State::Gone;
-        for ending in ["", "part", "obao"] {
+        for ending in ["", "part", "ref", "obao"] {
             remove(&self.path(ending));
         }
         self.changed.notify_all();
@@ -442,24 +682,9 @@ impl State {
     fn has(&self, piece: u32) -> bool {
         match self {
             State::Partial(bits) => has(bits, piece),
-            State::Complete => true,
+            State::Complete | State::Referred(_) => true,
             State::Gone => false,
         }
-    }
-}
-
-/// A reader that writes what it reads somewhere else too.
-struct Copy<'a> {
-    source: &'a mut dyn io::Read,
-    target: File,
-}
-
-impl io::Read for Copy<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        use io::Write;
-        let len = self.source.read(buf)?;
-        self.target.write_all(&buf[..len])?;
-        Ok(len)
     }
 }
 
@@ -534,16 +759,33 @@ mod tests {
         (0..len.div_ceil(8)).flat_map(|_| rng.next_u64().to_le_bytes()).take(len).collect()
     }
 
+    /// As if all of it had come from elsewhere.
+    fn take_in(cache: &Cache, data: &[u8]) -> BlobHash {
+        let temporary = Temporary::new(&cache.dir);
+        fs::write(&temporary.data, data).expect("writes");
+        let size = data.len() as u64;
+        let hash = hash(&mut &data[..], size, &temporary.tree).expect("hashes");
+        cache.adopt(hash, size, &temporary.data, &temporary.tree).expect("taken in");
+        hash
+    }
+
     fn full(dir: &Path, data: &[u8]) -> (Cache, Arc<Blob>) {
-        let cache = Cache::open(dir).expect("opens");
-        let hash = cache.take_in(&mut &data[..], data.len() as u64).expect("taken in");
+        let cache = Cache::open(dir, u64::MAX).expect("opens");
+        let hash = take_in(&cache, data);
         assert_eq!(hash.0, *blake3::hash(data).as_bytes());
         let blob = cache.find(&hash).expect("is there");
         (cache, blob)
     }
 
+    /// A file of the owner, which the cache refers to.
+    fn referred(cache: &Cache, file: &Path, data: &[u8]) -> BlobHash {
+        fs::write(file, data).expect("writes");
+        let reference = Reference::to(file).expect("is there");
+        cache.refer(reference, &mut &data[..], data.len() as u64).expect("hashed")
+    }
+
     fn empty(dir: &Path, like: &Blob) -> (Cache, Arc<Blob>) {
-        let cache = Cache::open(dir).expect("opens");
+        let cache = Cache::open(dir, u64::MAX).expect("opens");
         let blob = cache.begin(like.hash, like.size).expect("begins");
         (cache, blob)
     }
@@ -570,7 +812,7 @@ mod tests {
             // It serves in its turn, and after a restart.
             assert!(target.encode(0).is_ok());
             drop(cache);
-            let again = Cache::open(b.path()).expect("opens");
+            let again = Cache::open(b.path(), u64::MAX).expect("opens");
             let blob = again.find(&source.hash).expect("is there");
             assert_eq!(blob.holding(), Holding::Complete);
             assert_eq!(blob.encode(count - 1), source.encode(count - 1));
@@ -614,7 +856,7 @@ mod tests {
         // A power cut has lost the second half of piece 2.
         let mut part = OpenOptions::new().write(true).open(target.path("part")).expect("opens");
         part.write_all_at(2 * PIECE + 150_000, &[0; 1000]).expect("writes");
-        let again = Cache::open(b.path()).expect("opens");
+        let again = Cache::open(b.path(), u64::MAX).expect("opens");
         let blob = again.find(&source.hash).expect("is there");
         assert_eq!(blob.holding(), Holding::Partial { pieces: vec![0b0001] });
     }
@@ -629,7 +871,7 @@ mod tests {
         target.accept(1, &source.encode(1).expect("encodes")).expect("right");
         // Somebody reads it already.
         let mut reader = target.open().expect("opens");
-        cache.take_in(&mut &data[..], LEN as u64).expect("taken in");
+        assert_eq!(referred(&cache, &a.path().join("song"), &data), target.hash);
         assert_eq!(target.holding(), Holding::Complete);
         let mut read = Vec::new();
         reader.read_to_end(&mut read).expect("reads");
@@ -646,7 +888,7 @@ mod tests {
         file.set_len(LEN as u64 - 5000).expect("cuts");
         fs::write(blob.folder().join("strange"), b"?").expect("writes");
         fs::write(dir.path().join("tmp/7"), b"?").expect("writes");
-        let again = Cache::open(dir.path()).expect("opens");
+        let again = Cache::open(dir.path(), u64::MAX).expect("opens");
         assert!(again.find(&blob.hash).is_none());
         assert_eq!(fs::read_dir(blob.folder()).expect("reads").count(), 0);
         assert_eq!(fs::read_dir(dir.path().join("tmp")).expect("reads").count(), 0);
@@ -658,7 +900,7 @@ mod tests {
         let (cache, blob) = full(dir.path(), &noise(9, LEN));
         drop(cache);
         fs::write(blob.path("part"), vec![0; LEN]).expect("writes");
-        let again = Cache::open(dir.path()).expect("opens");
+        let again = Cache::open(dir.path(), u64::MAX).expect("opens");
         assert_eq!(again.find(&blob.hash).map(|blob| blob.holding()), Some(Holding::Complete));
         assert!(!blob.path("part").exists());
     }
@@ -676,7 +918,7 @@ mod tests {
     #[test]
     fn sizes_out_of_bounds_are_refused() {
         let dir = tempfile::tempdir().expect("dir");
-        let cache = Cache::open(dir.path()).expect("opens");
+        let cache = Cache::open(dir.path(), u64::MAX).expect("opens");
         let hash = BlobHash([7; 32]);
         assert!(cache.begin(hash, 0).is_err());
         assert!(cache.begin(hash, MAX_BLOB + 1).is_err());
@@ -685,13 +927,99 @@ mod tests {
         cache.begin(hash, 2000).expect("begins again");
     }
 
+    #[test]
+    fn a_file_of_the_owner_is_read_where_it_is_and_never_removed() {
+        let (dir, music) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let cache = Cache::open(dir.path(), 0).expect("opens");
+        let (data, file) = (noise(10, LEN), music.path().join("song"));
+        let hash = referred(&cache, &file, &data);
+        let encoded = cache.find(&hash).expect("is there").encode(1).expect("encodes");
+        assert_eq!(cache.used(), 0, "nothing was copied");
+        // Over a restart, and moved.
+        drop(cache);
+        let cache = Cache::open(dir.path(), 0).expect("opens");
+        assert_eq!(cache.find(&hash).expect("is there").encode(1), Ok(encoded));
+        let moved = music.path().join("moved");
+        fs::rename(&file, &moved).expect("moved");
+        assert!(cache.finds_in(&hash, Reference::to(&moved).expect("is there")));
+        let blob = cache.find(&hash).expect("is there");
+        assert!(blob.encode(0).is_ok());
+        // Changed: it is another song now, and whoever reads hears of it.
+        fs::write(&moved, noise(11, LEN + 1)).expect("writes");
+        assert!(matches!(blob.open(), Err(MediaError::Changed(_))));
+        assert!(cache.find(&hash).is_none());
+        assert_eq!(blob.holding(), Holding::None);
+        assert!(moved.exists());
+        assert_eq!(fs::read_dir(blob.folder()).expect("reads").count(), 0);
+        // It may come from somebody who has it still.
+        let again = cache.begin(hash, LEN as u64).expect("begins");
+        assert_eq!(again.holding(), Holding::Partial { pieces: vec![0] });
+    }
+
+    #[test]
+    fn a_reference_that_is_not_true_any_more_is_forgotten_at_the_start() {
+        let (dir, music) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let cache = Cache::open(dir.path(), 0).expect("opens");
+        let spoil: [&dyn Fn(&Path, &Path); 4] = [
+            &|file, _| fs::remove_file(file).expect("removed"),
+            &|file, _| fs::write(file, b"another").expect("writes"),
+            &|_, note| fs::write(note, b"5 x").expect("writes"),
+            &|_, note| fs::write(note, [b'7'; 20_000]).expect("writes"),
+        ];
+        for (seed, spoil) in (20..).zip(spoil) {
+            let file = music.path().join(seed.to_string());
+            let hash = referred(&cache, &file, &noise(seed, LEN));
+            let blob = cache.find(&hash).expect("is there");
+            spoil(&file, &blob.path("ref"));
+            let again = Cache::open(dir.path(), 0).expect("opens");
+            assert!(again.find(&hash).is_none());
+            assert_eq!(fs::read_dir(blob.folder()).expect("reads").count(), 0);
+        }
+    }
+
+    #[test]
+    fn what_was_played_longest_ago_makes_way_for_what_comes() {
+        let dir = tempfile::tempdir().expect("dir");
+        let size = LEN as u64;
+        let open = || Cache::open(dir.path(), 3 * size + 1000).expect("opens");
+        let cache = open();
+        let songs: Vec<_> = (30..33).map(|seed| take_in(&cache, &noise(seed, LEN))).collect();
+        let is_here = |cache: &Cache| songs.iter().map(|hash| cache.find(hash).is_some()).collect();
+        assert_eq!(cache.used(), 3 * size);
+        let at = |cache: &Cache, song: usize| cache.find(&songs[song]).expect("is there");
+        // In the order in which they were played, also after a restart.
+        for song in [0, 2, 1, 0] {
+            at(&cache, song).note_use();
+        }
+        drop(cache);
+        let cache = open();
+        let here: Vec<bool> = is_here(&cache);
+        assert_eq!(here, [true; 3]);
+        cache.begin(BlobHash([9; 32]), size).expect("begins");
+        let here: Vec<bool> = is_here(&cache);
+        assert_eq!(here, [true, true, false]);
+        // What is pinned or being read stays, even beyond the limit.
+        cache.pin(songs[1]);
+        let reader = at(&cache, 0);
+        cache.begin(BlobHash([8; 32]), 3 * size).expect("begins");
+        let here: Vec<bool> = is_here(&cache);
+        assert_eq!(here, [true, true, false]);
+        cache.unpin(&songs[1]);
+        drop(reader);
+        assert!(cache.free_some());
+        let here: Vec<bool> = is_here(&cache);
+        assert_eq!(here, [false; 3]);
+        assert!(!cache.free_some());
+        assert_eq!(cache.used(), 0);
+    }
+
     #[cfg(unix)]
     #[test]
     fn nobody_else_may_look_into_the_cache() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("dir");
         let cache = dir.path().join("cache");
-        Cache::open(&cache).expect("opens");
+        Cache::open(&cache, u64::MAX).expect("opens");
         for folder in [cache.clone(), cache.join("blobs"), cache.join("tmp")] {
             let mode = fs::metadata(folder).expect("is there").permissions().mode();
             assert_eq!(mode & 0o777, 0o700);

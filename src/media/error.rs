@@ -54,6 +54,9 @@ pub enum MediaError {
         /// The piece.
         piece: u32,
     },
+    /// A file is not as it was when it was read.
+    #[error("{0:?} has changed since it was read")]
+    Changed(String),
     /// A blob or a piece of it that is not here.
     #[error("piece {piece} of {hash:?} is not here")]
     Missing {
@@ -101,6 +104,7 @@ impl MediaError {
             MediaError::DiskFull => {
                 (Code::UpdateFailed, "free some space, or move the cache with --cache-dir")
             }
+            MediaError::Changed(_) => (Code::NotFound, "add it again"),
             MediaError::Corrupt { .. } | MediaError::Missing { .. } => {
                 (Code::NotFound, "add the track again from a device that has the file")
             }

@@ -12,6 +12,7 @@ use super::cache::{Accepted, Cache, Holding};
 use super::error::MediaError;
 use super::format::{self, Bytes, FileSource, Layout};
 use super::index::Index;
+use super::reference::Reference;
 use super::stream::{self, StreamHandle, StreamHooks};
 use super::tags::{Tags, clean};
 use crate::base::BlobHash;
@@ -64,19 +65,19 @@ impl FileMark {
 
 impl Library {
     /// Opens the cache in `cache_dir` and takes stock of it. Partial blobs are verified, which
-    /// reads them once.
+    /// reads them once. `limit` is how many bytes copies may take.
     ///
     /// # Errors
     ///
     /// When the directory cannot be made or read.
-    pub fn open(cache_dir: &Path) -> Result<Library, MediaError> {
-        let cache = Arc::new(Cache::open(cache_dir)?);
+    pub fn open(cache_dir: &Path, limit: u64) -> Result<Library, MediaError> {
+        let cache = Arc::new(Cache::open(cache_dir, limit)?);
         Ok(Library { cache, index: Arc::new(Index::open(cache_dir)) })
     }
 
-    /// Takes a file in: reads its tags and its exact audible length, hashes it and copies it
-    /// into the cache. `progress` is told bytes done and bytes in all. A file that was taken in
-    /// before and has not changed since is known at once, after a restart too.
+    /// Takes a file in where it is: reads its tags and its exact audible length, and hashes it.
+    /// `progress` is told bytes done and bytes in all. A file that was taken in before and has
+    /// not changed since is known at once, after a restart too.
     ///
     /// # Errors
     ///
@@ -88,7 +89,7 @@ impl Library {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Track, MediaError> {
         let mark = FileMark::of(path);
-        if let Some(track) = mark.and_then(|mark| self.recall(&mark)) {
+        if let Some(track) = mark.and_then(|mark| self.recall(&mark, path)) {
             return Ok(track);
         }
         let track = self.read(path, progress)?;
@@ -99,19 +100,21 @@ impl Library {
         Ok(track)
     }
 
-    /// The track of a file that has not changed, if the cache still holds it.
-    fn recall(&self, mark: &FileMark) -> Option<Track> {
+    /// The track of a file that has not changed, if the cache still knows it.
+    fn recall(&self, mark: &FileMark, path: &Path) -> Option<Track> {
         let track = self.index.recall(mark)?;
-        (self.holds(&track.hash) == Holding::Complete).then_some(track)
+        let reference = Reference::to(path).ok()?;
+        self.cache.finds_in(&track.hash, reference).then_some(track)
     }
 
     fn read(&self, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Track, MediaError> {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let size = check(path)?;
+        let reference = Reference::to(path).map_err(|e| MediaError::at(path, &e))?;
         let about = examine(path, &name)?;
         let file = File::open(path).map_err(|e| MediaError::at(path, &e))?;
         let mut reader = Progress { file: file.take(size), done: 0, told: 0, size, tell: progress };
-        let hash = self.cache.take_in(&mut reader, size).map_err(|error| match error {
+        let hash = self.cache.refer(reference, &mut reader, size).map_err(|error| match error {
             // The tree needs as many bytes as were promised.
             MediaError::Io { .. } if reader.done < size => MediaError::Broken {
                 name: name.clone(),
@@ -139,6 +142,16 @@ impl Library {
     #[must_use]
     pub fn holds(&self, hash: &BlobHash) -> Holding {
         self.cache.find(hash).map_or(Holding::None, |blob| blob.holding())
+    }
+
+    /// Keeps a blob, whatever else needs room, until it is unpinned. It need not be here yet.
+    pub fn pin(&self, hash: BlobHash) {
+        self.cache.pin(hash);
+    }
+
+    /// The blob may make way for others again.
+    pub fn unpin(&self, hash: &BlobHash) {
+        self.cache.unpin(hash);
     }
 
     /// Prepares to receive a blob. Nothing happens if that is done already.
@@ -180,7 +193,17 @@ impl Library {
         encoded: &[u8],
     ) -> Result<Accepted, MediaError> {
         let missing = MediaError::Missing { hash: *hash, piece };
-        self.cache.find(hash).ok_or(missing)?.accept(piece, encoded)
+        let blob = self.cache.find(hash).ok_or(missing)?;
+        match blob.accept(piece, encoded) {
+            Err(MediaError::DiskFull) if self.cache.free_some() => blob.accept(piece, encoded),
+            outcome => outcome,
+        }
+    }
+
+    /// Bytes that copies from elsewhere take.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.cache.used()
     }
 
     /// Starts a thread that decodes `track` from audible frame `from` on into `writer`, as fast
@@ -198,6 +221,7 @@ impl Library {
         hooks: StreamHooks,
     ) -> Result<StreamHandle, MediaError> {
         let blob = self.cache.begin(track.hash, track.size)?;
+        blob.note_use();
         stream::start(blob, track.clone(), from, writer, hooks)
     }
 }
@@ -304,7 +328,7 @@ mod tests {
 
     fn library() -> (Library, tempfile::TempDir) {
         let dir = tempfile::tempdir().expect("dir");
-        (Library::open(dir.path()).expect("opens"), dir)
+        (Library::open(dir.path(), u64::MAX).expect("opens"), dir)
     }
 
     #[test]
@@ -338,7 +362,7 @@ mod tests {
         };
         let (track, _) = bytes_read(&library);
         drop(library);
-        let reopened = || Library::open(dir.path()).expect("opens");
+        let reopened = || Library::open(dir.path(), u64::MAX).expect("opens");
         assert_eq!(bytes_read(&reopened()), (track.clone(), 0));
         let index = dir.path().join("media.db");
         let spoil: [&dyn Fn(); 3] = [
@@ -584,8 +608,14 @@ mod tests {
 
     #[test]
     fn a_rotten_blob_is_removed_when_it_is_asked_for() {
+        let (owner, _dir) = library();
+        let track = import(&owner, "stereo.flac").expect("imports");
         let (library, dir) = library();
-        let track = import(&library, "stereo.flac").expect("imports");
+        library.begin(track.hash, track.size).expect("begins");
+        for piece in 0..u32::try_from(track.size.div_ceil(PIECE)).expect("few") {
+            let encoded = owner.encode_piece(&track.hash, piece).expect("encodes");
+            library.accept_piece(&track.hash, piece, &encoded).expect("right");
+        }
         let name = track.hash.to_string();
         let file = dir.path().join("blobs").join(&name[..2]).join(&name);
         let mut data = std::fs::read(&file).expect("reads");

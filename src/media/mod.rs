@@ -20,6 +20,7 @@ pub mod error;
 pub mod format;
 mod index;
 pub mod library;
+mod reference;
 pub mod scan;
 pub mod stream;
 pub mod tags;

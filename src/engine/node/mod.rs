@@ -284,6 +284,11 @@ pub enum Input {
         /// What is there of it.
         have: Have,
     },
+    /// The cache cannot keep what comes from other devices.
+    CacheTroubled {
+        /// Why, for people.
+        why: String,
+    },
     /// A decoder waits for a piece.
     PieceNeeded {
         /// Of which blob.
@@ -431,6 +436,11 @@ pub enum Output {
         hash: BlobHash,
         /// Its bytes.
         size: u64,
+    },
+    /// A blob that was opened is of no use any more: it may make way for others.
+    CloseBlob {
+        /// Which.
+        hash: BlobHash,
     },
     /// Fetch a piece.
     FetchPiece(Fetch),
@@ -900,7 +910,8 @@ impl Node {
             Input::DiskReported(disk) => self.disk_reported(now, disk),
             Input::DiskDamaged { notice } => self.disk_notice = Some(notice),
             Input::BlobOpened { hash, have } => self.blob_opened(hash, have),
-            Input::PieceNeeded { hash, piece } => self.transfer.need(&hash, piece),
+            Input::CacheTroubled { why } => self.playback.cache_trouble = Some(why),
+            Input::PieceNeeded { hash, piece } => self.piece_needed(now, hash, piece),
             Input::PieceArrived { hash, piece, bytes, from } => {
                 self.piece_arrived(now, hash, piece, bytes, from);
             }

@@ -70,6 +70,8 @@ pub(super) struct Playback {
     pub(super) standing: super::position::Standing,
     pub(super) past: super::past::Past,
     pub(super) holders: super::holders::Holders,
+    /// Why the cache keeps nothing more at the moment, for people.
+    pub(super) cache_trouble: Option<String>,
 }
 
 impl Playback {
@@ -202,9 +204,26 @@ impl Node {
         let left = self.playback.opened.iter().filter(|hash| !wanted.contains(hash)).copied();
         for hash in left.collect::<Vec<_>>() {
             self.playback.opened.remove(&hash);
-            self.playback.holdings.remove(&hash);
-            self.transfer.unwant(&hash);
+            self.close_blob(hash);
         }
+    }
+
+    fn close_blob(&mut self, hash: BlobHash) {
+        self.playback.holdings.remove(&hash);
+        self.transfer.unwant(&hash);
+        self.outputs.push_back(Output::CloseBlob { hash });
+    }
+
+    /// A decoder stands still. If all was here before, it has been lost since: a file of the
+    /// owner's that has changed, or a rotten copy. Then others are asked for it.
+    pub(super) fn piece_needed(&mut self, now: LocalTime, hash: BlobHash, piece: u32) {
+        if self.playback.holdings.get(&hash) == Some(&Have::Complete)
+            && self.playback.opened.remove(&hash)
+        {
+            self.playback.holdings.remove(&hash);
+            self.refresh_segments(now);
+        }
+        self.transfer.need(&hash, piece);
     }
 
     /// The room is left: nothing of it is needed any more.
@@ -213,7 +232,7 @@ impl Node {
             self.outputs.push_back(Output::Release { segment });
         }
         for hash in std::mem::take(&mut self.playback.opened) {
-            self.transfer.unwant(&hash);
+            self.close_blob(hash);
         }
         self.playback.reset();
         self.outputs.push_back(Output::SetPlan(PlayoutPlan::silent()));
@@ -255,6 +274,7 @@ impl Node {
         bytes: u64,
         from: NodeId,
     ) {
+        self.playback.cache_trouble = None;
         self.transfer.piece_arrived(now, &hash, piece, bytes, from);
         let complete = !self.transfer.wants(&hash);
         match self.playback.holdings.get_mut(&hash) {

@@ -60,7 +60,7 @@ impl Node {
             // The driver knows it, and fills it in.
             port: 0,
             disk: self.disk,
-            disk_notice: self.disk_notice.clone(),
+            disk_notice: self.disk_notice.clone().or(self.playback.cache_trouble.clone()),
             outdated: self.outdated_notice(),
             twin: self.twin(now).map(|address| address.to_string()),
             wifi_power_save: self.wifi_power_save(),

@@ -642,6 +642,7 @@ impl House {
             Output::OpenBlob { hash, size } => self.open_blob(d, hash, size),
             Output::FetchPiece(fetch) => self.fetch(d, fetch),
             Output::ThrottleBulk { .. }
+            | Output::CloseBlob { .. }
             | Output::Admit(_)
             | Output::Stretch { .. }
             | Output::RememberUser(_)

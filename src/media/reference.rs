@@ -1,0 +1,76 @@
+//! Where a file of this device's owner has the bytes of a blob.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::error::MediaError;
+
+/// Longest text of a reference that is read: a path has 4,096 bytes at most.
+const MAX_TEXT: u64 = 8192;
+
+/// A file, and how it was when it was read. Device and inode are left out: they may be others
+/// after a disk was mounted again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reference {
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// Time of its last change: seconds and ns.
+    modified: (i64, i64),
+}
+
+impl Reference {
+    /// To the file as it is now. The path is made absolute.
+    pub fn to(path: &Path) -> io::Result<Reference> {
+        let path = path.canonicalize()?;
+        let about = fs::metadata(&path)?;
+        Ok(Reference { path, size: about.size(), modified: modified(&about) })
+    }
+
+    /// Whether the file is there and has not changed.
+    pub fn is_true(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|about| self.is_of(&about))
+    }
+
+    /// Opens the file, if it has not changed.
+    pub fn open(&self) -> Result<File, MediaError> {
+        let file = File::open(&self.path).map_err(|e| MediaError::at(&self.path, &e))?;
+        match file.metadata() {
+            Ok(about) if self.is_of(&about) => Ok(file),
+            _ => Err(MediaError::Changed(self.path.display().to_string())),
+        }
+    }
+
+    fn is_of(&self, about: &Metadata) -> bool {
+        about.is_file() && about.size() == self.size && modified(about) == self.modified
+    }
+
+    /// A line of numbers, then the path as the system has it.
+    pub fn write(&self, to: &Path) -> io::Result<()> {
+        let (seconds, ns) = self.modified;
+        let line = format!("{} {seconds} {ns}\n", self.size);
+        fs::write(to, [line.as_bytes(), self.path.as_os_str().as_bytes()].concat())
+    }
+
+    /// What [`Reference::write`] has written; none if it is anything else.
+    pub fn read(from: &Path) -> Option<Reference> {
+        if fs::metadata(from).ok()?.len() > MAX_TEXT {
+            return None;
+        }
+        let text = fs::read(from).ok()?;
+        let end = text.iter().position(|byte| *byte == b'\n')?;
+        let mut numbers = std::str::from_utf8(&text[..end]).ok()?.split(' ');
+        let size = numbers.next()?.parse().ok()?;
+        let modified = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+        let path = PathBuf::from(OsString::from_vec(text[end + 1..].to_vec()));
+        path.is_absolute().then_some(Reference { path, size, modified })
+    }
+}
+
+fn modified(about: &Metadata) -> (i64, i64) {
+    (about.mtime(), about.mtime_nsec())
+}
