@@ -40,7 +40,8 @@ const MAX_ERRORS: u32 = 50;
 /// A device that has not called for this long does not play.
 const SILENCE: Span = Span::from_millis(500);
 
-/// The same before the first call; servers and wireless devices take their time to start.
+/// The same while it starts. A server first calls to fill its buffer, then not before it plays,
+/// which takes some of them two seconds.
 const START: Span = Span::from_secs(3);
 
 /// How long building a stream may take, where the system can tell.
@@ -282,7 +283,7 @@ struct Watch {
     fatal: AtomicI32,
     /// The clock at the last callback, or at the building if there was none.
     called_at: AtomicI64,
-    calls: AtomicU32,
+    opened_at: LocalTime,
     promotion: AtomicI32,
 }
 
@@ -302,14 +303,13 @@ impl Watch {
             errors_in_a_row: AtomicU32::new(0),
             fatal: AtomicI32::new(0),
             called_at: AtomicI64::new(now.0),
-            calls: AtomicU32::new(0),
+            opened_at: now,
             promotion: AtomicI32::new(NOT_PROMOTED),
         }
     }
 
     fn called(&self, now: LocalTime) {
         self.called_at.store(now.0, Relaxed);
-        self.calls.fetch_add(1, Relaxed);
         self.errors_in_a_row.store(0, Relaxed);
     }
 
@@ -354,7 +354,7 @@ impl Watch {
             tracing::debug!(errors, "the output device reported errors");
         }
         let quiet = now - LocalTime(self.called_at.load(Relaxed));
-        let patience = if self.calls.load(Relaxed) == 0 { START } else { SILENCE };
+        let patience = if now - self.opened_at <= START { START } else { SILENCE };
         if quiet > patience {
             let millis = quiet.as_millis();
             return Err(SinkError::Failed(format!("it has taken no sound for {millis} ms")));
@@ -470,7 +470,7 @@ mod tests {
         let mut out = [9_i16; 480];
         callback.run(NOW + Span::from_millis(1), Span::ZERO, &mut out);
         assert_eq!(out, [0; 480]);
-        assert_eq!(watch.calls.load(Relaxed), 1);
+        assert_ne!(watch.called_at.load(Relaxed), NOW.0);
     }
 
     #[test]
@@ -486,8 +486,11 @@ mod tests {
         assert_eq!(watch.judge(NOW + Span::from_secs(3), None), Ok(()), "it may take a while");
         assert!(watch.judge(NOW + Span::from_millis(3_001), None).is_err());
         watch.called(NOW);
-        assert_eq!(watch.judge(NOW + Span::from_millis(500), None), Ok(()));
-        assert!(watch.judge(NOW + Span::from_millis(501), None).is_err());
+        assert_eq!(watch.judge(NOW + Span::from_secs(2), None), Ok(()), "its buffer is full");
+        let later = NOW + Span::from_secs(10);
+        watch.called(later);
+        assert_eq!(watch.judge(later + Span::from_millis(500), None), Ok(()));
+        assert!(watch.judge(later + Span::from_millis(501), None).is_err());
     }
 
     #[test]

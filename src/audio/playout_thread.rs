@@ -45,8 +45,9 @@ const GROW_MAX_MS: u32 = 40;
 /// A device that calls no more is as good as gone.
 const DEAF_AFTER: Span = Span::from_millis(500);
 
-/// The first callback may take longer: a sound server sets up.
-const DEAF_AFTER_OPEN: Span = Span::from_millis(2_000);
+/// While it starts it may take longer: a sound server fills its buffer, and asks again only once it
+/// plays.
+const DEAF_AFTER_OPEN: Span = Span::from_millis(2_500);
 
 /// Between questions whether the stream still works.
 const CHECK_EVERY: Span = Span::from_millis(250);
@@ -54,6 +55,12 @@ const CHECK_EVERY: Span = Span::from_millis(250);
 /// Between attempts to open a device: doubled each time.
 const RETRY_FIRST: Span = Span::from_millis(500);
 const RETRY_LAST: Span = Span::from_secs(5);
+
+/// A device that worked is expected back: a plug that was pulled by mistake, a sound server that
+/// starts again. For so long it is tried this often, so that it plays within two seconds after it
+/// is there; looking for ever would cost a device without a sound card some of its processor.
+const RETRY_LOST: Span = Span::from_millis(500);
+const LOST_FOR: Span = Span::from_secs(600);
 
 /// A device that ran so long is no failing one: back to the first delay.
 const PROVEN_AFTER: Span = Span::from_secs(5);
@@ -237,6 +244,8 @@ struct Pump {
     state: OutputState,
     retry_at: LocalTime,
     retry_after: Span,
+    /// When a device that had worked was lost.
+    lost_at: Option<LocalTime>,
     reported: Option<(LocalTime, PlayoutReport)>,
     quitting: Option<(LocalTime, Ramp)>,
     depth: Span,
@@ -263,6 +272,7 @@ impl Pump {
             state: OutputState::None,
             retry_at: LocalTime(i64::MIN),
             retry_after: RETRY_FIRST,
+            lost_at: None,
             reported: None,
             quitting: None,
             depth: Span::ZERO,
@@ -357,6 +367,7 @@ impl Pump {
     fn close(&mut self, now: LocalTime, error: &SinkError) {
         if self.output.take().is_some_and(|output| now - output.opened >= PROVEN_AFTER) {
             self.retry_after = RETRY_FIRST;
+            self.lost_at = Some(now);
         }
         self.playout.output_lost();
         self.fail(now, error);
@@ -366,7 +377,9 @@ impl Pump {
         debug!(output = self.sink.name(), %error, "no output");
         self.state = OutputState::from(error);
         self.retry_at = now + self.retry_after;
-        self.retry_after = (self.retry_after + self.retry_after).min(RETRY_LAST);
+        let is_expected = self.lost_at.is_some_and(|at| now - at < LOST_FOR);
+        let longest = if is_expected { RETRY_LOST } else { RETRY_LAST };
+        self.retry_after = (self.retry_after + self.retry_after).min(longest);
     }
 
     fn observe(&mut self, now: LocalTime) {
@@ -519,7 +532,8 @@ impl Output {
     }
 
     fn check(&mut self, now: LocalTime) -> Result<(), SinkError> {
-        let patience = if self.heard.is_some() { DEAF_AFTER } else { DEAF_AFTER_OPEN };
+        let is_starting = now - self.opened < DEAF_AFTER_OPEN;
+        let patience = if is_starting { DEAF_AFTER_OPEN } else { DEAF_AFTER };
         // What it has said since the last turn counts.
         if self.seen.is_empty() && now - self.heard.unwrap_or(self.opened) > patience {
             return Err(SinkError::Failed("it takes no frames any more".into()));
@@ -843,10 +857,35 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_had_worked_is_looked_for_every_second_for_a_while() {
+        let mut rig = Rig::new();
+        rig.pump.turn();
+        rig.play(0.5, 100_000, 60);
+        rig.run(PROVEN_AFTER.as_secs_f64() + 1.0);
+        rig.device.lock().expect("one thread").busy = true;
+        rig.device.lock().expect("one thread").broken = true;
+        let lost = now();
+        let mut tries = Vec::new();
+        for k in 1..7000 {
+            set_now(lost + Span::from_millis(100 * k));
+            let before = rig.pump.retry_at;
+            rig.pump.turn();
+            if rig.pump.retry_at != before {
+                tries.push(now() - lost);
+            }
+        }
+        let pauses = tries.windows(2).map(|pair| pair[1] - pair[0]);
+        let (early, late): (Vec<_>, Vec<_>) =
+            pauses.zip(&tries).partition(|(_, since)| **since < LOST_FOR);
+        assert!(early.iter().all(|(pause, _)| *pause <= RETRY_LOST), "{early:?}");
+        assert_eq!(late.last().map(|(pause, _)| *pause), Some(RETRY_LAST));
+    }
+
+    #[test]
     fn a_device_that_falls_silent_is_given_up() {
         let mut rig = Rig::new();
         rig.pump.turn();
-        rig.run(1.0);
+        rig.run(3.0);
         set_now(now() + Span::from_millis(600));
         rig.pump.turn();
         assert!(rig.pump.output.is_none());

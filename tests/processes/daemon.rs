@@ -31,6 +31,8 @@ pub struct Daemon {
     pub port: u16,
     dir: PathBuf,
     crystal_ppm: i32,
+    /// Where its sound goes; the null output of its crystal if nothing is said.
+    pub output: Option<String>,
     network: Network,
     starts: u32,
     child: Option<Child>,
@@ -106,7 +108,7 @@ impl Daemon {
         fs::create_dir_all(&dir).expect("a folder for a daemon");
         fs::write(dir.join("settings.toml"), "").expect("empty settings");
         let name = name.to_owned();
-        Daemon { name, port, dir, crystal_ppm, network, starts: 0, child: None }
+        Daemon { name, port, dir, crystal_ppm, output: None, network, starts: 0, child: None }
     }
 
     /// What others call it with `--peer`.
@@ -117,6 +119,17 @@ impl Daemon {
     /// A file or folder in the daemon's own folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Processor time that it has used, seconds; 0 while it does not run.
+    #[cfg(target_os = "linux")]
+    pub fn processor_s(&self) -> f64 {
+        let Some(child) = &self.child else { return 0.0 };
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+        // Behind the name, which may hold blanks: the 14th and 15th, in hundredths.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+        ticks.sum::<f64>() / 100.0
     }
 
     /// Starts it, without waiting for anything.
@@ -136,7 +149,8 @@ impl Daemon {
 
     fn command(&self) -> Command {
         let path = |name: &str| self.path(name).display().to_string();
-        let (port, output) = (self.port.to_string(), format!("null:{:+}", self.crystal_ppm));
+        let null = || format!("null:{:+}", self.crystal_ppm);
+        let (port, output) = (self.port.to_string(), self.output.clone().unwrap_or_else(null));
         let mut command = match &self.network {
             Network::Loopback { peers } => {
                 let mut command = groovebox(&self.dir, &["daemon", "-v", "--no-mdns"]);

@@ -17,6 +17,7 @@
 //! | `stranger` | a locked room, and somebody who tries to get in |
 //! | `governing` | people: the DJ, votes, the chat, the rules of the room |
 //! | `service` | what a service manager hears, and what it makes of the unit |
+//! | `outputs` | a sound server that dies and comes back |
 //! | `refusing` | broken files, wrong usage, a second daemon, no daemon |
 //!
 //! Nothing here sleeps for a while and hopes: every wait polls for a condition and fails with
@@ -31,6 +32,8 @@ mod friends;
 mod gathering;
 mod governing;
 mod house;
+#[cfg(target_os = "linux")]
+mod outputs;
 mod playing;
 mod refusing;
 #[cfg(target_os = "linux")]

@@ -25,7 +25,9 @@ const BULK_IN_THE_WAY_US: f32 = 30_000.0;
 
 impl Node {
     pub(super) fn playout_reported(&mut self, now: LocalTime, facts: PlayoutFacts) {
-        let changed = facts.output != self.facts.output || facts.underruns != self.facts.underruns;
+        let told_at_once = |facts: &PlayoutFacts| (facts.underruns, facts.locked);
+        let changed =
+            facts.output != self.facts.output || told_at_once(&facts) != told_at_once(&self.facts);
         self.facts = facts;
         if changed {
             self.report = self.make_report(now);
