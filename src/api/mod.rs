@@ -9,6 +9,7 @@
 //! | `commands` | doing: one function per verb, each ending in one [`Command`] |
 //! | `people` | the same for people: user, DJ, votes, chat, rules, who is let in |
 //! | `friends` | friends and requests, and the pairing of a second device |
+//! | `health` | what this device's machine offers, for `groovebox doctor` |
 //! | `pace` | how much one session may ask for |
 //! | `door` | locked rooms and invites |
 //! | `input` | bodies: JSON, bounded, no unknown fields |
@@ -23,6 +24,7 @@ mod commands;
 mod door;
 mod events;
 mod friends;
+mod health;
 mod input;
 mod listener;
 mod pace;
@@ -54,6 +56,7 @@ use crate::wire::{Refusal, Track};
 pub use answer::{Problem, Skipped};
 pub use commands::Accepted;
 pub use events::Event;
+pub use health::{CardFormat, Health, Space};
 pub use listener::{ApiError, Listening, listen};
 pub use views::{MemberSync, Versions};
 
@@ -108,6 +111,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The devices that sound can go to.
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>>;
+
+    /// What this device's machine offers at the moment.
+    fn health(&self) -> BoxFuture<'_, Result<Health, Refusal>>;
 }
 
 /// Who somebody wants to be.

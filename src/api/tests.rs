@@ -159,6 +159,10 @@ impl Backend for Fake {
         };
         Box::pin(async { Ok(vec![null]) })
     }
+
+    fn health(&self) -> BoxFuture<'_, Result<Health, Refusal>> {
+        Box::pin(async { Ok(sample::health()) })
+    }
 }
 
 /// A served interface. Dropping it stops the server.
@@ -274,6 +278,7 @@ async fn every_view_shows_its_part_of_the_status() {
     assert_eq!(sync[1]["sync"]["offset_us"], -340.5);
     assert_eq!(sync[2]["sync"], Value::Null);
     assert_eq!(served.get("/outputs").await[0]["id"], "null");
+    assert_eq!(served.get("/health").await["cards"][0]["rate"], 48_000);
     assert_eq!(served.get("/version").await["api"], 1);
 }
 

@@ -8,6 +8,7 @@
 //! | `client` | HTTP and live events over the Unix socket |
 //! | `watch` | redraw while something changes |
 //! | `confirm` | ask whether it is meant |
+//! | `doctor` | what is wrong, and how to mend it |
 //! | `top` | the room on a full screen |
 //! | `feed` | `watch`: what happens, line by line |
 //! | `live` | the table of synchronisation, also for the demonstration |
@@ -24,6 +25,7 @@ mod confirm;
 mod daemon;
 mod demo;
 mod dj;
+mod doctor;
 mod failure;
 mod feed;
 mod friend;
@@ -77,7 +79,7 @@ pub struct Programs {
 
 /// One song, all speakers: turns the devices on one network into one loudspeaker.
 #[derive(Parser, Debug)]
-#[command(name = "groovebox", version, after_help = failure::EXIT_CODES)]
+#[command(name = "groovebox", version, after_help = Exit::table())]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -169,6 +171,8 @@ enum Verb {
     },
     /// List where this device's sound can go
     Outputs,
+    /// Say what is wrong with network, clock, sound or disk, and how to mend it
+    Doctor(doctor::DoctorArgs),
     /// Settings: whether a file makes sense, what holds and why
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -215,15 +219,15 @@ fn dispatch(arguments: Arguments, programs: Programs) -> Result<ExitCode, Failur
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Failure::Program(error.into()))?;
             let mut session = Session::new(&global);
-            runtime.block_on(ask(verb, &mut session))?;
-            Ok(Exit::Ok.into())
+            Ok(runtime.block_on(ask(verb, &mut session))?.into())
         }
     }
 }
 
 /// The commands that ask a daemon.
-async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
-    match verb {
+async fn ask(verb: Verb, session: &mut Session) -> Result<Exit, Failure> {
+    let done = match verb {
+        Verb::Doctor(args) => return doctor::run(args, session).await,
         Verb::Daemon(_) | Verb::Demo(_) | Verb::Config(_) => unreachable!("they are done already"),
         Verb::Status(args) => status::run(&args, session).await,
         Verb::Sync(args) => sync::run(&args, session).await,
@@ -254,7 +258,8 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::Friend { verb } => friend::run(verb, session).await,
         Verb::Outputs => outputs::run(session).await,
         Verb::Version => version::run(session).await,
-    }
+    };
+    done.map(|()| Exit::Ok)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What every command is handed: the connection, and where and how to write.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use hyper::Method;
 use serde::Deserialize;
@@ -26,6 +27,8 @@ pub(super) struct Session {
     pub(super) talk: Talk,
     /// Orders are to be answered once they are durable.
     pub(super) durable: bool,
+    /// The socket that was named, if one was.
+    socket: Option<PathBuf>,
 }
 
 /// What standard output is for.
@@ -71,7 +74,13 @@ impl Session {
             format: Format::of(global.json),
             talk: if global.quiet { Talk::Quiet } else { Talk::Normal },
             durable: global.durable,
+            socket: global.socket.clone(),
         }
+    }
+
+    /// The socket that was named, if one was.
+    pub(super) fn socket(&self) -> Option<PathBuf> {
+        self.socket.clone()
     }
 
     /// Asks and shows: the answer itself to programs, lines to people.

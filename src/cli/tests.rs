@@ -42,18 +42,24 @@ fn the_arguments_are_consistent() {
 fn help_mentions_every_verb_and_every_exit_code() {
     let help = Arguments::command().render_long_help().to_string();
     let verbs = "daemon status sync peers rooms room user dj vote watch top chat play pause resume \
-                 toggle stop next prev seek queue volume mute history log resync outputs demo \
+                 toggle stop next prev seek queue volume mute history log resync outputs doctor demo \
                  version";
     for verb in verbs.split_whitespace() {
         let listed = help.lines().any(|line| line.trim_start().starts_with(&format!("{verb} ")));
         assert!(listed, "{verb} is missing in\n{help}");
     }
-    for (code, exit) in [Exit::Ok, Exit::Failed, Exit::Usage, Exit::NoDaemon, Exit::NotFound]
-        .into_iter()
-        .enumerate()
-    {
+    for (code, exit) in Exit::ALL.into_iter().enumerate() {
         assert_eq!(exit as usize, code);
-        assert!(help.contains(&format!("  {code}  ")), "{help}");
+        assert!(help.contains(&format!("  {code}  {}", exit.meaning())), "{help}");
+    }
+}
+
+#[test]
+fn the_page_for_scripts_has_the_table_of_exit_codes() {
+    let page = include_str!("../../README.md");
+    for exit in Exit::ALL {
+        let row = format!("| {} | {} |", exit as u8, exit.meaning());
+        assert!(page.contains(&row), "{row}");
     }
 }
 

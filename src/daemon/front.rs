@@ -12,10 +12,12 @@ use tokio::sync::{oneshot, watch};
 use super::READER_THREADS;
 use super::clock;
 use super::event_loop::{Event, EventSender};
-use crate::api::{Backend, ChatLog, Imported, OutputInfo, UserWish};
+use super::health;
+use crate::api::{Backend, ChatLog, Health, Imported, OutputInfo, UserWish};
 use crate::audio::devices::{self, DeviceInfo};
 use crate::base::RoomId;
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
+use crate::config::Settings;
 use crate::engine::command::CommandReply;
 use crate::engine::status::{
     ChatStatus, DjStatus, FriendsStatus, HeardTrack, HistoryStatus, LogStatus, OperationStatus,
@@ -41,6 +43,7 @@ pub struct Front {
     chat: watch::Receiver<Arc<ChatLog>>,
     library: Library,
     rooms: RoomReader,
+    settings: Settings,
 }
 
 impl Front {
@@ -51,8 +54,9 @@ impl Front {
         (status, chat): (watch::Receiver<Arc<Status>>, watch::Receiver<Arc<ChatLog>>),
         library: Library,
         rooms: RoomReader,
+        settings: Settings,
     ) -> Front {
-        Front { events, status, chat, library, rooms }
+        Front { events, status, chat, library, rooms, settings }
     }
 
     /// What memory has of the log, and before it as much as is wanted of what the disk has.
@@ -195,6 +199,16 @@ impl Backend for Front {
             tokio::task::spawn_blocking(outputs)
                 .await
                 .map_err(|_| internal("listing the outputs failed"))?
+        }
+        .boxed()
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<Health, Refusal>> {
+        let settings = self.settings.clone();
+        async move {
+            tokio::task::spawn_blocking(move || health::look(&settings))
+                .await
+                .map_err(|_| internal("looking at the machine failed"))
         }
         .boxed()
     }
