@@ -109,6 +109,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Reads, hashes and caches files and folders of this machine.
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>>;
 
+    /// How far reading files has come at the moment.
+    fn importing(&self) -> ImportProgress;
+
     /// The devices that sound can go to.
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>>;
 
@@ -141,6 +144,15 @@ pub struct Imported {
     pub tracks: Vec<Track>,
     /// What cannot, and why.
     pub skipped: Vec<(PathBuf, Refusal)>,
+}
+
+/// How far reading files has come, all orders that run together. Both are 0 while none does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ImportProgress {
+    /// Files that were found.
+    pub files: u64,
+    /// Those of them that were read, or could not be.
+    pub done: u64,
 }
 
 /// A device that sound can go to.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Global;
 use super::client::{Client, Patience};
 use super::failure::Failure;
+use super::progress::while_reading;
 use super::screen::Look;
 use super::text::plain;
 use crate::api::Skipped;
@@ -104,7 +105,11 @@ impl Session {
         body: Option<Value>,
         patience: Patience,
     ) -> Result<(), Failure> {
-        let mut answer = self.client.send(method, path, body, patience).await?;
+        let asking = self.client.send(method, path, body, patience);
+        let mut answer = match patience {
+            Patience::Files => while_reading(&self.client, self.talk, asking).await?,
+            Patience::Short | Patience::Door => asking.await?,
+        };
         if self.durable {
             self.wait_durable(&mut answer).await?;
         }

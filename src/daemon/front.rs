@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -13,7 +14,7 @@ use super::READER_THREADS;
 use super::clock;
 use super::event_loop::{Event, EventSender};
 use super::health;
-use crate::api::{Backend, ChatLog, Health, Imported, OutputInfo, UserWish};
+use crate::api::{Backend, ChatLog, Health, ImportProgress, Imported, OutputInfo, UserWish};
 use crate::audio::devices::{self, DeviceInfo};
 use crate::base::RoomId;
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
@@ -44,6 +45,42 @@ pub struct Front {
     library: Library,
     rooms: RoomReader,
     settings: Settings,
+    reading: Arc<Reading>,
+}
+
+/// Files that orders have found and read. Counted together: two people who add folders at once
+/// both wait for one disk.
+#[derive(Default)]
+struct Reading {
+    files: AtomicU64,
+    done: AtomicU64,
+}
+
+/// One order's share in it, taken back when the order ends, however it ends.
+struct Share<'a> {
+    reading: &'a Reading,
+    files: u64,
+    done: u64,
+}
+
+impl Share<'_> {
+    fn found(&mut self, files: usize) {
+        let files = u64::try_from(files).unwrap_or(u64::MAX);
+        self.files += files;
+        self.reading.files.fetch_add(files, Ordering::Relaxed);
+    }
+
+    fn has_read(&mut self) {
+        self.done += 1;
+        self.reading.done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.reading.files.fetch_sub(self.files, Ordering::Relaxed);
+        self.reading.done.fetch_sub(self.done, Ordering::Relaxed);
+    }
 }
 
 impl Front {
@@ -56,7 +93,7 @@ impl Front {
         rooms: RoomReader,
         settings: Settings,
     ) -> Front {
-        Front { events, status, chat, library, rooms, settings }
+        Front { events, status, chat, library, rooms, settings, reading: Arc::default() }
     }
 
     /// What memory has of the log, and before it as much as is wanted of what the disk has.
@@ -177,11 +214,12 @@ impl Backend for Front {
     }
 
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {
-        let library = self.library.clone();
+        let (library, reading) = (self.library.clone(), Arc::clone(&self.reading));
         async move {
             let (sender, receiver) = oneshot::channel();
             let work = move || {
-                let _ = sender.send(import(&library, &paths));
+                let share = Share { reading: &reading, files: 0, done: 0 };
+                let _ = sender.send(import(&library, &paths, share));
             };
             // A thread of its own, because a decoder's panic on it must not end the daemon.
             let name = format!("{READER_THREADS}-import");
@@ -192,6 +230,12 @@ impl Backend for Front {
             receiver.await.map_err(|_| internal("reading the files failed"))?
         }
         .boxed()
+    }
+
+    fn importing(&self) -> ImportProgress {
+        // Read one after the other; a file may be done in between.
+        let done = self.reading.done.load(Ordering::Relaxed);
+        ImportProgress { files: self.reading.files.load(Ordering::Relaxed).max(done), done }
     }
 
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>> {
@@ -216,11 +260,13 @@ impl Backend for Front {
 
 /// Reads every file that the paths name. One that cannot be played is left out and named,
 /// unless it was the only one; so is the first of those beyond what one order takes.
-fn import(library: &Library, paths: &[PathBuf]) -> Result<Imported, Refusal> {
+fn import(library: &Library, paths: &[PathBuf], mut share: Share<'_>) -> Result<Imported, Refusal> {
     let mut imported = Imported { tracks: Vec::new(), skipped: Vec::new() };
     let mut beyond = Vec::new();
     for path in paths {
-        for file in media::scan(path).map_err(|error| error.refusal())? {
+        let files = media::scan(path).map_err(|error| error.refusal())?;
+        share.found(files.len());
+        for file in files {
             if imported.tracks.len() == MAX_TRACKS_PER_ADD {
                 beyond.push(file);
                 continue;
@@ -229,6 +275,7 @@ fn import(library: &Library, paths: &[PathBuf]) -> Result<Imported, Refusal> {
                 Ok(track) => imported.tracks.push(track),
                 Err(error) => imported.skipped.push((file, error.refusal())),
             }
+            share.has_read();
         }
     }
     let left_out = too_many(beyond.len());
