@@ -138,6 +138,7 @@ fn wrong_arguments_are_refused_with_what_is_right() {
         ("groovebox demo --seconds 4", "5..=86400"),
         ("groovebox daemon --port 70000", "70000"),
         ("groovebox daemon --bind kitchen", "kitchen"),
+        ("groovebox daemon --log-format xml", "text or json"),
         ("groovebox -v -q status", "cannot be used with"),
         ("groovebox dance", "dance"),
     ] {

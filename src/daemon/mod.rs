@@ -104,7 +104,7 @@ pub enum DaemonError {
 ///
 /// When it cannot start; once it runs, it runs on.
 pub fn run(settings: &Settings) -> Result<(), DaemonError> {
-    logging::start(&settings.log);
+    logging::start(&settings.log, settings.log_format);
     end_whole_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
