@@ -322,6 +322,7 @@ fn mdns(facts: &Facts) -> Option<Finding> {
                         [network] peers works without mDNS";
             return fail(CHECK, format!("UDP 5353 cannot be shared: {why}"), mend);
         }
+        None if has_company(facts) => return ok(CHECK, "off; others connect all the same"),
         None if health.peers.is_empty() => {
             let mend = "[network] mdns = true, or name a device in [network] peers";
             return warn(CHECK, "off, and no device is named: no other one is found", mend);
@@ -363,6 +364,11 @@ fn mdns(facts: &Facts) -> Option<Finding> {
             n => format!("works; {n} others announce themselves"),
         },
     )
+}
+
+/// Whether some other device is connected, whoever named whom.
+fn has_company(facts: &Facts) -> bool {
+    facts.status().is_some_and(|status| status.peers.iter().any(|peer| peer.connected))
 }
 
 fn peers(facts: &Facts) -> Option<Finding> {
