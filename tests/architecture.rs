@@ -1,4 +1,5 @@
-//! Holds the arrows between the folders of `src/`, and the purity of those that decide.
+//! Holds the arrows between the folders of `src/`, the purity of those that decide, and the
+//! licences of what comes in from elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -169,4 +170,132 @@ fn only_the_codec_knows_the_serialiser() {
         .filter(|file| *file != codec && program_text(file).contains("bincode"))
         .collect::<Vec<_>>();
     assert!(knows.is_empty(), "{knows:?}");
+}
+
+/// What `deny.toml` says.
+fn deny() -> toml::Table {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deny.toml");
+    let text = fs::read_to_string(path).expect("the file");
+    text.parse().expect("it is TOML")
+}
+
+/// Name and version, licence and origin of every package that is built for this machine.
+fn packages() -> Vec<(String, Option<String>, Option<String>)> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let output = std::process::Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["metadata", "--locked", "--offline", "--format-version", "1"])
+        .args(["--filter-platform", &target])
+        .output()
+        .expect("cargo runs");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaint}");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let package = |package: &serde_json::Value| {
+        let name = format!("{} {}", package["name"], package["version"]).replace('"', "");
+        (name, text(&package["license"]), text(&package["source"]))
+    };
+    metadata["packages"].as_array().expect("a list").iter().map(package).collect()
+}
+
+/// Whether an SPDX expression can be fulfilled with these licences. `/` is how `OR` was once
+/// written. `AND` binds closer than `OR` (SPDX 2.3, annex D.4.5).
+fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
+    let words: Vec<&str> = spaced.split_whitespace().collect();
+    let mut rest = &words[..];
+    any_of(&mut rest, allowed) && rest.is_empty()
+}
+
+fn any_of(rest: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
+    let mut fulfilled = all_of(rest, allowed);
+    while let Some(("OR" | "or", after)) = rest.split_first().map(|(word, after)| (*word, after)) {
+        *rest = after;
+        fulfilled |= all_of(rest, allowed);
+    }
+    fulfilled
+}
+
+fn all_of(rest: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
+    let mut fulfilled = one(rest, allowed);
+    while let Some(("AND" | "and", after)) = rest.split_first().map(|(word, after)| (*word, after))
+    {
+        *rest = after;
+        fulfilled &= one(rest, allowed);
+    }
+    fulfilled
+}
+
+fn one(rest: &mut &[&str], allowed: &BTreeSet<String>) -> bool {
+    let Some((first, after)) = rest.split_first() else { return false };
+    *rest = after;
+    if *first == "(" {
+        let fulfilled = any_of(rest, allowed);
+        let closed = rest.split_first().filter(|(word, _)| **word == ")");
+        let Some((_, after)) = closed else { return false };
+        *rest = after;
+        return fulfilled;
+    }
+    if let [with, exception, after @ ..] = *rest
+        && *with == "WITH"
+    {
+        *rest = after;
+        return allowed.contains(&format!("{first} WITH {exception}"));
+    }
+    allowed.contains(*first)
+}
+
+fn allowed_licences() -> BTreeSet<String> {
+    let deny = deny();
+    let list = deny["licenses"]["allow"].as_array().expect("a list");
+    list.iter().map(|licence| licence.as_str().expect("a text").to_owned()).collect()
+}
+
+#[test]
+fn what_comes_from_elsewhere_may_be_used() {
+    let allowed = allowed_licences();
+    let mut wrong = Vec::new();
+    let packages = packages();
+    assert!(packages.len() > 100, "{packages:?}");
+    for (name, licence, source) in packages {
+        match licence {
+            Some(licence) if is_allowed(&licence, &allowed) => {}
+            other => wrong.push(format!("{name}: {}", other.unwrap_or("no licence".to_owned()))),
+        }
+        let from_registry = "registry+https://github.com/rust-lang/crates.io-index";
+        if source.is_some_and(|source| source != from_registry) {
+            wrong.push(format!("{name}: not from the registry"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_exemption_has_its_reason() {
+    let deny = deny();
+    for exemption in deny["advisories"]["ignore"].as_array().expect("a list") {
+        let reason = exemption.get("reason").and_then(toml::Value::as_str).unwrap_or_default();
+        assert!(reason.split_whitespace().count() > 5, "{exemption}");
+    }
+}
+
+#[test]
+fn licences_are_read_as_spdx_means_them() {
+    let allowed = ["MIT", "Zlib", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned).into();
+    for fine in [
+        "MIT",
+        "MIT/GPL-3.0",
+        "GPL-3.0 OR MIT",
+        "MIT AND Zlib",
+        "GPL-3.0 AND X OR Zlib",
+        "(GPL-3.0 OR MIT) AND Zlib",
+        "Apache-2.0 WITH LLVM-exception",
+    ] {
+        assert!(is_allowed(fine, &allowed), "{fine}");
+    }
+    for wrong in ["", "GPL-3.0", "MIT AND GPL-3.0", "Apache-2.0", "(MIT", "MIT)", "MIT Zlib", "OR"]
+    {
+        assert!(!is_allowed(wrong, &allowed), "{wrong}");
+    }
 }

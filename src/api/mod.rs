@@ -9,6 +9,7 @@
 //! | `commands` | doing: one function per verb, each ending in one [`Command`] |
 //! | `people` | the same for people: user, DJ, votes, chat, rules, who is let in |
 //! | `friends` | friends and requests, and the pairing of a second device |
+//! | `health` | what this device's machine offers, for `groovebox doctor` |
 //! | `pace` | how much one session may ask for |
 //! | `door` | locked rooms and invites |
 //! | `input` | bodies: JSON, bounded, no unknown fields |
@@ -23,6 +24,7 @@ mod commands;
 mod door;
 mod events;
 mod friends;
+mod health;
 mod input;
 mod listener;
 mod pace;
@@ -54,6 +56,7 @@ use crate::wire::{Refusal, Track};
 pub use answer::{Problem, Skipped};
 pub use commands::Accepted;
 pub use events::Event;
+pub use health::{CardFormat, Health, Space};
 pub use listener::{ApiError, Listening, listen};
 pub use views::{MemberSync, Versions};
 
@@ -106,8 +109,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Reads, hashes and caches files and folders of this machine.
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>>;
 
+    /// How far reading files has come at the moment.
+    fn importing(&self) -> ImportProgress;
+
     /// The devices that sound can go to.
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>>;
+
+    /// What this device's machine offers at the moment.
+    fn health(&self) -> BoxFuture<'_, Result<Health, Refusal>>;
 }
 
 /// Who somebody wants to be.
@@ -135,6 +144,15 @@ pub struct Imported {
     pub tracks: Vec<Track>,
     /// What cannot, and why.
     pub skipped: Vec<(PathBuf, Refusal)>,
+}
+
+/// How far reading files has come, all orders that run together. Both are 0 while none does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ImportProgress {
+    /// Files that were found.
+    pub files: u64,
+    /// Those of them that were read, or could not be.
+    pub done: u64,
 }
 
 /// A device that sound can go to.

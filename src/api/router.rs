@@ -64,6 +64,8 @@ fn music() -> Router<App> {
         .route("/operations/{boot}/{seq}", get(views::operation))
         .route("/resync", post(commands::resync))
         .route("/outputs", get(views::outputs))
+        .route("/imports", get(views::imports))
+        .route("/health", get(views::health))
         .route("/version", get(views::version))
         .route("/play", post(commands::play))
         .route("/pause", post(commands::pause))

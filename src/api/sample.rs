@@ -1,6 +1,6 @@
 //! A status with something in every place, for the tests of those who show one.
 
-use super::ChatLog;
+use super::{CardFormat, ChatLog, Health, Space};
 use crate::engine::Status;
 use crate::engine::friends::Discoverable;
 use crate::engine::room::{DjEnd, EndReason};
@@ -356,5 +356,34 @@ pub fn friends() -> FriendsStatus {
         found: vec![],
         now: 1_700_086_400,
         pairing: PairingStatus::of("idle"),
+    }
+}
+
+/// A machine on which all is well.
+pub(crate) fn health() -> Health {
+    Health {
+        config: Some("/etc/groovebox/groovebox.toml".into()),
+        state: Space { path: "/var/lib/groovebox".into(), free_bytes: Some(61_200_000_000) },
+        cache: Space { path: "/var/cache/groovebox".into(), free_bytes: Some(61_200_000_000) },
+        bind: None,
+        port: 4766,
+        port_required: false,
+        mdns: true,
+        peers: Vec::new(),
+        output: "default".to_owned(),
+        buffer_ms: 80,
+        cards: vec![CardFormat {
+            card: "PCH".to_owned(),
+            rate: 48_000,
+            channels: 2,
+            sample: "S32_LE".to_owned(),
+        }],
+        realtime: true,
+        interface: Some("eth0".to_owned()),
+        wired: Some(true),
+        power_save: None,
+        wall_clock_synced: Some(true),
+        clock_source: Some("arch_sys_counter".to_owned()),
+        throttled: Some(false),
     }
 }

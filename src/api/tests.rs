@@ -150,6 +150,10 @@ impl Backend for Fake {
         Box::pin(async { Ok(imported) })
     }
 
+    fn importing(&self) -> ImportProgress {
+        ImportProgress { files: 3, done: 1 }
+    }
+
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>> {
         let null = OutputInfo {
             id: "null".to_owned(),
@@ -158,6 +162,10 @@ impl Backend for Fake {
             details: String::new(),
         };
         Box::pin(async { Ok(vec![null]) })
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<Health, Refusal>> {
+        Box::pin(async { Ok(sample::health()) })
     }
 }
 
@@ -274,6 +282,8 @@ async fn every_view_shows_its_part_of_the_status() {
     assert_eq!(sync[1]["sync"]["offset_us"], -340.5);
     assert_eq!(sync[2]["sync"], Value::Null);
     assert_eq!(served.get("/outputs").await[0]["id"], "null");
+    assert_eq!(served.get("/imports").await, json!({ "files": 3, "done": 1 }));
+    assert_eq!(served.get("/health").await["cards"][0]["rate"], 48_000);
     assert_eq!(served.get("/version").await["api"], 1);
 }
 

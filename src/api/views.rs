@@ -8,9 +8,9 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
 
-use super::OutputInfo;
 use super::answer::Answer;
 use super::router::App;
+use super::{Health, ImportProgress, OutputInfo};
 use crate::base::limits::{LOG_KEPT, LOG_SHOWN, MAX_CHAT_ON_DISK, MAX_HISTORY};
 use crate::engine::Status;
 use crate::engine::status::{
@@ -216,6 +216,14 @@ pub(super) async fn chat(
 
 pub(super) async fn outputs(State(app): State<App>) -> Result<Json<Vec<OutputInfo>>, Answer> {
     Ok(Json(app.backend.outputs().await?))
+}
+
+pub(super) async fn imports(State(app): State<App>) -> Json<ImportProgress> {
+    Json(app.backend.importing())
+}
+
+pub(super) async fn health(State(app): State<App>) -> Result<Json<Health>, Answer> {
+    Ok(Json(app.backend.health().await?))
 }
 
 pub(super) async fn version() -> Json<Versions> {

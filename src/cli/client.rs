@@ -80,6 +80,11 @@ impl Client {
         }
     }
 
+    /// Asks for something that is nice to know: no answer is no failure.
+    pub(super) async fn look(&self, path: &str) -> Option<Value> {
+        self.send(Method::GET, path, None, Patience::Short).await.ok()
+    }
+
     /// Follows the live events.
     pub(super) async fn follow(&self) -> Result<Follower, Failure> {
         let (stream, path) = self.connect().await?;

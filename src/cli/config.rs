@@ -41,6 +41,9 @@ pub(super) fn run(verb: ConfigVerb, global: Global) -> Result<ExitCode, Failure>
         ConfigVerb::Check { file } => check(flags(file, global), format)?,
         ConfigVerb::Show { file } => show(flags(file, global), format)?,
         ConfigVerb::Path => path(&flags(None, global), format)?,
+        ConfigVerb::Default if format == Format::Json => {
+            print_json(&json!({ "text": config::EXAMPLE }))?;
+        }
         ConfigVerb::Default => print_lines(&[config::EXAMPLE.trim_end().to_owned()])?,
     }
     Ok(Exit::Ok.into())

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::failure::{Exit, Failure};
 use super::{Global, Programs};
-use crate::config::{self, Flags};
+use crate::config::{self, Flags, LogFormat};
 
 #[derive(Args, Debug)]
 pub(super) struct DaemonArgs {
@@ -45,6 +45,9 @@ pub(super) struct DaemonArgs {
     /// Connect to this device too; may be repeated
     #[arg(long = "peer", value_name = "HOST:PORT")]
     peers: Vec<String>,
+    /// How log lines are written: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
     /// Where the null output writes what it was given
     #[arg(long, value_name = "FILE", hide = true)]
     record: Option<PathBuf>,
@@ -63,6 +66,7 @@ pub(super) fn run(
 fn flags(args: DaemonArgs, global: Global) -> Flags {
     Flags {
         log: log(&global),
+        log_format: args.log_format,
         config: args.config,
         state_dir: args.state_dir,
         cache_dir: args.cache_dir,
@@ -109,7 +113,7 @@ mod tests {
         let flags = flags_of(
             "groovebox daemon --config c --state-dir s --cache-dir k --socket x --name n --user u \
              --bind 127.0.0.1 --port 0 --http-port 1 --output null --no-mdns --peer a:1 --peer b:2 \
-             --record r -v",
+             --record r --log-format json -v",
         );
         let expected = Flags {
             config: Some("c".into()),
@@ -125,6 +129,7 @@ mod tests {
             mdns: Some(false),
             peers: vec!["a:1".to_owned(), "b:2".to_owned()],
             log: Some("info,groovebox=debug".to_owned()),
+            log_format: Some(LogFormat::Json),
             record: Some("r".into()),
         };
         assert_eq!(flags, expected);

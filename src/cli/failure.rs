@@ -10,16 +10,8 @@ use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::wire::RefusalCode;
 
-/// The table that `--help` ends with.
-pub(super) const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  refused, or failed
-  2  wrong usage or configuration
-  3  no daemon answers
-  4  what was named does not exist";
-
-/// How a command ends.
+/// How a command ends. The one table of exit codes: `--help`, the manual pages and README.md
+/// show it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Exit {
     /// Done.
@@ -32,6 +24,32 @@ pub(super) enum Exit {
     NoDaemon = 3,
     /// What was named does not exist.
     NotFound = 4,
+    /// `groovebox doctor` found what keeps the music from playing.
+    Unwell = 5,
+}
+
+impl Exit {
+    /// By their numbers.
+    pub(super) const ALL: [Exit; 6] =
+        [Exit::Ok, Exit::Failed, Exit::Usage, Exit::NoDaemon, Exit::NotFound, Exit::Unwell];
+
+    /// In a table's words.
+    pub(super) fn meaning(self) -> &'static str {
+        match self {
+            Exit::Ok => "done",
+            Exit::Failed => "refused, or failed",
+            Exit::Usage => "wrong usage or configuration",
+            Exit::NoDaemon => "no daemon answers, or not to you",
+            Exit::NotFound => "what was named does not exist",
+            Exit::Unwell => "`groovebox doctor` found something that fails",
+        }
+    }
+
+    /// The table that `--help` ends with.
+    pub(super) fn table() -> String {
+        let row = |exit: Exit| format!("\n  {}  {}", exit as u8, exit.meaning());
+        Exit::ALL.into_iter().fold("Exit codes:".to_owned(), |table, exit| table + &row(exit))
+    }
 }
 
 impl From<Exit> for ExitCode {

@@ -8,10 +8,13 @@
 //! | `client` | HTTP and live events over the Unix socket |
 //! | `watch` | redraw while something changes |
 //! | `confirm` | ask whether it is meant |
+//! | `doctor` | what is wrong, and how to mend it |
 //! | `top` | the room on a full screen |
 //! | `feed` | `watch`: what happens, line by line |
 //! | `live` | the table of synchronisation, also for the demonstration |
+//! | `progress` | a line while something takes long |
 //! | `screen`, `table`, `text` | terminal, columns, units |
+//! | `completions`, `man` | for shells, for `man`: made from the declarations below |
 //! | `failure` | what can go wrong, and the exit codes |
 //!
 //! Nothing here keeps state or decides anything about a room; `daemon` is handed over to the
@@ -19,11 +22,13 @@
 
 mod chat;
 mod client;
+mod completions;
 mod config;
 mod confirm;
 mod daemon;
 mod demo;
 mod dj;
+mod doctor;
 mod failure;
 mod feed;
 mod friend;
@@ -31,12 +36,14 @@ mod history;
 mod invite;
 mod live;
 mod log;
+mod man;
 mod mute;
 mod outputs;
 mod pair;
 mod password;
 mod peers;
 mod play;
+mod progress;
 mod queue;
 mod resync;
 mod room;
@@ -65,7 +72,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use crate::config::Settings;
 
 use failure::{Exit, Failure};
-use session::Session;
+use session::{Format, Session};
 use transport::Transport;
 
 /// What the command line starts but does not contain.
@@ -77,7 +84,7 @@ pub struct Programs {
 
 /// One song, all speakers: turns the devices on one network into one loudspeaker.
 #[derive(Parser, Debug)]
-#[command(name = "groovebox", version, after_help = failure::EXIT_CODES)]
+#[command(name = "groovebox", version, after_help = Exit::table())]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -113,9 +120,9 @@ enum Verb {
     /// Show how well each device follows the room's clock
     Sync(watch::WatchArgs),
     /// List the devices this one knows
-    Peers,
+    Peers(watch::WatchArgs),
     /// List the rooms in reach
-    Rooms,
+    Rooms(watch::WatchArgs),
     /// Make an invite: who has it comes into the room without the password
     Invite(invite::InviteArgs),
     /// Create, join, lock, leave or show a room; its rules, and who is in it
@@ -169,11 +176,17 @@ enum Verb {
     },
     /// List where this device's sound can go
     Outputs,
+    /// Say what is wrong with network, clock, sound or disk, and how to mend it
+    Doctor(doctor::DoctorArgs),
     /// Settings: whether a file makes sense, what holds and why
     #[command(subcommand)]
     Config(config::ConfigVerb),
     /// Three daemons on this machine play a song together
     Demo(demo::DemoArgs),
+    /// Write what a shell needs to complete commands and flags
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
     /// Show the versions of this program and of the daemon
     Version,
 }
@@ -211,24 +224,28 @@ fn dispatch(arguments: Arguments, programs: Programs) -> Result<ExitCode, Failur
         Verb::Daemon(daemon) => daemon::run(daemon, global, programs),
         Verb::Demo(demo) => demo::run(&demo, &global),
         Verb::Config(verb) => config::run(verb, global),
+        Verb::Completions(args) => Ok(completions::run(&args, Format::of(global.json))?.into()),
+        Verb::Man(args) => Ok(man::run(&args, Format::of(global.json))?.into()),
         verb => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| Failure::Program(error.into()))?;
             let mut session = Session::new(&global);
-            runtime.block_on(ask(verb, &mut session))?;
-            Ok(Exit::Ok.into())
+            Ok(runtime.block_on(ask(verb, &mut session))?.into())
         }
     }
 }
 
 /// The commands that ask a daemon.
-async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
-    match verb {
-        Verb::Daemon(_) | Verb::Demo(_) | Verb::Config(_) => unreachable!("they are done already"),
+async fn ask(verb: Verb, session: &mut Session) -> Result<Exit, Failure> {
+    let done = match verb {
+        Verb::Doctor(args) => return doctor::run(args, session).await,
+        Verb::Daemon(_) | Verb::Demo(_) | Verb::Config(_) | Verb::Completions(_) | Verb::Man(_) => {
+            unreachable!("they are done already")
+        }
         Verb::Status(args) => status::run(&args, session).await,
         Verb::Sync(args) => sync::run(&args, session).await,
-        Verb::Peers => peers::run(session).await,
-        Verb::Rooms => rooms::run(session).await,
+        Verb::Peers(args) => peers::run(&args, session).await,
+        Verb::Rooms(args) => rooms::run(&args, session).await,
         Verb::Room(verb) => room::run(verb, session).await,
         Verb::Invite(args) => invite::run(&args, session).await,
         Verb::User(verb) => user::run(verb, session).await,
@@ -254,7 +271,8 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<(), Failure> {
         Verb::Friend { verb } => friend::run(verb, session).await,
         Verb::Outputs => outputs::run(session).await,
         Verb::Version => version::run(session).await,
-    }
+    };
+    done.map(|()| Exit::Ok)
 }
 
 #[cfg(test)]

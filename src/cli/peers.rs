@@ -1,14 +1,32 @@
 //! `groovebox peers`: the devices this one knows, in whatever room.
 
+use serde_json::json;
+
 use super::failure::Failure;
 use super::screen::Look;
 use super::session::Session;
 use super::table::{Column, Tone, cell, table, word};
-use super::text::bytes;
+use super::text::{bytes, plain};
+use super::watch::{View, WatchArgs, watch};
+use crate::engine::Status;
 use crate::engine::status::PeerStatus;
 
-pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
+pub(super) async fn run(args: &WatchArgs, session: &mut Session) -> Result<(), Failure> {
+    if args.watch {
+        let json = |status: &Status| json!(status.peers);
+        let lines = |status: &Status, look: Look| lines(&status.peers, look);
+        return watch(session, View { json, lines, brief }).await;
+    }
     session.show("/peers", |peers: &Vec<PeerStatus>, look| lines(peers, look)).await
+}
+
+/// `hall connected · porch away`
+fn brief(status: &Status) -> String {
+    let of = |peer: &PeerStatus| {
+        format!("{} {}", peer.name, if peer.connected { "connected" } else { "away" })
+    };
+    let all = status.peers.iter().map(of).collect::<Vec<_>>();
+    if all.is_empty() { "no other device is known".to_owned() } else { plain(&all.join(" · ")) }
 }
 
 pub(super) fn lines(peers: &[PeerStatus], look: Look) -> Vec<String> {

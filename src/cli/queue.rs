@@ -12,13 +12,17 @@ use super::play::absolute;
 use super::screen::Look;
 use super::session::{Format, Session};
 use super::table::{Column, Tone, cell, table, word};
-use super::text::clock;
+use super::text::{clock, plain};
+use super::watch::{View, WatchArgs, watch};
 use crate::engine::Status;
 use crate::engine::status::QueueStatus;
 use crate::wire::op::Repeat;
 
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct QueueArgs {
+    #[command(flatten)]
+    pub(super) watch: WatchArgs,
     #[command(subcommand)]
     pub(super) verb: Option<QueueVerb>,
 }
@@ -26,7 +30,7 @@ pub(super) struct QueueArgs {
 #[derive(Subcommand, Debug)]
 pub(super) enum QueueVerb {
     /// Show what comes next (the default)
-    List,
+    List(WatchArgs),
     /// Put files or folders at the end
     Add {
         /// Files (FLAC, WAV, MP3) or folders
@@ -90,11 +94,15 @@ impl Mode {
 }
 
 pub(super) async fn run(args: QueueArgs, session: &mut Session) -> Result<(), Failure> {
-    match args.verb.unwrap_or(QueueVerb::List) {
-        QueueVerb::List if session.format == Format::Json => {
+    match args.verb.unwrap_or(QueueVerb::List(args.watch)) {
+        QueueVerb::List(WatchArgs { watch: true }) => {
+            let json = |status: &Status| json!(status.queue);
+            watch(session, View { json, lines: all, brief }).await
+        }
+        QueueVerb::List(_) if session.format == Format::Json => {
             session.show("/queue", |_: &Vec<QueueStatus>, _| Vec::new()).await
         }
-        QueueVerb::List => session.show("/status", all).await,
+        QueueVerb::List(_) => session.show("/status", all).await,
         QueueVerb::Add { paths } => {
             let body = json!({ "paths": absolute(paths)? });
             session.order(Method::POST, "/queue", Some(body), Patience::Files).await
@@ -122,6 +130,17 @@ pub(super) fn all(status: &Status, look: Look) -> Vec<String> {
     let mut lines = lines(&status.queue, look);
     lines.extend(repeat_line(status.playback.repeat).map(str::to_owned));
     lines
+}
+
+/// `2 entries, next "Freddie Freeloader"`
+fn brief(status: &Status) -> String {
+    match &status.queue[..] {
+        [] => "the queue is empty".to_owned(),
+        [next] => plain(&format!("1 entry, {:?}", next.track.title)),
+        [next, ..] => {
+            plain(&format!("{} entries, next {:?}", status.queue.len(), next.track.title))
+        }
+    }
 }
 
 /// What a person should know of repetition, if there is any.

@@ -1,6 +1,7 @@
 //! What every command is handed: the connection, and where and how to write.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use hyper::Method;
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use super::Global;
 use super::client::{Client, Patience};
 use super::failure::Failure;
+use super::progress::while_reading;
 use super::screen::Look;
 use super::text::plain;
 use crate::api::Skipped;
@@ -26,6 +28,8 @@ pub(super) struct Session {
     pub(super) talk: Talk,
     /// Orders are to be answered once they are durable.
     pub(super) durable: bool,
+    /// The socket that was named, if one was.
+    socket: Option<PathBuf>,
 }
 
 /// What standard output is for.
@@ -71,7 +75,13 @@ impl Session {
             format: Format::of(global.json),
             talk: if global.quiet { Talk::Quiet } else { Talk::Normal },
             durable: global.durable,
+            socket: global.socket.clone(),
         }
+    }
+
+    /// The socket that was named, if one was.
+    pub(super) fn socket(&self) -> Option<PathBuf> {
+        self.socket.clone()
     }
 
     /// Asks and shows: the answer itself to programs, lines to people.
@@ -95,7 +105,11 @@ impl Session {
         body: Option<Value>,
         patience: Patience,
     ) -> Result<(), Failure> {
-        let mut answer = self.client.send(method, path, body, patience).await?;
+        let asking = self.client.send(method, path, body, patience);
+        let mut answer = match patience {
+            Patience::Files => while_reading(&self.client, self.talk, asking).await?,
+            Patience::Short | Patience::Door => asking.await?,
+        };
         if self.durable {
             self.wait_durable(&mut answer).await?;
         }

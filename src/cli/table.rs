@@ -28,6 +28,19 @@ pub(super) enum Tone {
     Bad,
 }
 
+impl Tone {
+    /// The text in this tone's colour, for lines that are no table (ECMA-48, SGR).
+    pub(super) fn paint(self, text: &str) -> String {
+        let code = match self {
+            Tone::Plain => return text.to_owned(),
+            Tone::Good => 32,
+            Tone::Weak => 33,
+            Tone::Bad => 31,
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
 /// A cell with a tone.
 pub(super) fn cell(text: impl AsRef<str>, tone: Tone) -> Cell {
     let cell = Cell::new(plain(text.as_ref()));

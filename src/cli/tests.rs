@@ -42,18 +42,49 @@ fn the_arguments_are_consistent() {
 fn help_mentions_every_verb_and_every_exit_code() {
     let help = Arguments::command().render_long_help().to_string();
     let verbs = "daemon status sync peers rooms room user dj vote watch top chat play pause resume \
-                 toggle stop next prev seek queue volume mute history log resync outputs demo \
+                 toggle stop next prev seek queue volume mute history log resync outputs doctor completions man demo \
                  version";
     for verb in verbs.split_whitespace() {
         let listed = help.lines().any(|line| line.trim_start().starts_with(&format!("{verb} ")));
         assert!(listed, "{verb} is missing in\n{help}");
     }
-    for (code, exit) in [Exit::Ok, Exit::Failed, Exit::Usage, Exit::NoDaemon, Exit::NotFound]
-        .into_iter()
-        .enumerate()
-    {
+    for (code, exit) in Exit::ALL.into_iter().enumerate() {
         assert_eq!(exit as usize, code);
-        assert!(help.contains(&format!("  {code}  ")), "{help}");
+        assert!(help.contains(&format!("  {code}  {}", exit.meaning())), "{help}");
+    }
+}
+
+#[test]
+fn the_page_for_scripts_has_the_table_of_exit_codes() {
+    let page = include_str!("../../README.md");
+    for exit in Exit::ALL {
+        let row = format!("| {} | {} |", exit as u8, exit.meaning());
+        assert!(page.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn every_shell_can_complete_every_verb() {
+    use clap::ValueEnum;
+    for shell in clap_complete::Shell::value_variants() {
+        let script = completions::script(*shell);
+        for verb in Arguments::command().get_subcommands() {
+            assert!(script.contains(verb.get_name()), "{} in {shell}", verb.get_name());
+        }
+    }
+}
+
+#[test]
+fn every_command_has_a_manual_page_with_the_exit_codes() {
+    let pages = man::pages().expect("memory takes everything");
+    let names = pages.iter().map(|page| page.name.as_str()).collect::<Vec<_>>();
+    assert_eq!(names[0], "groovebox.1");
+    for name in ["groovebox-doctor.1", "groovebox-room-join.1", "groovebox-queue-add.1"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    for page in &pages {
+        assert_eq!(page.text.matches("EXIT STATUS").count(), 1, "{}", page.name);
+        assert!(page.text.contains(Exit::NotFound.meaning()), "{}", page.name);
     }
 }
 
@@ -107,6 +138,7 @@ fn wrong_arguments_are_refused_with_what_is_right() {
         ("groovebox demo --seconds 4", "5..=86400"),
         ("groovebox daemon --port 70000", "70000"),
         ("groovebox daemon --bind kitchen", "kitchen"),
+        ("groovebox daemon --log-format xml", "text or json"),
         ("groovebox -v -q status", "cannot be used with"),
         ("groovebox dance", "dance"),
     ] {
@@ -118,9 +150,10 @@ fn wrong_arguments_are_refused_with_what_is_right() {
 #[test]
 fn short_forms_mean_the_usual() {
     assert!(matches!(parse("groovebox mute"), Ok(Verb::Mute(args)) if args.switch == Switch::On));
-    assert!(matches!(parse("groovebox queue"), Ok(Verb::Queue(args)) if args.verb.is_none()));
+    assert!(matches!(parse("groovebox queue -w"), Ok(Verb::Queue(args)) if args.verb.is_none()));
     let remove = parse("groovebox queue remove 7 9");
-    let Ok(Verb::Queue(queue::QueueArgs { verb: Some(QueueVerb::Remove { entries }) })) = remove
+    let Ok(Verb::Queue(queue::QueueArgs { verb: Some(QueueVerb::Remove { entries }), .. })) =
+        remove
     else {
         panic!("{remove:?}")
     };
@@ -473,6 +506,10 @@ fn nobody_listening_is_exit_code_three() {
     assert_eq!(run("pause"), ExitCode::from(3));
     assert_eq!(run("dance"), ExitCode::from(2));
     assert_eq!(run("version"), ExitCode::from(0));
+    assert_eq!(run("completions bash --json"), ExitCode::from(0));
+    assert_eq!(run("config default --json"), ExitCode::from(0));
+    assert_eq!(run("completions tcsh"), ExitCode::from(2));
+    assert_eq!(run("man --out /proc/nowhere"), ExitCode::from(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

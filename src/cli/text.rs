@@ -5,6 +5,14 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// At most so many characters, the last an ellipsis where something was cut off.
+pub(super) fn clip_to(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).take(width).collect()
+}
+
 /// A position or a length: `1:23`, `1:02:03`.
 pub(super) fn clock(ms: i64) -> String {
     let seconds = ms.max(0) / 1000;
@@ -116,6 +124,14 @@ mod tests {
         let counts = [0, 999, 1_000, 61_234_567, 2_500_000_000];
         assert_eq!(counts.map(bytes), ["0 B", "999 B", "1.0 kB", "61.2 MB", "2.5 GB"]);
         assert_eq!([ppm(-12.34), ppm(0.0), ppm(104.2)], ["-12.3", "+0.0", "+104"]);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_marked() {
+        let cases = [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("äöü", 2, "ä…"), ("ab", 0, "")];
+        for (text, width, clipped) in cases {
+            assert_eq!(clip_to(text, width), clipped);
+        }
     }
 
     #[test]

@@ -11,12 +11,13 @@ use toml::Spanned;
 
 use super::FileText;
 use super::error::{ConfigError, Source};
-use super::layer::{Given, Layer, coordinate, parsed};
+use super::layer::{Given, Layer, coordinate, log_format, parsed};
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct Sections {
     node: Node,
+    log: Log,
     user: User,
     room: Room,
     network: Network,
@@ -29,7 +30,13 @@ struct Sections {
 #[serde(default, deny_unknown_fields)]
 struct Node {
     name: Option<Spanned<String>>,
-    log: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct Log {
+    filter: Option<Spanned<String>>,
+    format: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -81,7 +88,7 @@ struct Api {
 /// What the file says.
 pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
     let sections: Sections = toml::from_str(file.text).map_err(|error| explain(file, &error))?;
-    let Sections { node, user, room, network, audio, storage, api } = sections;
+    let Sections { node, log, user, room, network, audio, storage, api } = sections;
     Ok(Layer {
         state_dir: storage.state_dir.and_then(|path| file.path(path)),
         cache_dir: storage.cache_dir.and_then(|path| file.path(path)),
@@ -100,7 +107,8 @@ pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
         mdns: network.mdns.map(|mdns| file.given(mdns)),
         peers: network.peers.map(|peers| file.given(peers)),
         coordinate: coordinate(room.coordinate.and_then(|text| file.text(text)))?,
-        log: node.log.and_then(|text| file.text(text)),
+        log: log.filter.and_then(|text| file.text(text)),
+        log_format: log_format(log.format.and_then(|text| file.text(text)))?,
         record: None,
     })
 }

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::Surroundings;
 use super::error::{ConfigError, Source};
+use super::{LogFormat, Surroundings};
 use crate::engine::election::Coordinate;
 
 /// What the command line says; none is not said.
@@ -37,6 +37,8 @@ pub struct Flags {
     pub peers: Vec<String>,
     /// `-v` and `-q`
     pub log: Option<String>,
+    /// `--log-format`
+    pub log_format: Option<LogFormat>,
     /// `--record`
     pub record: Option<PathBuf>,
 }
@@ -75,6 +77,7 @@ pub(super) struct Layer {
     pub(super) peers: Option<Given<Vec<String>>>,
     pub(super) coordinate: Option<Given<Coordinate>>,
     pub(super) log: Option<Given<String>>,
+    pub(super) log_format: Option<Given<LogFormat>>,
     pub(super) record: Option<Given<PathBuf>>,
 }
 
@@ -100,6 +103,7 @@ impl Layer {
             peers: self.peers.or(below.peers),
             coordinate: self.coordinate.or(below.coordinate),
             log: self.log.or(below.log),
+            log_format: self.log_format.or(below.log_format),
             record: self.record.or(below.record),
         }
     }
@@ -128,6 +132,7 @@ impl Layer {
             peers: flag("--peer", peers),
             coordinate: None,
             log: flag("-v/-q", flags.log),
+            log_format: flag("--log-format", flags.log_format),
             record: flag("--record", flags.record),
         }
     }
@@ -153,6 +158,7 @@ impl Layer {
             peers: text("GROOVEBOX_PEERS")?.map(to_list),
             coordinate: coordinate(text("GROOVEBOX_COORDINATE")?)?,
             log: text("GROOVEBOX_LOG")?,
+            log_format: log_format(text("GROOVEBOX_LOG_FORMAT")?)?,
             record: variable(around, "GROOVEBOX_RECORD").map(to_path),
         })
     }
@@ -192,6 +198,13 @@ pub(super) fn coordinate(
     given: Option<Given<String>>,
 ) -> Result<Option<Given<Coordinate>>, ConfigError> {
     parsed(given, "way to coordinate; write auto, prefer or never")
+}
+
+/// How log lines are written.
+pub(super) fn log_format(
+    given: Option<Given<String>>,
+) -> Result<Option<Given<LogFormat>>, ConfigError> {
+    parsed(given, "format of the log; write text or json")
 }
 
 fn to_bool(given: Given<String>) -> Result<Given<bool>, ConfigError> {

@@ -25,6 +25,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 pub use error::{ConfigError, Source};
 pub use layer::Flags;
@@ -97,8 +98,41 @@ pub struct Settings {
     pub coordinate: Coordinate,
     /// What is logged, in the syntax of `tracing_subscriber`'s `EnvFilter`.
     pub log: String,
+    /// How it is written.
+    pub log_format: LogFormat,
     /// Where the null output writes what it was given; for measurements.
     pub record: Option<PathBuf>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LogFormat {
+    /// Lines for people; entries with fields where standard error is systemd's journal.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LogFormat, String> {
+        let all = [LogFormat::Text, LogFormat::Json];
+        let found = all.into_iter().find(|format| format.as_str() == text);
+        found.ok_or_else(|| "write text or json".to_owned())
+    }
 }
 
 /// A person as the settings name them.
@@ -232,6 +266,7 @@ fn settle(
         peers: check::peers(layer.peers)?,
         coordinate: layer.coordinate.map_or(Coordinate::Auto, |given| given.value),
         log: check::log(layer.log)?.unwrap_or_else(|| "info".to_owned()),
+        log_format: layer.log_format.map_or(LogFormat::Text, |given| given.value),
         record: plain(layer.record),
     })
 }
@@ -326,6 +361,7 @@ mod tests {
                 peers: Vec::new(),
                 coordinate: Coordinate::Auto,
                 log: "info".to_owned(),
+                log_format: LogFormat::Text,
                 record: None,
             }
         );
@@ -398,6 +434,10 @@ mod tests {
         assert!(text.starts_with("GROOVEBOX_PORT: \"70000\" is no port"), "{text}");
         let text = error_of(&[], Some("[room]\ncoordinate = 'always'\n"));
         assert!(text.contains("groovebox.toml:2: \"always\" is no way to coordinate"), "{text}");
+        let text = error_of(&[], Some("[log]\nformat = 'xml'\n"));
+        assert!(text.contains("groovebox.toml:2: \"xml\" is no format of the log"), "{text}");
+        let text = error_of(&[("GROOVEBOX_LOG_FORMAT", "JSON")], None);
+        assert!(text.starts_with("GROOVEBOX_LOG_FORMAT: \"JSON\""), "{text}");
         let text = error_of(&[("GROOVEBOX_MDNS", "maybe")], None);
         assert!(text.starts_with("GROOVEBOX_MDNS: \"maybe\""), "{text}");
         let text = error_of(&[], Some("[audio]\n\nbuffer_ms = 5\n"));
@@ -449,6 +489,24 @@ mod tests {
                 .map(|pair| resolve_with(Flags::default(), &[pair], None));
             assert_eq!(settings[0].is_ok(), fine, "{value}");
         }
+    }
+
+    /// The files beside the example that show a device of real life.
+    #[test]
+    fn the_examples_of_real_life_are_valid_and_say_what_differs() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).expect("the folder") {
+            let path = entry.expect("an entry").path();
+            let text = std::fs::read_to_string(&path).expect("a text");
+            let settings = resolve_with(Flags::default(), &[], Some(&text))
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let plain = resolve_with(Flags::default(), &[], None).expect("valid");
+            let settings = Settings { config: None, ..settings };
+            assert_eq!(settings == plain, text == EXAMPLE, "{}", path.display());
+            seen += 1;
+        }
+        assert_eq!(seen, 3);
     }
 
     #[test]

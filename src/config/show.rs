@@ -69,7 +69,7 @@ fn rows(layer: &Layer, settings: &Settings) -> Vec<ShownSetting> {
     fn from<T>(given: Option<&Given<T>>) -> String {
         given.map_or_else(|| "default".to_owned(), |given| Source::to_string(&given.source))
     }
-    let Settings { name, log, user, coordinate, resume, bind, port, .. } = settings;
+    let Settings { name, log, log_format, user, coordinate, resume, bind, port, .. } = settings;
     let Settings { http_port, mdns, peers, output, buffer_ms, trim_ms, .. } = settings;
     let Settings { state_dir, cache_dir, cache_mb, socket, .. } = settings;
     let person = user.as_ref();
@@ -78,7 +78,8 @@ fn rows(layer: &Layer, settings: &Settings) -> Vec<ShownSetting> {
     let row = |key, value, source| ShownSetting { key, value, source };
     vec![
         row("node.name", name.clone(), from(layer.name.as_ref())),
-        row("node.log", log.clone(), from(layer.log.as_ref())),
+        row("log.filter", log.clone(), from(layer.log.as_ref())),
+        row("log.format", log_format.as_str().to_owned(), from(layer.log_format.as_ref())),
         row(
             "user.name",
             person.map(|person| person.name.clone()).unwrap_or_default(),
@@ -157,7 +158,7 @@ mod tests {
             begins + EXAMPLE[begins..].find(&format!("\n#{key} = ")).expect("a key of it")
         });
         assert!(places.is_sorted());
-        let sections = ["node", "user", "room", "network", "audio", "storage", "api"];
+        let sections = ["node", "log", "user", "room", "network", "audio", "storage", "api"];
         let known = sections.map(|s| file::expected_keys(&format!("[{s}]\nzzz = 1")).len());
         assert_eq!(keys.len(), known.iter().sum::<usize>());
     }

@@ -63,7 +63,7 @@ impl Radio {
     /// Whether it sleeps between packets, after what can be done about it.
     fn mind(&mut self, root: &Path, playing: bool) -> Option<bool> {
         let name = default_interface(root)?;
-        let index = read(&root.join("sys/class/net").join(&name).join("ifindex"))?.parse().ok()?;
+        let index = index_of(root, &name)?;
         let radios = Radios::open().ok()?;
         let sleeps = radios.power_save(index).ok()?;
         let wanted = if playing { false } else { self.woken };
@@ -90,8 +90,18 @@ impl Radio {
     }
 }
 
+/// Whether the radio of that interface sleeps between packets, if it tells.
+pub(super) fn power_save(root: &Path, interface: &str) -> Option<bool> {
+    Radios::open().ok()?.power_save(index_of(root, interface)?).ok()
+}
+
+/// The number by which the kernel knows an interface.
+fn index_of(root: &Path, interface: &str) -> Option<u32> {
+    read(&root.join("sys/class/net").join(interface).join("ifindex"))?.parse().ok()
+}
+
 /// What the system under `root` tells, but for the radio's sleep.
-fn facts(root: &Path, coordinate: Coordinate) -> DeviceFacts {
+pub(super) fn facts(root: &Path, coordinate: Coordinate) -> DeviceFacts {
     let supplies = Supplies::of(&root.join("sys/class/power_supply"));
     DeviceFacts {
         coordinate,
@@ -157,7 +167,7 @@ fn slowed_from(zone: &Path) -> Option<i64> {
 }
 
 /// The interface of the default route.
-fn default_interface(root: &Path) -> Option<String> {
+pub(super) fn default_interface(root: &Path) -> Option<String> {
     let routes = fs::read_to_string(root.join("proc/net/route")).ok()?;
     let mut lines = routes.lines().skip(1).map(str::split_ascii_whitespace);
     lines.find_map(|mut fields| {

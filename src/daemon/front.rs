@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,10 +13,12 @@ use tokio::sync::{oneshot, watch};
 use super::READER_THREADS;
 use super::clock;
 use super::event_loop::{Event, EventSender};
-use crate::api::{Backend, ChatLog, Imported, OutputInfo, UserWish};
+use super::health;
+use crate::api::{Backend, ChatLog, Health, ImportProgress, Imported, OutputInfo, UserWish};
 use crate::audio::devices::{self, DeviceInfo};
 use crate::base::RoomId;
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
+use crate::config::Settings;
 use crate::engine::command::CommandReply;
 use crate::engine::status::{
     ChatStatus, DjStatus, FriendsStatus, HeardTrack, HistoryStatus, LogStatus, OperationStatus,
@@ -41,6 +44,43 @@ pub struct Front {
     chat: watch::Receiver<Arc<ChatLog>>,
     library: Library,
     rooms: RoomReader,
+    settings: Settings,
+    reading: Arc<Reading>,
+}
+
+/// Files that orders have found and read. Counted together: two people who add folders at once
+/// both wait for one disk.
+#[derive(Default)]
+struct Reading {
+    files: AtomicU64,
+    done: AtomicU64,
+}
+
+/// One order's share in it, taken back when the order ends, however it ends.
+struct Share<'a> {
+    reading: &'a Reading,
+    files: u64,
+    done: u64,
+}
+
+impl Share<'_> {
+    fn found(&mut self, files: usize) {
+        let files = u64::try_from(files).unwrap_or(u64::MAX);
+        self.files += files;
+        self.reading.files.fetch_add(files, Ordering::Relaxed);
+    }
+
+    fn has_read(&mut self) {
+        self.done += 1;
+        self.reading.done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.reading.files.fetch_sub(self.files, Ordering::Relaxed);
+        self.reading.done.fetch_sub(self.done, Ordering::Relaxed);
+    }
 }
 
 impl Front {
@@ -51,8 +91,9 @@ impl Front {
         (status, chat): (watch::Receiver<Arc<Status>>, watch::Receiver<Arc<ChatLog>>),
         library: Library,
         rooms: RoomReader,
+        settings: Settings,
     ) -> Front {
-        Front { events, status, chat, library, rooms }
+        Front { events, status, chat, library, rooms, settings, reading: Arc::default() }
     }
 
     /// What memory has of the log, and before it as much as is wanted of what the disk has.
@@ -173,11 +214,12 @@ impl Backend for Front {
     }
 
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {
-        let library = self.library.clone();
+        let (library, reading) = (self.library.clone(), Arc::clone(&self.reading));
         async move {
             let (sender, receiver) = oneshot::channel();
             let work = move || {
-                let _ = sender.send(import(&library, &paths));
+                let share = Share { reading: &reading, files: 0, done: 0 };
+                let _ = sender.send(import(&library, &paths, share));
             };
             // A thread of its own, because a decoder's panic on it must not end the daemon.
             let name = format!("{READER_THREADS}-import");
@@ -190,6 +232,12 @@ impl Backend for Front {
         .boxed()
     }
 
+    fn importing(&self) -> ImportProgress {
+        // Read one after the other; a file may be done in between.
+        let done = self.reading.done.load(Ordering::Relaxed);
+        ImportProgress { files: self.reading.files.load(Ordering::Relaxed).max(done), done }
+    }
+
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>> {
         async {
             tokio::task::spawn_blocking(outputs)
@@ -198,15 +246,27 @@ impl Backend for Front {
         }
         .boxed()
     }
+
+    fn health(&self) -> BoxFuture<'_, Result<Health, Refusal>> {
+        let settings = self.settings.clone();
+        async move {
+            tokio::task::spawn_blocking(move || health::look(&settings))
+                .await
+                .map_err(|_| internal("looking at the machine failed"))
+        }
+        .boxed()
+    }
 }
 
 /// Reads every file that the paths name. One that cannot be played is left out and named,
 /// unless it was the only one; so is the first of those beyond what one order takes.
-fn import(library: &Library, paths: &[PathBuf]) -> Result<Imported, Refusal> {
+fn import(library: &Library, paths: &[PathBuf], mut share: Share<'_>) -> Result<Imported, Refusal> {
     let mut imported = Imported { tracks: Vec::new(), skipped: Vec::new() };
     let mut beyond = Vec::new();
     for path in paths {
-        for file in media::scan(path).map_err(|error| error.refusal())? {
+        let files = media::scan(path).map_err(|error| error.refusal())?;
+        share.found(files.len());
+        for file in files {
             if imported.tracks.len() == MAX_TRACKS_PER_ADD {
                 beyond.push(file);
                 continue;
@@ -215,6 +275,7 @@ fn import(library: &Library, paths: &[PathBuf]) -> Result<Imported, Refusal> {
                 Ok(track) => imported.tracks.push(track),
                 Err(error) => imported.skipped.push((file, error.refusal())),
             }
+            share.has_read();
         }
     }
     let left_out = too_many(beyond.len());

@@ -9,6 +9,7 @@
 //! | `clock` | the only reader of this device's clock |
 //! | `fitness` | cable, mains, battery: what the system tells of them |
 //! | `wifi` | whether the radio sleeps between packets |
+//! | `health` | what the machine offers, for `groovebox doctor` |
 //! | `logging` | where log lines go |
 //! | `service` | what the service manager is told |
 //!
@@ -20,6 +21,7 @@ mod event_loop;
 mod fitness;
 mod front;
 mod gateway;
+pub mod health;
 mod logging;
 mod service;
 mod wifi;
@@ -110,7 +112,7 @@ pub enum DaemonError {
 ///
 /// When it cannot start; once it runs, it runs on.
 pub fn run(settings: &Settings) -> Result<(), DaemonError> {
-    logging::start(&settings.log);
+    logging::start(&settings.log, settings.log_format);
     end_whole_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -148,7 +150,8 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     let (chat, chat_watch) = watch::channel(Arc::default());
     let driver = &parts.driver;
     let shown = (watch, chat_watch);
-    let front = Front::new(events.clone(), shown, driver.library.clone(), driver.store.reader());
+    let (library, rooms) = (driver.library.clone(), driver.store.reader());
+    let front = Front::new(events.clone(), shown, library, rooms, settings.clone());
     tracing::info!(
         name = %settings.name,
         node = %parts.driver.me.short(),

@@ -95,6 +95,38 @@ impl Discovery {
     }
 }
 
+/// Who announces itself within `patience`, this device's own daemon included. Asks the network
+/// anew, beside whatever daemon runs here.
+///
+/// # Errors
+///
+/// When the multicast port cannot be opened, with what the system says.
+pub async fn survey(
+    bind: Option<IpAddr>,
+    patience: Duration,
+) -> Result<Vec<Announcement>, std::io::Error> {
+    let told = |error: mdns_sd::Error| std::io::Error::other(error.to_string());
+    let daemon = ServiceDaemon::new().map_err(told)?;
+    choose_interfaces(&daemon, bind).map_err(told)?;
+    let found = daemon.browse(SERVICE).map_err(told)?;
+    let mut known = BTreeMap::new();
+    let listening = async {
+        while let Ok(event) = found.recv_async().await {
+            let ServiceEvent::ServiceResolved(service) = event else { continue };
+            let txt = service.txt_properties.iter().map(|pair| (pair.key(), pair.val_str()));
+            if let Ok(announcement) = Announcement::from_txt(txt)
+                && known.len() < MAX_SERVICES
+            {
+                known.insert(announcement.node, announcement);
+            }
+        }
+    };
+    // It ends by the time only, unless the listener's thread does.
+    let _ = timeout(patience, listening).await;
+    let _ = daemon.shutdown();
+    Ok(known.into_values().collect())
+}
+
 /// Where multicast goes. Loopback only when it is all there is, or all that is wanted:
 /// 127.0.0.1 in an announcement means something else to everybody who hears it.
 fn choose_interfaces(

@@ -22,7 +22,7 @@ mod close;
 mod congestion;
 pub mod frame;
 mod links;
-mod mdns;
+pub mod mdns;
 mod pacer;
 mod peer;
 #[cfg(target_os = "linux")]

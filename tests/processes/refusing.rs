@@ -202,3 +202,32 @@ fn settings_are_checked_and_shown_without_a_daemon() {
     let default = written(&default);
     assert_eq!(run(dir.path(), &["config", "check", &default]).code, 0);
 }
+
+#[test]
+fn the_doctor_looks_with_a_daemon_and_without() {
+    let mut house = House::together(2);
+    let verdict_of = |told: &Outcome, check: &str| {
+        let report: serde_json::Value = serde_json::from_str(&told.said).expect("JSON");
+        let checks = report["checks"].as_array().expect("a list");
+        let found = checks.iter().find(|finding| finding["check"] == check);
+        let found = found.unwrap_or_else(|| panic!("no {check} in {told:?}"));
+        found["verdict"].as_str().expect("a word").to_owned()
+    };
+    let told = house.daemons[0].ask(&["doctor", "--json"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    for check in ["daemon", "settings", "network", "port", "mdns", "peers", "room", "output"] {
+        assert_eq!(verdict_of(&told, check), "ok", "{check}: {told:?}");
+    }
+
+    house.stop_all();
+    let settings = house.path().join("doctor.toml");
+    fs::write(&settings, "[network]\nprot = 1\n").expect("a file");
+    let told = house.daemons[0].ask(&["doctor", "--json", "--config", text(&settings)]);
+    assert_eq!(told.code, 5, "{told:?}");
+    assert_eq!(verdict_of(&told, "daemon"), "fail");
+    assert_eq!(verdict_of(&told, "settings"), "fail");
+    fs::write(&settings, "[audio]\noutput = 'null'\n[network]\nmdns = false\n").expect("a file");
+    let told = house.daemons[0].ask(&["doctor", "--json", "--config", text(&settings)]);
+    let verdicts = ["settings", "output", "mdns"].map(|check| verdict_of(&told, check));
+    assert_eq!(verdicts, ["ok", "ok", "warn"], "{told:?}");
+}

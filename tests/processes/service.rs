@@ -1,5 +1,6 @@
 //! The daemon as a service: what it tells its manager, and what that makes of the unit.
 
+use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -46,6 +47,26 @@ fn the_service_manager_hears_of_start_life_and_end() {
 /// The manager's own judgement, where there is one: no complaint about the units, and an exposure
 /// of 2.5 of 10 at most.
 #[test]
+fn a_log_for_programs_is_one_object_a_line() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let socket = dir.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(LONG)).expect("a deadline");
+    let mut daemon = Daemon::new(dir.path().join("kitchen"), "kitchen", 0, Vec::new());
+    let path = socket.display().to_string();
+    // That another stream is the journal changes nothing.
+    let journal = ("JOURNAL_STREAM", "1:2");
+    daemon.start_with(&[("NOTIFY_SOCKET", &path), ("GROOVEBOX_LOG_FORMAT", "json"), journal]);
+    wait_for(&manager, "READY=1");
+    daemon.stop();
+    let log = fs::read_to_string(daemon.path("log")).expect("a log");
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+    let lines: Vec<serde_json::Value> = log.lines().map(parse).collect();
+    let ready = lines.iter().find(|line| line["fields"]["message"] == "ready").expect("it was");
+    assert_eq!((&ready["level"], &ready["fields"]["name"]), (&"INFO".into(), &"kitchen".into()));
+}
+
+#[test]
 fn the_units_are_sound_and_shut_in() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
     let dir = tempfile::tempdir().expect("a folder");
@@ -59,13 +80,13 @@ fn the_units_are_sound_and_shut_in() {
         return;
     }
     for (name, is_user) in [("groovebox.service", false), ("groovebox-user.service", true)] {
-        let text = std::fs::read_to_string(folder.join(name)).expect("it is there");
+        let text = fs::read_to_string(folder.join(name)).expect("it is there");
         let program = env!("CARGO_BIN_EXE_groovebox");
         let text =
             text.replace("/usr/bin/groovebox", program).replace("%h/.local/bin/groovebox", program);
         assert!(text.contains(&format!("ExecStart={program} daemon")));
         let unit = dir.path().join("groovebox.service");
-        std::fs::write(&unit, text).expect("a file");
+        fs::write(&unit, text).expect("a file");
         let verify = if is_user { &["--user", "verify"][..] } else { &["verify"] };
         let verdict = analyze(verify, &unit).expect("it runs");
         let complaints = String::from_utf8_lossy(&verdict.stderr);

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use futures_util::future::BoxFuture;
-use groovebox::api::{self, Backend, ChatLog, Imported, OutputInfo, UserWish};
+use groovebox::api::{
+    self, Backend, ChatLog, Health, ImportProgress, Imported, OutputInfo, UserWish,
+};
 use groovebox::base::limits::{
     LOG_KEPT, MAX_CHAT, MAX_CHAT_ON_DISK, MAX_HISTORY, MAX_QUEUE, MAX_SEEK, MAX_TRACKS_PER_ADD,
 };
@@ -108,8 +110,16 @@ impl Backend for Nobody {
         Box::pin(async { Ok(Vec::new()) })
     }
 
+    fn importing(&self) -> ImportProgress {
+        ImportProgress::default()
+    }
+
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<Health, Refusal>> {
+        Box::pin(async { Ok(Health::default()) })
     }
 }
 
