@@ -49,17 +49,19 @@ const ROWS: [Row; 11] = [
     Row { codec: "MP3 constant", ending: "mp3", program: "lame", arguments: &["--quiet", "--cbr", "IN", "OUT"], rates: 8_000..=48_000, channels: &[1, 2] },
     Row { codec: "MP3 variable", ending: "mp3", program: "lame", arguments: &["--quiet", "-V", "2", "IN", "OUT"], rates: 8_000..=48_000, channels: &[1, 2] },
     Row { codec: "AAC", ending: "m4a", program: "ffmpeg", arguments: &["aac", "-b:a", "128k", "OUT"], rates: 8_000..=96_000, channels: &[1, 2] },
-    Row { codec: "Apple Lossless", ending: "m4a", program: "ffmpeg", arguments: &["alac", "OUT"], rates: 8_000..=192_000, channels: &[1, 2, 6, 8] },
+    Row { codec: "Apple Lossless", ending: "m4a", program: "ffmpeg", arguments: &["alac", "OUT"], rates: 8_000..=192_000, channels: &[1, 2, 6] },
     Row { codec: "Vorbis", ending: "ogg", program: "oggenc", arguments: &["-Q", "-q", "6", "-o", "OUT", "IN"], rates: 8_000..=192_000, channels: &[1, 2, 3, 4, 5, 6, 7, 8] },
     Row { codec: "Opus", ending: "opus", program: "opusenc", arguments: &["--quiet", "--bitrate", "256", "IN", "OUT"], rates: 8_000..=192_000, channels: &[1, 2, 3, 4, 5, 6, 7, 8] },
 ];
 
 /// What a comparison has found.
 struct Found {
-    /// How much later the first and the last quarter of a second sound, in ms.
+    /// How much later the first and the last tenth of a second sound, in ms.
     start_ms: f64,
     end_ms: f64,
-    /// How much longer it is than what was encoded, in ms. ffmpeg 5 leaves the padding of AAC.
+    /// How much longer it is, in ms, than what was encoded or than what ffmpeg makes of it,
+    /// whichever is nearer: MP3 of the lowest bit rates has no room for its length, and ffmpeg 5
+    /// leaves the padding of AAC.
     longer_ms: f64,
     level_db: f64,
     correlation: f64,
@@ -195,8 +197,8 @@ fn correlate(a: &[f32], b: &[f32], from: usize, frames: usize, lag: i64) -> f64 
 /// The lag of the best match around a place, in ms.
 #[expect(clippy::cast_precision_loss, reason = "few frames")]
 fn lag_ms(a: &[f32], b: &[f32], from: usize, rate: u32) -> f64 {
-    let frames = usize::try_from(rate / 4).expect("small");
-    let reach = i64::from(rate / 200);
+    let frames = usize::try_from(rate / 10).expect("small");
+    let reach = i64::from(rate / 400);
     let best = (-reach..=reach)
         .map(|lag| (lag, correlate(a, b, from, frames, lag)))
         .max_by(|x, y| x.1.total_cmp(&y.1));
@@ -205,12 +207,15 @@ fn lag_ms(a: &[f32], b: &[f32], from: usize, rate: u32) -> f64 {
 
 #[expect(clippy::cast_precision_loss, reason = "few frames")]
 fn compare(wanted: &[f32], found: &[f32], rate: u32) -> Found {
-    let quarter = usize::try_from(rate / 4).expect("small");
+    let tenth = usize::try_from(rate / 10).expect("small");
     let frames = wanted.len().min(found.len()) / 2;
+    let ms = |frames: usize| frames as f64 * 1000.0 / f64::from(rate);
+    let made = ms(found.len() / 2) - SECONDS * 1000.0;
+    let more = ms(found.len() / 2) - ms(wanted.len() / 2);
     Found {
         start_ms: lag_ms(wanted, found, 0, rate),
-        end_ms: lag_ms(wanted, found, frames - quarter, rate),
-        longer_ms: (found.len() as f64 / 2.0 / f64::from(rate) - SECONDS) * 1000.0,
+        end_ms: lag_ms(wanted, found, frames - tenth, rate),
+        longer_ms: if made.abs() < more.abs() { made } else { more },
         level_db: 10.0 * (power(&found[..2 * frames]) / power(&wanted[..2 * frames])).log10(),
         correlation: correlate(wanted, found, 0, frames, 0),
     }

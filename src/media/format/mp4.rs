@@ -52,10 +52,6 @@ const MAX_TEXT: u64 = 4096;
 /// Audio frames in a packet of AAC.
 const AAC_FRAMES: u32 = 1024;
 
-/// Where symphonia 0.6.1 puts the eight channels of Apple Lossless: left, right, centre, effects,
-/// left and right of the centre, surround. It calls the last four otherwise.
-const ALAC_EIGHT: u32 = 0b110_1100_1111;
-
 /// Packets of AAC that are decoded before the one that is sought: each overlaps with the one
 /// before it.
 const AAC_PREROLL: u64 = 2;
@@ -456,10 +452,7 @@ impl Mp4 {
         let sound = sound(source.as_mut())?;
         let remark = remark(source.as_mut())?;
         let (decoder, step) = decoder(&sound)?;
-        let mut layout = Layout::of_decoder(decoder.as_ref())?;
-        if sound.codec == Codec::Alac && layout.channels == 8 {
-            layout = layout.with_positions(ALAC_EIGHT);
-        }
+        let layout = Layout::of_decoder(decoder.as_ref())?;
         let (delay, end) = audible(&sound, remark, layout.rate, step)?;
         let preroll = if sound.codec == Codec::Aac { AAC_PREROLL } else { 0 };
         Ok(Mp4 {
