@@ -300,7 +300,7 @@ fn check_imported(imported: &Imported) -> Result<(), Answer> {
         (true, []) => Err(Refusal::new(
             RefusalCode::NotFound,
             "there is no music in there",
-            "FLAC, WAV and MP3 files are played",
+            "FLAC, WAV, AIFF, MP3, M4A, Ogg and Opus files are played",
         )
         .into()),
         (true, [(path, refusal), ..]) => {

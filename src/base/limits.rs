@@ -258,6 +258,10 @@ pub const MAX_SCAN_ENTRIES: usize = 100_000;
 /// Folders inside each other that a scan descends into.
 pub const MAX_SCAN_DEPTH: usize = 16;
 
+/// Channels of a file that is played; they are mixed to two. 7.1 has eight, and no format that is
+/// played names more.
+pub const MAX_TRACK_CHANNELS: u8 = 8;
+
 /// Sample rates that are played, in Hz.
 pub const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 8_000..=192_000;
 

@@ -12,7 +12,7 @@ use super::session::Session;
 
 #[derive(Args, Debug)]
 pub(super) struct PlayArgs {
-    /// Files (FLAC, WAV, MP3) or folders
+    /// Files (FLAC, WAV, AIFF, MP3, M4A, Ogg, Opus) or folders
     #[arg(value_name = "FILE|DIR")]
     pub(super) paths: Vec<PathBuf>,
 }

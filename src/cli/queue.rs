@@ -33,7 +33,7 @@ pub(super) enum QueueVerb {
     List(WatchArgs),
     /// Put files or folders at the end
     Add {
-        /// Files (FLAC, WAV, MP3) or folders
+        /// Files (FLAC, WAV, AIFF, MP3, M4A, Ogg, Opus) or folders
         #[arg(value_name = "FILE|DIR", required = true)]
         paths: Vec<PathBuf>,
     },

@@ -285,7 +285,7 @@ fn import(library: &Library, paths: &[PathBuf], mut share: Share<'_>) -> Result<
         (true, n) => Err(Refusal::new(
             RefusalCode::UnsupportedMedia,
             format!("none of the {n} files can be played"),
-            "FLAC, WAV and MP3 with one or two channels can; `file NAME` tells what a file is",
+            "FLAC, WAV, AIFF, MP3, AAC, Apple Lossless, Vorbis and Opus can; `file NAME` tells what a file is",
         )),
         (false, _) => Ok(imported),
     }

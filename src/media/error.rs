@@ -17,7 +17,7 @@ pub enum MediaError {
     #[error("no permission to read {0:?}")]
     Denied(String),
     /// A folder in which nothing can be played.
-    #[error("{0:?} contains no FLAC, WAV or MP3 file")]
+    #[error("{0:?} contains no file that can be played")]
     NothingToPlay(String),
     /// A file of another kind; `found` says which.
     #[error("{name:?} cannot be played: it is {found}")]
@@ -90,7 +90,7 @@ impl MediaError {
                 "the daemon reads files as its own user; give that user the right to read it",
             ),
             MediaError::NothingToPlay(_) => {
-                (Code::NotFound, "name a folder with .flac, .wav or .mp3 files")
+                (Code::NotFound, "name a folder with FLAC, WAV, AIFF, MP3, M4A, Ogg or Opus files")
             }
             MediaError::Unsupported { .. } => {
                 (Code::UnsupportedMedia, "convert it to FLAC, for example with ffmpeg")
@@ -141,10 +141,11 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_happened_and_what_to_do() {
-        let error = MediaError::Unsupported { name: "a.ogg".into(), found: "an Ogg file".into() };
+        let error =
+            MediaError::Unsupported { name: "a.wma".into(), found: "a Windows Media file".into() };
         let refusal = error.refusal();
         assert_eq!(refusal.code, RefusalCode::UnsupportedMedia);
-        assert!(refusal.message.contains("a.ogg") && refusal.message.contains("Ogg"));
+        assert!(refusal.message.contains("a.wma") && refusal.message.contains("Windows"));
         assert!(!refusal.hint.is_empty());
     }
 

@@ -16,12 +16,12 @@ use crate::wire::Track;
 /// Files that are known again; a few hundred bytes each.
 const MAX_KNOWN_FILES: u32 = 4096;
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE file(
         n INTEGER PRIMARY KEY AUTOINCREMENT, mark BLOB NOT NULL UNIQUE, track TEXT NOT NULL) STRICT;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
 ";
 
 /// The open file. Without one nothing is remembered.

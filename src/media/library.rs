@@ -123,7 +123,7 @@ impl Library {
             other => other,
         })?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let Layout { rate, channels, delay } = about.layout;
+        let Layout { rate, channels, delay, .. } = about.layout;
         Ok(Track {
             hash,
             size,

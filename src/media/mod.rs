@@ -15,9 +15,13 @@
 //! Decoders are third-party code that is fed with anybody's bytes: their panics are caught here,
 //! on the threads that run them. A panic hook must not end the process for them.
 
+#[cfg(test)]
+mod broken;
 pub mod cache;
 pub mod error;
 pub mod format;
+#[cfg(test)]
+mod format_table;
 mod index;
 pub mod library;
 mod reference;

@@ -12,7 +12,9 @@ use super::error::MediaError;
 use crate::base::limits::{MAX_SCAN_DEPTH, MAX_SCAN_ENTRIES};
 
 /// Endings of files that may be playable, lower case.
-const ENDINGS: [&str; 4] = ["flac", "wav", "wave", "mp3"];
+const ENDINGS: [&str; 13] = [
+    "flac", "wav", "wave", "mp3", "m4a", "m4b", "mp4", "ogg", "oga", "opus", "aif", "aiff", "aifc",
+];
 
 /// The files at `path`: itself, or what a folder holds, recursively, in natural order, as far as
 /// [`MAX_SCAN_ENTRIES`] goes. Hidden files are passed over.
@@ -149,13 +151,13 @@ mod tests {
     #[test]
     fn a_folder_gives_its_tracks_in_order_and_nothing_else() {
         let dir = tempfile::tempdir().expect("tempdir");
-        for file in ["b/10.MP3", "b/2.flac", "a.wav", "cover.jpg", ".hidden.mp3", "c/notes.txt"] {
+        for file in ["b/10.MP3", "b/2.m4a", "a.opus", "cover.jpg", ".hidden.mp3", "c/notes.txt"] {
             touch(&dir.path().join(file));
         }
         let found = scan(dir.path()).expect("has tracks");
         let names: Vec<_> =
             found.iter().map(|p| p.strip_prefix(dir.path()).expect("below").to_owned()).collect();
-        assert_eq!(names, [Path::new("a.wav"), Path::new("b/2.flac"), Path::new("b/10.MP3")]);
+        assert_eq!(names, [Path::new("a.opus"), Path::new("b/2.m4a"), Path::new("b/10.MP3")]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::cache::Blob;
 use super::error::MediaError;
+use super::format::mix::Mix;
 use super::format::{self, ByteSource, Decoder};
 use crate::base::BlobHash;
 use crate::base::limits::PIECE;
@@ -120,10 +121,11 @@ fn decode(
         format::open(track.codec, Box::new(source), Some(track.frames)).map_err(named)?;
     agree(decoder.as_ref(), track)?;
     decoder.seek(from).map_err(named)?;
+    let mix = Mix::new(&decoder.layout());
     let mut samples = Vec::new();
     while filler.next < track.frames {
         let Some(first) = decoder.next(&mut samples).map_err(named)? else { break };
-        filler.push(first, &samples, decoder.layout().channels)?;
+        filler.push(first, &samples, &mix)?;
     }
     filler.finish();
     Ok(())
@@ -232,12 +234,11 @@ impl Filler {
     }
 
     /// Takes decoded frames; those before the wanted one and behind the end are dropped.
-    fn push(&mut self, first: i64, samples: &[f32], channels: u8) -> Result<(), MediaError> {
-        let channels = usize::from(channels);
-        for (place, frame) in (first..).zip(samples.chunks_exact(channels)) {
+    fn push(&mut self, first: i64, samples: &[f32], mix: &Mix) -> Result<(), MediaError> {
+        for (place, frame) in (first..).zip(samples.chunks_exact(mix.channels())) {
             match u64::try_from(place) {
                 Ok(place) if (self.next..self.end).contains(&place) => {
-                    self.push_frame(place, frame[0], frame[channels - 1])?;
+                    self.push_frame(place, mix.apply(frame))?;
                 }
                 _ => {}
             }
@@ -245,7 +246,7 @@ impl Filler {
         Ok(())
     }
 
-    fn push_frame(&mut self, place: u64, left: f32, right: f32) -> Result<(), MediaError> {
+    fn push_frame(&mut self, place: u64, frame: [f32; CHANNELS]) -> Result<(), MediaError> {
         // Blocks may leave a hole between them, never in them.
         if place > self.next {
             self.flush();
@@ -255,8 +256,7 @@ impl Filler {
             None => self.empty_block(place)?,
         };
         let at = block.frames * CHANNELS;
-        block.samples[at] = left;
-        block.samples[at + 1] = right;
+        block.samples[at..at + CHANNELS].copy_from_slice(&frame);
         block.frames += 1;
         self.next = place + 1;
         let is_full = block.frames == BLOCK_FRAMES;

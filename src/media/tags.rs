@@ -1,14 +1,9 @@
 //! Title, artists and album, as people see them. Read where a file is taken in, never by those
 //! who only decode it; what is missing or unreadable is left out, never an error.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 
-use symphonia::core::formats::FormatOptions;
-use symphonia::core::formats::probe::Hint;
-use symphonia::core::io::{MediaSource, MediaSourceStream, MediaSourceStreamOptions};
-use symphonia::core::meta::{MetadataOptions, MetadataRevision, StandardTag};
-
-use super::format::{Bytes, FormatError, flac, read_up_to, wav};
+use super::format::{Bytes, FormatError, aiff, flac, id3, mp4, ogg, read_up_to, wav};
 use crate::base::limits::{MAX_ARTISTS, MAX_TAG};
 use crate::wire::Codec;
 
@@ -26,7 +21,9 @@ pub struct Tags {
     pub album: String,
 }
 
-enum Field {
+/// What a text says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Field {
     Title,
     Artist,
     Album,
@@ -39,7 +36,10 @@ impl Tags {
         let found = match codec {
             Codec::Flac => from_vorbis_comment(source),
             Codec::Wav => from_info_list(source),
-            Codec::Mp3 => from_id3(source),
+            Codec::Mp3 => from_mp3(source),
+            Codec::Aac | Codec::Alac => from_mp4(source),
+            Codec::Vorbis | Codec::Opus => from_ogg(source),
+            Codec::Aiff => from_aiff(source),
         };
         found.unwrap_or_else(|error| {
             tracing::debug!(%error, "tags are unreadable");
@@ -47,7 +47,16 @@ impl Tags {
         })
     }
 
-    fn add(&mut self, field: &Field, text: &str) {
+    fn lacks(&self, field: Field) -> bool {
+        match field {
+            Field::Title => self.title.is_none(),
+            Field::Artist => self.artists.is_empty(),
+            Field::Album => self.album.is_empty(),
+        }
+    }
+
+    /// Adds a text, unless it is empty, or there is one already where only one can be.
+    pub(super) fn add(&mut self, field: Field, text: &str) {
         let text = clean(text);
         if text.is_empty() {
             return;
@@ -72,8 +81,11 @@ pub fn clean(text: &str) -> String {
 
 fn from_vorbis_comment(mut source: Bytes) -> Result<Tags, FormatError> {
     let Some((at, len)) = flac::comment(&mut source)? else { return Ok(Tags::default()) };
-    let block = read_some(&mut source, at, len)?;
-    let mut rest = block.as_slice();
+    Ok(vorbis_comment(&read_some(&mut source, at, len)?))
+}
+
+fn vorbis_comment(block: &[u8]) -> Tags {
+    let mut rest = block;
     let mut tags = Tags::default();
     // The name of the encoder comes first, then a count that is not needed.
     let _ = take_text(&mut rest);
@@ -82,13 +94,13 @@ fn from_vorbis_comment(mut source: Bytes) -> Result<Tags, FormatError> {
         let entry = String::from_utf8_lossy(entry);
         let Some((name, value)) = entry.split_once('=') else { continue };
         match name.to_ascii_uppercase().as_str() {
-            "TITLE" => tags.add(&Field::Title, value),
-            "ARTIST" => tags.add(&Field::Artist, value),
-            "ALBUM" => tags.add(&Field::Album, value),
+            "TITLE" => tags.add(Field::Title, value),
+            "ARTIST" => tags.add(Field::Artist, value),
+            "ALBUM" => tags.add(Field::Album, value),
             _ => {}
         }
     }
-    Ok(tags)
+    tags
 }
 
 /// Takes a text with its length (32 bits, little endian) in front.
@@ -111,9 +123,9 @@ fn from_info_list(mut source: Bytes) -> Result<Tags, FormatError> {
         let odd = text.len() % 2;
         let text = String::from_utf8_lossy(text);
         match name {
-            b"INAM" => tags.add(&Field::Title, &text),
-            b"IART" => tags.add(&Field::Artist, &text),
-            b"IPRD" => tags.add(&Field::Album, &text),
+            b"INAM" => tags.add(Field::Title, &text),
+            b"IART" => tags.add(Field::Artist, &text),
+            b"IPRD" => tags.add(Field::Album, &text),
             _ => {}
         }
         rest = after.get(odd..).unwrap_or_default();
@@ -128,65 +140,53 @@ fn read_some(source: &mut Bytes, at: u64, len: u64) -> io::Result<Vec<u8>> {
     Ok(block)
 }
 
-fn from_id3(source: Bytes) -> Result<Tags, FormatError> {
-    let stream =
-        MediaSourceStream::new(Box::new(Whole(source)), MediaSourceStreamOptions::default());
-    let mut found = symphonia::default::get_probe().probe(
-        &Hint::new(),
-        stream,
-        FormatOptions::default(),
-        MetadataOptions::default(),
-    )?;
-    let mut log = found.metadata();
-    let mut revisions = Vec::new();
-    while let Some(revision) = log.pop() {
-        revisions.push(revision);
-    }
-    revisions.extend(log.current().cloned());
-    // ID3v1 cuts its texts at 30 characters; anything else comes first.
-    revisions.sort_by_key(|revision| revision.info.short_name == "id3v1");
+fn from_ogg(source: Bytes) -> Result<Tags, FormatError> {
+    Ok(vorbis_comment(&ogg::comment(source)?))
+}
+
+fn from_mp4(mut source: Bytes) -> Result<Tags, FormatError> {
     let mut tags = Tags::default();
-    for revision in &revisions {
-        add_revision(&mut tags, revision);
+    for (name, text) in mp4::texts(source.as_mut())? {
+        match &name {
+            b"\xA9nam" => tags.add(Field::Title, &text),
+            b"\xA9ART" => tags.add(Field::Artist, &text),
+            _ => tags.add(Field::Album, &text),
+        }
     }
     Ok(tags)
 }
 
-fn add_revision(tags: &mut Tags, revision: &MetadataRevision) {
-    // Artists of an old tag are the same people, cut short.
-    let had_artists = !tags.artists.is_empty();
-    for tag in &revision.media.tags {
-        match &tag.std {
-            Some(StandardTag::TrackTitle(text)) => tags.add(&Field::Title, text),
-            Some(StandardTag::Artist(text)) if !had_artists => tags.add(&Field::Artist, text),
-            Some(StandardTag::Album(text)) => tags.add(&Field::Album, text),
-            _ => {}
+fn from_aiff(mut source: Bytes) -> Result<Tags, FormatError> {
+    let map = aiff::map(&mut source, aiff::Purpose::Tags)?;
+    let mut tags = match map.id3 {
+        Some((at, _)) => id3::read(source.as_mut(), at)?,
+        None => Tags::default(),
+    };
+    for (field, place) in [(Field::Title, map.name), (Field::Artist, map.author)] {
+        if let Some((at, len)) = place
+            && tags.lacks(field)
+        {
+            let text = read_some(&mut source, at, len)?;
+            tags.add(field, &String::from_utf8_lossy(&text));
         }
     }
+    Ok(tags)
 }
 
-struct Whole(Bytes);
-
-impl Read for Whole {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
+fn from_mp3(mut source: Bytes) -> Result<Tags, FormatError> {
+    let mut tags = id3::read(source.as_mut(), 0)?;
+    // The old tag at the end cuts its texts at 30 characters; it fills what is missing.
+    let old = id3::read_old(source.as_mut())?;
+    if tags.title.is_none() {
+        tags.title = old.title;
     }
-}
-
-impl Seek for Whole {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.0.seek(to)
+    if tags.artists.is_empty() {
+        tags.artists = old.artists;
     }
-}
-
-impl MediaSource for Whole {
-    fn is_seekable(&self) -> bool {
-        true
+    if tags.album.is_empty() {
+        tags.album = old.album;
     }
-
-    fn byte_len(&self) -> Option<u64> {
-        Some(self.0.size())
-    }
+    Ok(tags)
 }
 
 #[cfg(test)]
@@ -211,6 +211,16 @@ mod tests {
         let vbr = Tags::read(Codec::Mp3, bytes(&fixture("vbr.mp3")));
         assert_eq!(vbr, tags("Variable", &["Nobody"], "Fixtures"));
         assert_eq!(Tags::read(Codec::Flac, bytes(&fixture("mono24.flac"))), Tags::default());
+        let others = [
+            (Codec::Aac, "stereo.m4a"),
+            (Codec::Alac, "lossless.m4a"),
+            (Codec::Vorbis, "stereo.ogg"),
+            (Codec::Opus, "stereo.opus"),
+        ];
+        for (codec, file) in others {
+            let found = Tags::read(codec, bytes(&fixture(file)));
+            assert_eq!(found, tags("Rising", &["Nobody"], "Fixtures"), "{file}");
+        }
     }
 
     #[test]
@@ -229,7 +239,7 @@ mod tests {
         assert_eq!(clean(&"é".repeat(1000)).chars().count(), MAX_TAG);
         let mut many = Tags::default();
         for i in 0..20 {
-            many.add(&Field::Artist, &i.to_string());
+            many.add(Field::Artist, &i.to_string());
         }
         assert_eq!(many.artists.len(), MAX_ARTISTS);
     }

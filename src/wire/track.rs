@@ -15,6 +15,16 @@ pub enum Codec {
     Wav,
     /// MPEG-1/2 layer III.
     Mp3,
+    /// Advanced Audio Coding (low complexity) in MP4.
+    Aac,
+    /// Apple Lossless in MP4.
+    Alac,
+    /// Vorbis in Ogg.
+    Vorbis,
+    /// Opus in Ogg.
+    Opus,
+    /// Linear PCM in AIFF or AIFF-C.
+    Aiff,
 }
 
 /// One audio file.
@@ -28,7 +38,7 @@ pub struct Track {
     pub codec: Codec,
     /// Frames a second, 8,000 to 192,000.
     pub rate: u32,
-    /// Channels in the file, 1 or 2.
+    /// Channels in the file, 1 to 8.
     pub channels: u8,
     /// Audible frames: without encoder delay and padding.
     pub frames: u64,

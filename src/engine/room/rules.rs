@@ -3,8 +3,8 @@
 //! of the term and the instant.
 
 use crate::base::limits::{
-    MAX_ARTISTS, MAX_BLOB, MAX_MEMBERS, MAX_NAME, MAX_QUEUE, MAX_REASON, MAX_TAG, MAX_TRACK_FRAMES,
-    MAX_TRACK_TEXT, MAX_TRACKS_PER_ADD, SAMPLE_RATES,
+    MAX_ARTISTS, MAX_BLOB, MAX_MEMBERS, MAX_NAME, MAX_QUEUE, MAX_REASON, MAX_TAG,
+    MAX_TRACK_CHANNELS, MAX_TRACK_FRAMES, MAX_TRACK_TEXT, MAX_TRACKS_PER_ADD, SAMPLE_RATES,
 };
 use crate::base::{EntryKey, NodeId, RoomTime, SegmentId, Span, UserId};
 use crate::wire::Track;
@@ -235,8 +235,8 @@ pub(super) fn check_track(track: &Track) -> Result<(), &'static str> {
     if !SAMPLE_RATES.contains(&track.rate) {
         return Err("its sample rate is not between 8 and 192 kHz");
     }
-    if !(1..=2).contains(&track.channels) {
-        return Err("it is neither mono nor stereo");
+    if !(1..=MAX_TRACK_CHANNELS).contains(&track.channels) {
+        return Err("it has no channel, or more than eight");
     }
     if track.frames == 0 || track.size == 0 {
         return Err("it is empty");

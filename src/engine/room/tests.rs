@@ -613,7 +613,7 @@ fn tracks_that_make_no_sense_are_refused() {
         |track| track.rate = 7_999,
         |track| track.rate = 192_001,
         |track| track.channels = 0,
-        |track| track.channels = 3,
+        |track| track.channels = 9,
         |track| track.frames = 0,
         |track| track.frames = u64::MAX,
         |track| track.size = 0,

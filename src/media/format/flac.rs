@@ -17,7 +17,7 @@ use symphonia::core::units::Timestamp;
 use symphonia::default::codecs::FlacDecoder;
 use symphonia::default::formats::FlacReader;
 
-use super::{Bytes, Decoder, FormatError, Layout, read_exact_at};
+use super::{Bytes, Decoder, FormatError, Layout, broken, read_exact_at};
 
 /// Metadata blocks before the audio; a file has a handful.
 const MAX_BLOCKS: usize = 1024;
@@ -66,9 +66,8 @@ impl Flac {
         let Some(CodecParameters::Audio(params)) = &track.codec_params else {
             return Err(broken("it has no audio"));
         };
-        let channels =
-            params.channels.as_ref().map_or(0, |c| u32::try_from(c.count()).unwrap_or(0));
-        let layout = Layout::check(params.sample_rate.unwrap_or(0), channels, 0)?;
+        let channels = params.channels.as_ref().ok_or_else(|| broken("it has no audio"))?;
+        let layout = Layout::of(params.sample_rate.unwrap_or(0), channels)?;
         let decoder = FlacDecoder::try_new(params, &AudioDecoderOptions::default())?;
         let promised = track.num_frames;
         Ok(Flac { reader: Some(reader), decoder, layout, promised, given: None })
@@ -197,10 +196,6 @@ fn copy(decoded: &GenericAudioBufferRef<'_>, layout: Layout, out: &mut Vec<f32>)
 
 fn is_stopped(error: &io::Error) -> bool {
     error.kind() != io::ErrorKind::UnexpectedEof
-}
-
-fn broken(why: &str) -> FormatError {
-    FormatError::Broken(why.into())
 }
 
 /// Where the metadata is.
@@ -359,7 +354,10 @@ mod tests {
     #[test]
     fn the_sound_is_the_one_that_was_encoded() {
         let mut decoder = open("stereo.flac");
-        assert_eq!(decoder.layout(), Layout { rate: 44_100, channels: 2, delay: 0 });
+        assert_eq!(
+            decoder.layout(),
+            Layout { rate: 44_100, channels: 2, positions: 0b11, delay: 0 }
+        );
         assert_eq!(decoder.count().expect("counts"), 66_150);
         let all = decode_from(&mut decoder, 0);
         assert_eq!(all.len(), 2 * 66_150);
@@ -371,7 +369,10 @@ mod tests {
     #[test]
     fn twenty_four_bits_stay_twenty_four_bits() {
         let mut decoder = open("mono24.flac");
-        assert_eq!(decoder.layout(), Layout { rate: 22_050, channels: 1, delay: 0 });
+        assert_eq!(
+            decoder.layout(),
+            Layout { rate: 22_050, channels: 1, positions: 0b1, delay: 0 }
+        );
         let all = decode_from(&mut decoder, 0);
         assert_eq!(all.len(), 22_050);
         for (i, value) in all.iter().enumerate() {

@@ -4,14 +4,25 @@
 //! file: a member must begin to decode while most of the file is still on its way, so nothing
 //! here reads a byte it does not need.
 
+pub mod aiff;
 pub mod flac;
+pub(super) mod id3;
+pub mod mix;
 pub mod mp3;
+pub mod mp4;
+pub mod ogg;
+mod opus;
+mod pcm;
+mod vorbis;
 pub mod wav;
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use symphonia::core::audio::Channels;
+use symphonia::core::codecs::audio::AudioDecoder;
+
 use super::error::MediaError;
-use crate::base::limits::SAMPLE_RATES;
+use crate::base::limits::{MAX_TRACK_CHANNELS, SAMPLE_RATES};
 use crate::wire::Codec;
 
 /// Bytes that can be read from anywhere. A read may wait for them to arrive.
@@ -65,22 +76,49 @@ impl ByteSource for FileSource {
 pub struct Layout {
     /// Frames a second.
     pub rate: u32,
-    /// Samples a frame.
+    /// Samples a frame, at most [`MAX_TRACK_CHANNELS`].
     pub channels: u8,
+    /// Which loudspeakers they are meant for: one bit each, as in Microsoft's channel mask. The
+    /// samples of a frame stand in the order of the bits.
+    pub positions: u32,
     /// Frames that the decoder yields before the first audible one.
     pub delay: u32,
 }
 
 impl Layout {
-    /// Refuses what the rest of the program cannot play.
+    /// Refuses what the rest of the program cannot play. Positions are the usual ones.
     pub(super) fn check(rate: u32, channels: u32, delay: u32) -> Result<Layout, FormatError> {
         if !SAMPLE_RATES.contains(&rate) {
             return Err(FormatError::Unsupported(format!("audio of {rate} Hz")));
         }
         match u8::try_from(channels) {
-            Ok(channels @ 1..=2) => Ok(Layout { rate, channels, delay }),
+            Ok(channels) if (1..=MAX_TRACK_CHANNELS).contains(&channels) => {
+                Ok(Layout { rate, channels, positions: mix::usual_positions(channels), delay })
+            }
             _ => Err(FormatError::Unsupported(format!("audio of {channels} channels"))),
         }
+    }
+
+    /// As symphonia describes it.
+    pub(super) fn of(rate: u32, channels: &Channels) -> Result<Layout, FormatError> {
+        let count = u32::try_from(channels.count()).unwrap_or(u32::MAX);
+        let positions = match channels {
+            Channels::Positioned(positions) => u32::try_from(positions.bits()).unwrap_or(0),
+            _ => 0,
+        };
+        Ok(Layout::check(rate, count, 0)?.with_positions(positions))
+    }
+
+    /// As a decoder of symphonia gives it.
+    pub(super) fn of_decoder(decoder: &dyn AudioDecoder) -> Result<Layout, FormatError> {
+        let empty = decoder.last_decoded();
+        Layout::of(empty.spec().rate(), empty.spec().channels())
+    }
+
+    /// With these positions, if they are as many as the channels.
+    pub(super) fn with_positions(self, positions: u32) -> Layout {
+        let fits = positions.count_ones() == u32::from(self.channels);
+        Layout { positions: if fits { positions } else { self.positions }, ..self }
     }
 }
 
@@ -158,8 +196,11 @@ pub fn open(
 ) -> Result<Box<dyn Decoder>, FormatError> {
     Ok(match codec {
         Codec::Flac => Box::new(flac::Flac::open(source)?),
-        Codec::Wav => Box::new(wav::Wav::open(source)?),
+        Codec::Wav => Box::new(wav::open(source)?),
         Codec::Mp3 => Box::new(mp3::Mp3::open(source, frames)?),
+        Codec::Aac | Codec::Alac => Box::new(mp4::Mp4::open(source)?),
+        Codec::Vorbis | Codec::Opus => Box::new(ogg::Ogg::open(source)?),
+        Codec::Aiff => Box::new(aiff::open(source)?),
     })
 }
 
@@ -182,6 +223,15 @@ pub fn recognise(source: &mut dyn ByteSource) -> Result<Codec, FormatError> {
     if (head.starts_with(b"RIFF") || head.starts_with(b"RF64")) && head.get(8..12) == Some(b"WAVE")
     {
         return Ok(Codec::Wav);
+    }
+    if head.starts_with(b"FORM") && matches!(head.get(8..12), Some(b"AIFF" | b"AIFC")) {
+        return Ok(Codec::Aiff);
+    }
+    if head.starts_with(b"OggS") {
+        return ogg::recognise(source, start);
+    }
+    if head.get(4..8) == Some(b"ftyp") {
+        return mp4::recognise(source);
     }
     if let Some(name) = foreign(head) {
         return Err(FormatError::Unsupported(name.into()));
@@ -239,15 +289,13 @@ pub(super) fn read_exact_at(
     if len < buf.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
+fn broken(why: &str) -> FormatError {
+    FormatError::Broken(why.into())
+}
+
 /// Names a few files that people take for playable.
 fn foreign(head: &[u8]) -> Option<&'static str> {
-    let kinds: [(usize, &[u8], &str); 19] = [
-        (28, b"OpusHead", "an Ogg Opus file"),
-        (29, b"vorbis", "an Ogg Vorbis file"),
-        (0, b"OggS", "an Ogg file"),
-        (4, b"ftyp", "an MP4 file (AAC or ALAC)"),
-        (8, b"AIFF", "an AIFF file"),
-        (8, b"AIFC", "an AIFF file"),
+    let kinds: [(usize, &[u8], &str); 13] = [
         (8, b"AVI ", "a video"),
         (0, b"\x1A\x45\xDF\xA3", "a Matroska or WebM file"),
         (0, b"\x30\x26\xB2\x75", "a Windows Media file"),
@@ -337,6 +385,28 @@ pub(super) mod tests {
         }
     }
 
+    /// How far stereo sound from frame 0 on is from the chirps.
+    pub fn chirp_error(all: &[f32], rate: u32) -> f64 {
+        let wanted: Vec<f32> = (0..all.len()).map(|i| chirp(i / 2, rate, i % 2)).collect();
+        rms(all, &wanted)
+    }
+
+    /// How far sound of 48 kHz is from the tones, of which every channel has another.
+    pub fn tones_error(all: &[f32], channels: usize) -> f64 {
+        let tone = |i: usize| {
+            let turns = 200.0 * (i % channels + 1) as f64 * (i / channels) as f64 / 48_000.0;
+            (0.2 * (std::f64::consts::TAU * turns).sin()) as f32
+        };
+        // Encoders keep only the lowest tones of the fourth, which is for effects.
+        let kept = |i: &usize| i % channels != 3;
+        let (mut found, mut wanted) = (Vec::new(), Vec::new());
+        for i in (0..all.len()).filter(kept) {
+            found.push(all[i]);
+            wanted.push(tone(i));
+        }
+        rms(&found, &wanted)
+    }
+
     pub fn rms(a: &[f32], b: &[f32]) -> f64 {
         assert_eq!(a.len(), b.len(), "as many samples");
         let sum: f64 = a.iter().zip(b).map(|(x, y)| f64::from(x - y).powi(2)).sum();
@@ -359,7 +429,12 @@ pub(super) mod tests {
         assert_eq!(named(&fixture("text.mp3")), "a text file");
         assert_eq!(named(b""), "an empty file");
         assert_eq!(named(b"RIFF\0\0\0\0WAVE"), "Wav");
-        assert_eq!(named(b"OggS aaaaaaaaaaaaaaaaaaaaaaaaaaa"), "an Ogg file");
+        assert_eq!(named(b"FORM\0\0\0\0AIFC"), "Aiff");
+        assert_eq!(named(&fixture("stereo.m4a")), "Aac");
+        assert_eq!(named(&fixture("lossless.m4a")), "Alac");
+        assert_eq!(named(&fixture("stereo.ogg")), "Vorbis");
+        assert_eq!(named(&fixture("stereo.opus")), "Opus");
+        assert_eq!(named(b"OggS aaaaaaaaaaaaaaaaaaaaaaaaaaa"), "an Ogg file of an unknown kind");
         assert_eq!(named(&[0xFF; 4096]), "not an audio file");
     }
 

@@ -104,7 +104,7 @@ struct InfoTag {
 impl InfoTag {
     fn parse(header: &Header, data: &[u8]) -> Option<InfoTag> {
         if data.get(36..40) == Some(b"VBRI") {
-            return Some(InfoTag { delay: DECODER_DELAY, ..InfoTag::default() });
+            return Some(InfoTag::default());
         }
         let tag = data.get(4 + header.side_len()..)?;
         let constant = match tag.get(..4)? {
@@ -130,7 +130,8 @@ fn encoder_delay(lame: &[u8]) -> (u32, u32) {
             let both = u32::from_be_bytes([0, a, b, c]);
             (DECODER_DELAY + (both >> 12), (both & 0xFFF).saturating_sub(DECODER_DELAY))
         }
-        _ => (DECODER_DELAY, 0),
+        // Nobody knows what the encoder put in front, and other players cut nothing off either.
+        _ => (0, 0),
     }
 }
 
@@ -165,7 +166,7 @@ impl Mp3 {
         let there = read_up_to(&mut source, at, &mut data)?;
         let tag = InfoTag::parse(&header, &data[..there]);
         let first = if tag.is_some() { at + header.len } else { at };
-        let tag = tag.unwrap_or(InfoTag { delay: DECODER_DELAY, ..InfoTag::default() });
+        let tag = tag.unwrap_or_default();
         let mut frames = Frames::new(source, first, header);
         // The frame that holds the tag may have other channels than the sound.
         let header = frames.peek()?.unwrap_or(header);
@@ -430,9 +431,9 @@ mod tests {
     }
 
     #[test]
-    fn without_an_encoders_tag_the_decoders_own_delay_is_trimmed() {
+    fn without_an_encoders_tag_nothing_is_cut_off() {
         let mut decoder = open("vbr.mp3");
-        assert_eq!(decoder.tag, InfoTag { delay: DECODER_DELAY, ..InfoTag::default() });
+        assert_eq!(decoder.tag, InfoTag::default());
         let frames = decoder.count().expect("counts");
         assert!((110_250..110_250 + 4 * 1152).contains(&frames), "{frames}");
         assert!(decoder.constant.is_none());

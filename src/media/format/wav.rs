@@ -4,144 +4,28 @@
 
 use std::io;
 
-use super::{Bytes, Decoder, FormatError, Layout, read_exact_at, read_up_to};
-
-/// Frames decoded at a time.
-const STEP: u64 = 1024;
+use super::pcm::{Order, Pcm, Place, Sample};
+use super::{Bytes, FormatError, Layout, broken, read_exact_at, read_up_to};
 
 /// Chunks before the samples; a file has a handful.
 const MAX_CHUNKS: usize = 256;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Sample {
-    U8,
-    I16,
-    I24,
-    I32,
-    F32,
-    F64,
-}
-
-impl Sample {
-    fn new(is_float: bool, bytes: usize) -> Option<Sample> {
-        match (is_float, bytes) {
-            (false, 1) => Some(Sample::U8),
-            (false, 2) => Some(Sample::I16),
-            (false, 3) => Some(Sample::I24),
-            (false, 4) => Some(Sample::I32),
-            (true, 4) => Some(Sample::F32),
-            (true, 8) => Some(Sample::F64),
-            _ => None,
-        }
-    }
-
-    fn bytes(self) -> usize {
-        match self {
-            Sample::U8 => 1,
-            Sample::I16 => 2,
-            Sample::I24 => 3,
-            Sample::I32 | Sample::F32 => 4,
-            Sample::F64 => 8,
-        }
-    }
-
-    /// `raw` has [`Sample::bytes`] bytes, little endian. Full scale is 1.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        reason = "the mixer works in f32, whose 24 bits are finer than any converter"
-    )]
-    fn decode(self, raw: &[u8]) -> f32 {
-        const SCALE: f32 = 1.0 / 2_147_483_648.0;
-        match (self, raw) {
-            (Sample::U8, &[a]) => (f32::from(a) - 128.0) / 128.0,
-            (Sample::I16, &[a, b]) => f32::from(i16::from_le_bytes([a, b])) / 32768.0,
-            (Sample::I24, &[a, b, c]) => i32::from_le_bytes([0, a, b, c]) as f32 * SCALE,
-            (Sample::I32, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]) as f32 * SCALE,
-            (Sample::F32, &[a, b, c, d]) => sane(f32::from_le_bytes([a, b, c, d])),
-            (Sample::F64, raw) => {
-                raw.try_into().map_or(0.0, |raw| sane(f64::from_le_bytes(raw) as f32))
-            }
-            _ => 0.0,
-        }
-    }
-}
-
-/// A float file may hold anything; what is no number would live on in filters for ever.
-fn sane(value: f32) -> f32 {
-    if value.is_finite() { value.clamp(-16.0, 16.0) } else { 0.0 }
-}
-
 /// Where things are in a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Map {
-    sample: Sample,
-    layout: Layout,
-    /// First byte of the samples, and the byte after the last.
-    data: (u64, u64),
+    place: Place,
     /// The text tags (LIST INFO), if they stand before the samples: position and length.
     pub info: Option<(u64, u64)>,
 }
 
-impl Map {
-    fn frame_bytes(&self) -> u64 {
-        (self.sample.bytes() * usize::from(self.layout.channels)) as u64
-    }
-}
-
-/// A WAV file being decoded.
-pub struct Wav {
-    source: Bytes,
-    map: Map,
-    next: u64,
-    raw: Vec<u8>,
-}
-
-impl Wav {
-    /// Finds the format and the samples.
-    ///
-    /// # Errors
-    ///
-    /// When either is missing or cannot be played.
-    pub fn open(mut source: Bytes) -> Result<Wav, FormatError> {
-        let map = map(&mut source)?;
-        Ok(Wav { source, map, next: 0, raw: Vec::new() })
-    }
-}
-
-impl Decoder for Wav {
-    fn layout(&self) -> Layout {
-        self.map.layout
-    }
-
-    fn seek(&mut self, frame: u64) -> Result<(), FormatError> {
-        self.next = frame;
-        Ok(())
-    }
-
-    fn next(&mut self, out: &mut Vec<f32>) -> Result<Option<i64>, FormatError> {
-        out.clear();
-        let size = self.map.frame_bytes();
-        let first = self.next;
-        let at = first.saturating_mul(size).saturating_add(self.map.data.0);
-        let left = self.map.data.1.saturating_sub(at) / size;
-        let bytes = usize::try_from(STEP.min(left) * size).expect("a small step");
-        self.raw.resize(bytes, 0);
-        let got = read_up_to(&mut self.source, at, &mut self.raw)? as u64 / size;
-        if got == 0 {
-            return Ok(None);
-        }
-        let width = self.map.sample.bytes();
-        let used = usize::try_from(got * size).expect("within the buffer");
-        out.extend(self.raw[..used].chunks_exact(width).map(|raw| self.map.sample.decode(raw)));
-        self.next += got;
-        Ok(i64::try_from(first).ok())
-    }
-
-    fn count(&mut self) -> Result<u64, FormatError> {
-        let end = self.map.data.1.min(self.source.size());
-        Ok(end.saturating_sub(self.map.data.0) / self.map.frame_bytes())
-    }
+/// Finds the format and the samples.
+///
+/// # Errors
+///
+/// When either is missing or cannot be played.
+pub fn open(mut source: Bytes) -> Result<Pcm, FormatError> {
+    let place = map(&mut source)?.place;
+    Ok(Pcm::new(source, place))
 }
 
 /// Walks the chunks up to the samples.
@@ -167,7 +51,8 @@ pub fn map(source: &mut Bytes) -> Result<Map, FormatError> {
             b"data" => {
                 let (sample, layout) = format.ok_or_else(|| broken("its format is not said"))?;
                 let end = data_end(body, len, long, source.size());
-                return Ok(Map { sample, layout, data: (body, end), info });
+                let place = Place { sample, order: Order::LittleEndian, layout, data: (body, end) };
+                return Ok(Map { place, info });
             }
             _ => {}
         }
@@ -204,16 +89,21 @@ fn read_format(source: &mut Bytes, at: u64, len: u64) -> Result<(Sample, Layout)
         return Err(broken("its format is cut short"));
     }
     let mut body = [0; 26];
-    let there = usize::try_from(len.min(26)).expect("at most 26");
+    let there = usize::try_from(len).unwrap_or(body.len()).min(body.len());
     read_exact_at(source, at, &mut body[..there])?;
     let word = |place: usize| u16::from_le_bytes([body[place], body[place + 1]]);
-    let tag = if word(0) == EXTENSIBLE && there == 26 { word(24) } else { word(0) };
-    let channels = u32::from(word(2));
-    let rate = u32::from_le_bytes([body[4], body[5], body[6], body[7]]);
-    let layout = Layout::check(rate, channels, 0)?;
-    let width = usize::from(word(12)) / usize::from(layout.channels);
-    let sample = match tag {
-        PCM | FLOAT => Sample::new(tag == FLOAT, width),
+    let long = |place: usize| u32::from(word(place)) | u32::from(word(place + 2)) << 16;
+    let is_extensible = word(0) == EXTENSIBLE && there == body.len();
+    let tag = if is_extensible { word(24) } else { word(0) };
+    let positions = if is_extensible { long(20) } else { 0 };
+    let layout = Layout::check(long(4), u32::from(word(2)), 0)?.with_positions(positions);
+    let sample = match (tag, word(12) / u16::from(layout.channels)) {
+        (PCM, 1) => Some(Sample::U8),
+        (PCM, 2) => Some(Sample::I16),
+        (PCM, 3) => Some(Sample::I24),
+        (PCM, 4) => Some(Sample::I32),
+        (FLOAT, 4) => Some(Sample::F32),
+        (FLOAT, 8) => Some(Sample::F64),
         _ => None,
     };
     let sample = sample.ok_or_else(|| {
@@ -222,14 +112,11 @@ fn read_format(source: &mut Bytes, at: u64, len: u64) -> Result<(Sample, Layout)
     Ok((sample, layout))
 }
 
-fn broken(why: &str) -> FormatError {
-    FormatError::Broken(why.into())
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::cast_possible_truncation, reason = "samples made for the tests are small")]
 
+    use super::super::Decoder;
     use super::super::tests::{bytes, chirp, decode_from};
     use super::*;
     use hound::{SampleFormat, WavSpec, WavWriter};
@@ -267,7 +154,7 @@ mod tests {
         ] {
             for channels in [1, 2] {
                 let data = wav(spec(channels, bits, kind), 3000);
-                let mut decoder = Wav::open(bytes(&data)).expect("opens");
+                let mut decoder = open(bytes(&data)).expect("opens");
                 assert_eq!(decoder.count().expect("counts"), 3000);
                 let all = decode_from(&mut decoder, 0);
                 let channels = usize::from(channels);
@@ -284,7 +171,7 @@ mod tests {
     #[test]
     fn a_seek_is_exact() {
         let data = wav(spec(2, 16, SampleFormat::Int), 5000);
-        let mut decoder = Wav::open(bytes(&data)).expect("opens");
+        let mut decoder = open(bytes(&data)).expect("opens");
         let all = decode_from(&mut decoder, 0);
         for from in [0, 1, 1023, 1024, 4999, 5000, 9000] {
             let rest = decode_from(&mut decoder, from);
@@ -297,7 +184,7 @@ mod tests {
     fn a_file_cut_short_is_as_long_as_what_is_there() {
         let mut data = wav(spec(2, 16, SampleFormat::Int), 5000);
         data.truncate(44 + 4 * 1234 + 3);
-        let mut decoder = Wav::open(bytes(&data)).expect("opens");
+        let mut decoder = open(bytes(&data)).expect("opens");
         assert_eq!(decoder.count().expect("counts"), 1234);
         assert_eq!(decode_from(&mut decoder, 0).len(), 2468);
     }
@@ -307,30 +194,34 @@ mod tests {
         for unknown in [0_u32, u32::MAX] {
             let mut data = wav(spec(1, 16, SampleFormat::Int), 100);
             data[40..44].copy_from_slice(&unknown.to_le_bytes());
-            assert_eq!(Wav::open(bytes(&data)).expect("opens").count().expect("counts"), 100);
+            assert_eq!(open(bytes(&data)).expect("opens").count().expect("counts"), 100);
         }
     }
 
     #[test]
-    fn more_than_two_channels_are_refused_by_name() {
+    fn six_channels_are_read_and_nine_are_refused_by_name() {
         let data = wav(spec(6, 16, SampleFormat::Int), 10);
-        let error = Wav::open(bytes(&data)).err().expect("refused").to_string();
-        assert!(error.contains("6 channels"), "{error}");
+        let mut decoder = open(bytes(&data)).expect("opens");
+        assert_eq!((decoder.layout().channels, decoder.layout().positions), (6, 0b11_1111));
+        assert_eq!(decode_from(&mut decoder, 0).len(), 60);
+        let data = wav(spec(9, 16, SampleFormat::Int), 10);
+        let error = open(bytes(&data)).err().expect("refused").to_string();
+        assert!(error.contains("9 channels"), "{error}");
     }
 
     #[test]
     fn heads_that_lie_end_in_an_error() {
         let data = wav(spec(2, 16, SampleFormat::Int), 10);
         for len in 0..data.len() {
-            let _ = Wav::open(bytes(&data[..len]));
+            let _ = open(bytes(&data[..len]));
         }
         let mut none = data.clone();
         none[22..24].copy_from_slice(&0_u16.to_le_bytes());
-        assert!(Wav::open(bytes(&none)).is_err());
+        assert!(open(bytes(&none)).is_err());
         let mut endless = data.clone();
         endless[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(Wav::open(bytes(&endless)).is_err());
-        assert!(Wav::open(bytes(&data[..36])).is_err());
+        assert!(open(bytes(&endless)).is_err());
+        assert!(open(bytes(&data[..36])).is_err());
     }
 
     #[test]
@@ -338,7 +229,7 @@ mod tests {
         let mut data = wav(spec(1, 32, SampleFormat::Float), 4);
         let at = data.len() - 16;
         data[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
-        let mut decoder = Wav::open(bytes(&data)).expect("opens");
+        let mut decoder = open(bytes(&data)).expect("opens");
         assert!(decode_from(&mut decoder, 0)[0].abs() < f32::EPSILON);
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use groovebox::base::limits::MAX_TRACK_CHANNELS;
 use groovebox::media::format::{self, ByteSource, FormatError, recognise};
 use groovebox::media::tags::Tags;
 use groovebox::wire::Codec;
@@ -14,8 +15,8 @@ use super::bytes::Bytes;
 /// Blocks decoded of one file.
 const MAX_BLOCKS: usize = 64;
 
-/// Samples of one block: FLAC's longest of 65,535 frames, in stereo.
-const MAX_SAMPLES: usize = 2 * 65_536;
+/// Samples of one block: the longest of FLAC and Apple Lossless, of eight channels.
+const MAX_SAMPLES: usize = 8 * 65_536;
 
 /// A file in memory.
 struct Memory(Cursor<Vec<u8>>);
@@ -76,17 +77,26 @@ pub fn media(input: &[u8]) {
 
 fn play(said: u8, place: u64, file: &[u8]) -> Result<(), FormatError> {
     let open = || Memory(Cursor::new(file.to_vec()));
+    // Four bits of what is said, so that inputs from before the later formats mean what they did.
     let codec = match said % 4 {
         0 => Codec::Flac,
         1 => Codec::Wav,
         2 => Codec::Mp3,
-        _ => recognise(&mut open())?,
+        _ => match said >> 2 & 7 {
+            1 => Codec::Aac,
+            2 => Codec::Alac,
+            3 => Codec::Vorbis,
+            4 => Codec::Opus,
+            5 => Codec::Aiff,
+            _ => recognise(&mut open())?,
+        },
     };
     let _ = Tags::read(codec, Box::new(open()));
     let frames = (said >= 128).then_some(place);
     let mut decoder = format::open(codec, Box::new(open()), frames)?;
     let layout = decoder.layout();
-    assert!((1..=2).contains(&layout.channels), "{layout:?}");
+    assert!((1..=MAX_TRACK_CHANNELS).contains(&layout.channels), "{layout:?}");
+    assert_eq!(layout.positions.count_ones(), u32::from(layout.channels), "{layout:?}");
     // What is left of the file after a failed count is decoded all the same.
     let _ = decoder.count();
     decoder.seek(place)?;
@@ -134,6 +144,20 @@ fn wav(tag: u16, channels: u16, bits: u16, samples: u8) -> Vec<u8> {
     chunk(b"RIFF", &body.concat())
 }
 
+/// An AIFF file of 8 kHz with so many samples.
+fn aiff(samples: u8) -> Vec<u8> {
+    let chunk = |name: &[u8; 4], body: &[u8]| {
+        let len = u32::try_from(body.len()).expect("short");
+        [&name[..], &len.to_be_bytes(), body].concat()
+    };
+    let mut common = vec![0, 1, 0, 0, 0, samples, 0, 16, 0x40, 0x0B, 0xFA];
+    common.resize(18, 0);
+    let sound = [vec![0; 8], (0..samples).flat_map(|i| [i, 0]).collect()].concat();
+    let body =
+        [&b"AIFF"[..], &chunk(b"NAME", b"Song"), &chunk(b"COMM", &common), &chunk(b"SSND", &sound)];
+    chunk(b"FORM", &body.concat())
+}
+
 pub fn seeds() -> Vec<Vec<u8>> {
     let head = |said: u8, place: u32| [&[said][..], &place.to_le_bytes()].concat();
     let file = |said, place, bytes: &[u8]| [&head(said, place)[..], bytes].concat();
@@ -154,5 +178,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
         file(1, 0, &wav(1, 1, 24, 60)),
         file(1, 5, &wav(3, 2, 32, 40)),
         file(1, 0, &wav(1, 1, 8, 40)),
+        file(3, 0, &wav(1, 6, 16, 40)),
+        file(3, 0, &aiff(40)),
+        file(23, 5, &aiff(20)),
+        file(3, 0, &cut("front.m4a", 12_000)),
+        file(7, 3000, &cut("front.m4a", 12_000)),
+        file(3, 0, &fixture("six.m4a")),
+        file(11, 2000, &fixture("six.m4a")),
+        file(3, 0, &cut("stereo.ogg", 10_000)),
+        file(15, 3000, &cut("six.ogg", 12_000)),
+        file(3, 100_000, &cut("stereo.opus", 12_000)),
+        file(19, 0, &cut("six.opus", 12_000)),
     ]
 }
