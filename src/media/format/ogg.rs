@@ -596,7 +596,7 @@ fn begin(mut source: Bytes) -> Result<(Packets, Codec), FormatError> {
     Err(broken("it does not begin like an Ogg file"))
 }
 
-/// The comments, as far as [`MAX_PACKET`] goes: what they begin with, and their bytes.
+/// The bytes of the comments behind their mark, 256 KiB of them at most.
 ///
 /// # Errors
 ///
