@@ -244,7 +244,7 @@ fn every_broken_file_is_refused_with_a_sentence_or_played_as_far_as_it_goes() {
     let corpus = corpus();
     assert!(corpus.len() >= 150, "{} files", corpus.len());
     let dir = tempfile::tempdir().expect("dir");
-    let library = Library::open(&dir.path().join("cache")).expect("opens");
+    let library = Library::open(&dir.path().join("cache"), u64::MAX).expect("opens");
     let before = peak_kib();
     let (mut refused, mut played, mut failed) = (0, 0, 0);
     for Broken { name, data } in &corpus {
@@ -291,7 +291,7 @@ fn every_broken_file_is_refused_with_a_sentence_or_played_as_far_as_it_goes() {
 #[test]
 fn the_name_of_a_file_does_not_decide_what_it_is() {
     let dir = tempfile::tempdir().expect("dir");
-    let library = Library::open(&dir.path().join("cache")).expect("opens");
+    let library = Library::open(&dir.path().join("cache"), u64::MAX).expect("opens");
     let import = |from: &str, name: &str| {
         let path = dir.path().join(name);
         fs::write(&path, fixture(from)).expect("writes");

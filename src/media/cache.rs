@@ -231,17 +231,16 @@ impl Cache {
             return Ok(hash);
         }
         let mut blobs = lock(&self.blobs);
-        match find(&mut blobs, &hash).filter(|blob| blob.size == size) {
-            Some(blob) => blob.refer_elsewhere(reference).map_err(doing)?,
-            None => {
-                let blob = Blob::new(&self.dir, hash, size);
-                fs::create_dir_all(blob.folder()).map_err(doing)?;
-                fs::rename(&temporary.tree, blob.path("obao")).map_err(doing)?;
-                reference.write(&blob.path("ref")).map_err(doing)?;
-                *blob.lock() = State::Referred(reference);
-                blobs.insert(hash, Arc::new(blob));
-            }
+        if let Some(blob) = find(&mut blobs, &hash).filter(|blob| blob.size == size) {
+            blob.refer_elsewhere(reference).map_err(doing)?;
+            return Ok(hash);
         }
+        let blob = Blob::new(&self.dir, hash, size);
+        fs::create_dir_all(blob.folder()).map_err(doing)?;
+        fs::rename(&temporary.tree, blob.path("obao")).map_err(doing)?;
+        reference.write(&blob.path("ref")).map_err(doing)?;
+        *blob.lock() = State::Referred(reference);
+        blobs.insert(hash, Arc::new(blob));
         Ok(hash)
     }
 
@@ -960,17 +959,17 @@ mod tests {
     fn a_reference_that_is_not_true_any_more_is_forgotten_at_the_start() {
         let (dir, music) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
         let cache = Cache::open(dir.path(), 0).expect("opens");
-        let spoil: [&dyn Fn(&Path, &Path); 4] = [
-            &|file, _| fs::remove_file(file).expect("removed"),
-            &|file, _| fs::write(file, b"another").expect("writes"),
-            &|_, note| fs::write(note, b"5 x").expect("writes"),
-            &|_, note| fs::write(note, [b'7'; 20_000]).expect("writes"),
-        ];
-        for (seed, spoil) in (20..).zip(spoil) {
+        for seed in 20..24 {
             let file = music.path().join(seed.to_string());
             let hash = referred(&cache, &file, &noise(seed, LEN));
             let blob = cache.find(&hash).expect("is there");
-            spoil(&file, &blob.path("ref"));
+            let note = blob.path("ref");
+            match seed {
+                20 => fs::remove_file(&file).expect("removed"),
+                21 => fs::write(&file, b"another").expect("writes"),
+                22 => fs::write(&note, b"5 x").expect("writes"),
+                _ => fs::write(&note, vec![b'7'; 20_000]).expect("writes"),
+            }
             let again = Cache::open(dir.path(), 0).expect("opens");
             assert!(again.find(&hash).is_none());
             assert_eq!(fs::read_dir(blob.folder()).expect("reads").count(), 0);

@@ -228,7 +228,7 @@ fn every_format_sounds_as_ffmpeg_decodes_it() {
         return;
     }
     let dir = tempfile::tempdir().expect("dir");
-    let library = Library::open(&dir.path().join("cache")).expect("opens");
+    let library = Library::open(&dir.path().join("cache"), u64::MAX).expect("opens");
     let source = dir.path().join("source.wav");
     let mut wrong = Vec::new();
     println!(

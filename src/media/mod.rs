@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Everything here blocks and is called from threads that may. It does not know peers (which
-//! piece to fetch from whom is `engine::transfer`), rooms or sound cards, and evicts nothing.
+//! piece to fetch from whom is `engine::transfer`), rooms or sound cards.
 //!
 //! Decoders are third-party code that is fed with anybody's bytes: their panics are caught here,
 //! on the threads that run them. A panic hook must not end the process for them.
@@ -24,7 +24,7 @@ pub mod format;
 mod format_table;
 mod index;
 pub mod library;
-mod reference;
+pub mod reference;
 pub mod scan;
 pub mod stream;
 pub mod tags;

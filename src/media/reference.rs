@@ -16,6 +16,7 @@ const MAX_TEXT: u64 = 8192;
 /// after a disk was mounted again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reference {
+    /// From the root on.
     pub path: PathBuf,
     /// Bytes.
     pub size: u64,
@@ -25,6 +26,10 @@ pub struct Reference {
 
 impl Reference {
     /// To the file as it is now. The path is made absolute.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
     pub fn to(path: &Path) -> io::Result<Reference> {
         let path = path.canonicalize()?;
         let about = fs::metadata(&path)?;
@@ -32,11 +37,16 @@ impl Reference {
     }
 
     /// Whether the file is there and has not changed.
+    #[must_use]
     pub fn is_true(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|about| self.is_of(&about))
     }
 
     /// Opens the file, if it has not changed.
+    ///
+    /// # Errors
+    ///
+    /// When it has changed, is gone or cannot be read.
     pub fn open(&self) -> Result<File, MediaError> {
         let file = File::open(&self.path).map_err(|e| MediaError::at(&self.path, &e))?;
         match file.metadata() {
@@ -50,6 +60,10 @@ impl Reference {
     }
 
     /// A line of numbers, then the path as the system has it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
     pub fn write(&self, to: &Path) -> io::Result<()> {
         let (seconds, ns) = self.modified;
         let line = format!("{} {seconds} {ns}\n", self.size);
@@ -57,6 +71,7 @@ impl Reference {
     }
 
     /// What [`Reference::write`] has written; none if it is anything else.
+    #[must_use]
     pub fn read(from: &Path) -> Option<Reference> {
         if fs::metadata(from).ok()?.len() > MAX_TEXT {
             return None;

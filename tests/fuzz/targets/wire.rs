@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use groovebox::base::BlobHash;
 use groovebox::base::limits::{MAX_FRAME, MAX_SNAPSHOT, PIECE};
 use groovebox::media::cache::Cache;
+use groovebox::media::reference::Reference;
 use groovebox::media::{Accepted, MediaError, piece_count};
 use groovebox::net::frame::{FrameError, read_message};
 use groovebox::wire::codec::{self, FRAME_HEADER};
@@ -87,7 +88,7 @@ static WAITING: Mutex<Option<Waiting>> = Mutex::new(None);
 impl Waiting {
     fn new() -> Waiting {
         let place = tempfile::tempdir().expect("a directory");
-        let cache = Cache::open(place.path()).expect("opens");
+        let cache = Cache::open(place.path(), u64::MAX).expect("opens");
         let hash = |size: &u64| BlobHash(*blake3::hash(&content(*size)).as_bytes());
         Waiting { _place: place, cache, hashes: SIZES.iter().map(hash).collect() }
     }
@@ -180,8 +181,11 @@ pub fn bulk_seeds() -> Vec<Vec<u8>> {
         golden.filter(is_header).map(|bytes| [&[0][..], &bytes].concat()).collect();
     for (index, size) in SIZES.into_iter().enumerate() {
         let place = tempfile::tempdir().expect("a directory");
-        let cache = Cache::open(place.path()).expect("opens");
-        let hash = cache.take_in(&mut &content(size)[..], size).expect("taken in");
+        let cache = Cache::open(place.path(), u64::MAX).expect("opens");
+        let (song, bytes) = (place.path().join("song"), content(size));
+        std::fs::write(&song, &bytes).expect("writes");
+        let reference = Reference::to(&song).expect("it is there");
+        let hash = cache.refer(reference, &mut &bytes[..], size).expect("hashed");
         let last = piece_count(size) - 1;
         let piece = cache.find(&hash).expect("there").encode(last).expect("encodes");
         let len = u32::try_from(piece.len()).expect("short");
