@@ -12,14 +12,14 @@ use groovebox::wire::message::{OutputState, SyncState};
 use super::house::{House, LONG};
 use super::sound::{text, write_song};
 
-/// A PulseAudio of this test's own, which plays to nobody. Ends with its value.
+/// A sound server (`PulseAudio`) of this test's own, which plays to nobody. Ends with its value.
 struct SoundServer {
     at: PathBuf,
     child: Option<Child>,
 }
 
 impl SoundServer {
-    /// None where PulseAudio is not installed.
+    /// None where it is not installed.
     fn started(at: &Path) -> Option<SoundServer> {
         if Command::new("pulseaudio").arg("--version").output().is_err() {
             eprintln!("skipped: PulseAudio is not installed here");
@@ -102,7 +102,7 @@ fn a_sound_server_that_dies_and_comes_back_is_played_to_again() {
         let status = house.daemons[0].status()?;
         (here(&status).output != OutputState::Ok).then_some(())
     };
-    let (_, took) = house.until("the other sees it", LONG, |house| seen_by_the_other(house));
+    let ((), took) = house.until("the other sees it", LONG, |house| seen_by_the_other(house));
     println!("the other device sees after {took:?} that the output is lost");
     let (begun, used) = (Instant::now(), house.daemons[1].processor_s());
     house.wait_further(0, 5_000);
@@ -116,10 +116,10 @@ fn a_sound_server_that_dies_and_comes_back_is_played_to_again() {
         let status = house.daemons[1].status()?;
         (here(&status).output == OutputState::Ok).then_some(())
     };
-    let (_, took) = house.until("it is opened again", LONG, opened);
+    let ((), took) = house.until("it is opened again", LONG, opened);
     println!("opened again {took:?} after the server listens");
     assert!(took < Duration::from_secs(1), "{took:?}");
-    let (_, took) = house.until("it sounds again", LONG, |house| sounds(house));
+    let ((), took) = house.until("it sounds again", LONG, |house| sounds(house));
     println!("in sync again {took:?} after that");
     // This kind of sink takes its first two seconds of sound before anybody gives it some; a card
     // does not, and there it is a third of a second.
