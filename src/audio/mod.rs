@@ -9,6 +9,7 @@
 //! | `playout_thread` | keeps the ring filled by what `engine::playout` says |
 //! | `mixer` `reader` `shelf` | carries its orders out: levels, resampling, windows of frames |
 //! | `output` `devices` | which sink is meant; what there is |
+//! | `tone` | a tone by which a person hears whether an output works |
 //! | `cpal_sink` `null_sink` `wav_sink` `paced` | the sinks |
 //! | `convert` `record` `realtime` | sample formats; recordings and their comparison; priority |
 
@@ -25,6 +26,7 @@ pub mod realtime;
 pub mod record;
 pub mod shelf;
 pub mod sink;
+pub mod tone;
 pub mod wav_sink;
 
 pub use playout_thread::{PlayoutCommand, PlayoutHandle, PlayoutReport, Reports, start};

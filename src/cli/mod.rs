@@ -174,8 +174,8 @@ enum Verb {
         #[command(subcommand)]
         verb: Option<friend::FriendVerb>,
     },
-    /// List where this device's sound can go
-    Outputs,
+    /// List where this device's sound can go, or try one
+    Outputs(outputs::OutputsArgs),
     /// Say what is wrong with network, clock, sound or disk, and how to mend it
     Doctor(doctor::DoctorArgs),
     /// Settings: whether a file makes sense, what holds and why
@@ -269,7 +269,7 @@ async fn ask(verb: Verb, session: &mut Session) -> Result<Exit, Failure> {
         Verb::Log(args) => log::run(&args, session).await,
         Verb::Resync(args) => resync::run(args, session).await,
         Verb::Friend { verb } => friend::run(verb, session).await,
-        Verb::Outputs => outputs::run(session).await,
+        Verb::Outputs(args) => outputs::run(args, session).await,
         Verb::Version => version::run(session).await,
     };
     done.map(|()| Exit::Ok)

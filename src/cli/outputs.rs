@@ -1,13 +1,133 @@
-//! `groovebox outputs`: where this device's sound can go.
+//! `groovebox outputs`: where this device's sound can go, and whether it does.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
 
 use super::failure::Failure;
 use super::screen::Look;
-use super::session::Session;
+use super::session::{Format, Session, Talk};
 use super::table::{Column, table, word};
 use crate::api::OutputInfo;
+use crate::audio::output::{self, OutputChoice, OutputSettings};
+use crate::audio::sink::SinkError;
+use crate::audio::tone::{self, Part};
+use crate::base::Span;
+use crate::daemon::clock;
+use crate::wire::{Refusal, RefusalCode};
 
-pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
-    session.show("/outputs", |outputs: &Vec<OutputInfo>, look| lines(outputs, look)).await
+/// What about outputs.
+#[derive(Debug, clap::Args)]
+pub struct OutputsArgs {
+    #[command(subcommand)]
+    verb: Option<OutputsVerb>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum OutputsVerb {
+    /// List them (the default)
+    List,
+    /// Play a tone: left, right, then both; no daemon is needed
+    Test(TestArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct TestArgs {
+    /// Which, as the list names it; none is the default output
+    output: Option<String>,
+    /// How long left, right and both sound, each
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=60))]
+    seconds: u8,
+}
+
+/// What a test found, for programs.
+#[derive(Serialize)]
+struct Tested {
+    output: String,
+    rate: u32,
+    period: usize,
+    delay_ms: f64,
+    missed_frames: u64,
+    drift_ppm: f64,
+}
+
+pub(super) async fn run(args: OutputsArgs, session: &mut Session) -> Result<(), Failure> {
+    match args.verb {
+        None | Some(OutputsVerb::List) => {
+            session.show("/outputs", |outputs: &Vec<OutputInfo>, look| lines(outputs, look)).await
+        }
+        Some(OutputsVerb::Test(args)) => test(&args, session),
+    }
+}
+
+fn test(args: &TestArgs, session: &Session) -> Result<(), Failure> {
+    let name = args.output.as_deref().unwrap_or("default");
+    let choice = name.parse::<OutputChoice>().map_err(|error| Failure::Usage(error.to_string()))?;
+    if choice == OutputChoice::None {
+        return Err(Failure::Usage("the output \"none\" makes no sound; name another".into()));
+    }
+    let is_silent = session.format == Format::Json || session.talk == Talk::Quiet;
+    let say = |text: &str| {
+        if !is_silent {
+            let _nobody_may_listen = writeln!(io::stdout(), "{text}");
+        }
+    };
+    let mut sink =
+        output::sink(&OutputSettings { choice, ..OutputSettings::default() }, clock::now);
+    let report = tone::play(
+        sink.as_mut(),
+        clock::now,
+        Span::from_secs(i64::from(args.seconds)),
+        &mut |format| {
+            say(&format!("{name}: {} frames a second, {} at a time", format.rate, format.period));
+        },
+        &mut |part| {
+            say(match part {
+                Part::Left => "left",
+                Part::Right => "right",
+                Part::Both => "both",
+            });
+        },
+    )
+    .map_err(|error| refusal(name, &error))?;
+    let delay_ms = report.delay.as_millis_f64();
+    let tested = Tested {
+        output: name.to_owned(),
+        rate: report.format.rate,
+        period: report.format.period,
+        delay_ms,
+        missed_frames: report.starved,
+        drift_ppm: report.drift.0,
+    };
+    if session.format == Format::Json {
+        let text =
+            serde_json::to_string(&tested).map_err(|error| Failure::Program(error.into()))?;
+        writeln!(io::stdout(), "{text}")?;
+    }
+    let missed = match report.starved {
+        0 => "nothing was missed".to_owned(),
+        frames => format!("{frames} frames came too late: this machine was busy"),
+    };
+    say(&format!(
+        "it sounds {delay_ms:.0} ms after it is handed over; {missed}; heard nothing? raise \
+                  the volume of the system (alsamixer) or try another output"
+    ));
+    Ok(())
+}
+
+fn refusal(name: &str, error: &SinkError) -> Failure {
+    let (code, hint) = match error {
+        SinkError::Missing(_) => (RefusalCode::NotFound, "`groovebox outputs` lists what there is"),
+        SinkError::Busy => (
+            RefusalCode::UpdateFailed,
+            "if GrooveBox plays there itself, stop the daemon for the test; else end the other program",
+        ),
+        SinkError::Failed(_) => (
+            RefusalCode::UpdateFailed,
+            "check the cable and the sound server, or try another output",
+        ),
+    };
+    Failure::Refused(Refusal::new(code, format!("{name}: {error}"), hint).into())
 }
 
 pub(super) fn lines(outputs: &[OutputInfo], look: Look) -> Vec<String> {

@@ -183,7 +183,7 @@ pub fn bulk_seeds() -> Vec<Vec<u8>> {
         let place = tempfile::tempdir().expect("a directory");
         let cache = Cache::open(place.path(), u64::MAX).expect("opens");
         let (song, bytes) = (place.path().join("song"), content(size));
-        std::fs::write(&song, &bytes).expect("writes");
+        fs::write(&song, &bytes).expect("writes");
         let reference = Reference::to(&song).expect("it is there");
         let hash = cache.refer(reference, &mut &bytes[..], size).expect("hashed");
         let last = piece_count(size) - 1;
