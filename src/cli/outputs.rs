@@ -108,10 +108,8 @@ fn test(args: &TestArgs, session: &Session) -> Result<(), Failure> {
         0 => "nothing was missed".to_owned(),
         frames => format!("{frames} frames came too late: this machine was busy"),
     };
-    say(&format!(
-        "it sounds {delay_ms:.0} ms after it is handed over; {missed}; heard nothing? raise \
-                  the volume of the system (alsamixer) or try another output"
-    ));
+    say(&format!("it sounds {delay_ms:.0} ms after it is handed over; {missed}"));
+    say("heard nothing? raise the volume of the system (alsamixer), or try another output");
     Ok(())
 }
 
