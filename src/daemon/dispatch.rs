@@ -189,8 +189,7 @@ impl Driver {
             let opened = library.begin(hash, size);
             if let Err(error) = opened {
                 tracing::error!(blob = %hash.short(), %error, "no room for a track");
-                let why = format!("a track cannot be kept here: {error}");
-                let _ = events.blocking_send(Input::CacheTroubled { why }.into());
+                let _ = events.blocking_send(cannot_keep(&error).into());
                 return;
             }
             let have = match library.holds(&hash) {
@@ -248,12 +247,15 @@ async fn fetch_verified(
         }
         Ok(Err(error)) => {
             tracing::warn!(blob = %hash.short(), piece, %error, "a piece could not be kept");
-            let why = format!("a track cannot be kept here: {error}");
-            let _ = events.send(Input::CacheTroubled { why }.into()).await;
+            let _ = events.send(cannot_keep(&error).into()).await;
             failed(Failure::Refused)
         }
         Err(_) => failed(Failure::Refused),
     }
+}
+
+fn cannot_keep(error: &MediaError) -> Input {
+    Input::CacheTroubled { why: format!("a track cannot be kept here: {error}") }
 }
 
 /// The disk may be too slow for what happens. The room lives on in memory; the store says that

@@ -200,12 +200,6 @@ impl Library {
         }
     }
 
-    /// Bytes that copies from elsewhere take.
-    #[must_use]
-    pub fn used(&self) -> u64 {
-        self.cache.used()
-    }
-
     /// Starts a thread that decodes `track` from audible frame `from` on into `writer`, as fast
     /// as the window empties. Pieces that are not here yet are waited for.
     ///

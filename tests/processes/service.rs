@@ -23,14 +23,19 @@ fn wait_for(manager: &UnixDatagram, word: &str) {
     }
 }
 
+/// A service manager that listens, and where.
+fn manager(dir: &Path) -> (UnixDatagram, String) {
+    let socket = dir.join("notify");
+    let manager = UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(LONG)).expect("a deadline");
+    (manager, socket.display().to_string())
+}
+
 #[test]
 fn the_service_manager_hears_of_start_life_and_end() {
     let dir = tempfile::tempdir().expect("a folder");
-    let socket = dir.path().join("notify");
-    let manager = UnixDatagram::bind(&socket).expect("a socket");
-    manager.set_read_timeout(Some(LONG)).expect("a deadline");
+    let (manager, path) = manager(dir.path());
     let mut daemon = Daemon::new(dir.path().join("kitchen"), "kitchen", 0, Vec::new());
-    let path = socket.display().to_string();
     daemon.start_with(&[("NOTIFY_SOCKET", &path), ("WATCHDOG_USEC", "600000")]);
     wait_for(&manager, "READY=1");
     assert!(daemon.status().is_some(), "who is ready answers");
@@ -44,16 +49,11 @@ fn the_service_manager_hears_of_start_life_and_end() {
     wait_for(&manager, "STOPPING=1");
 }
 
-/// The manager's own judgement, where there is one: no complaint about the units, and an exposure
-/// of 2.5 of 10 at most.
 #[test]
 fn a_log_for_programs_is_one_object_a_line() {
     let dir = tempfile::tempdir().expect("a folder");
-    let socket = dir.path().join("notify");
-    let manager = UnixDatagram::bind(&socket).expect("a socket");
-    manager.set_read_timeout(Some(LONG)).expect("a deadline");
+    let (manager, path) = manager(dir.path());
     let mut daemon = Daemon::new(dir.path().join("kitchen"), "kitchen", 0, Vec::new());
-    let path = socket.display().to_string();
     // That another stream is the journal changes nothing.
     let journal = ("JOURNAL_STREAM", "1:2");
     daemon.start_with(&[("NOTIFY_SOCKET", &path), ("GROOVEBOX_LOG_FORMAT", "json"), journal]);
@@ -66,6 +66,8 @@ fn a_log_for_programs_is_one_object_a_line() {
     assert_eq!((&ready["level"], &ready["fields"]["name"]), (&"INFO".into(), &"kitchen".into()));
 }
 
+/// The manager's own judgement, where there is one: no complaint about the units, and an exposure
+/// of 2.5 of 10 at most.
 #[test]
 fn the_units_are_sound_and_shut_in() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");

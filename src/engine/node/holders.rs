@@ -48,7 +48,8 @@ impl Node {
         let (mut gone, mut back) = (Vec::new(), Vec::new());
         let mut missing = BTreeMap::new();
         let pending = state.pending().map(|segment| &segment.entry);
-        for entry in near(&state).chain(pending) {
+        let sounding = sounding(&state).filter(|_| self.has_run_dry());
+        for entry in near(&state).chain(pending).chain(sounding) {
             let is_here = self.is_within_reach(entry);
             if is_here == Some(true) && !state.is_available(entry.key) {
                 back.push(entry.key);
@@ -58,16 +59,6 @@ impl Node {
                 if now - since >= PATIENCE {
                     gone.push(entry.key);
                 }
-            }
-        }
-        if let Some(entry) = sounding(&state)
-            && self.is_within_reach(entry) == Some(false)
-            && self.has_run_dry()
-        {
-            let since = self.playback.holders.missing.get(&entry.key).copied().unwrap_or(now);
-            missing.insert(entry.key, since);
-            if now - since >= PATIENCE {
-                gone.push(entry.key);
             }
         }
         self.playback.holders.missing = missing;
