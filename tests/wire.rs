@@ -43,8 +43,15 @@ mod targets;
 const NODE: NodeId = NodeId([0x11; 32]);
 const ROOM: RoomId = RoomId([0x22; 32]);
 const TERM: Term = Term { n: 3, node: NODE, boot: 4 };
-const LINE: RoomLine =
-    RoomLine { epoch: 1, local0: LocalTime(-2), room0: RoomTime(3), rate: 0.000_015 };
+const LINE: RoomLine = RoomLine {
+    epoch: 1,
+    local0: LocalTime(-2),
+    room0: RoomTime(3),
+    rate: 0.000_015,
+    sigma: 0.000_02,
+    rate_sigma: 0.000_000_3,
+    asymmetry: 0.000_4,
+};
 
 fn track() -> Track {
     Track {

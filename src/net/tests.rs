@@ -301,7 +301,7 @@ async fn another_version_is_refused_with_a_reason_at_both_ends() {
     let told = close::describe(&outcome.err().expect("no common protocol"));
     assert!(told.contains("another version of the protocol"), "{told}");
     let reason = a.until_refused().await;
-    assert!(reason.contains("another version of the protocol than groovebox/4"), "{reason}");
+    assert!(reason.contains("another version of the protocol than groovebox/5"), "{reason}");
 }
 
 #[tokio::test]
@@ -406,6 +406,9 @@ async fn datagrams_carry_stamps_of_sending_and_arrival() {
             local0: LocalTime(0),
             room0: crate::base::RoomTime(0),
             rate: 0.0,
+            sigma: 0.0,
+            rate_sigma: 0.0,
+            asymmetry: 0.0,
         },
     };
     b.net.send_datagram(a.id, Datagram::ProbeReply(reply));

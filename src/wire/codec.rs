@@ -52,7 +52,7 @@ pub enum WireError {
 
 /// Bytes of a probe and of its reply: both the same, so that both take the same time on the
 /// wire.
-const PROBE_LEN: usize = 108;
+const PROBE_LEN: usize = 120;
 
 /// Bytes of the length in front of a frame.
 pub const FRAME_HEADER: usize = 4;

@@ -35,7 +35,7 @@ pub type ClockSource = Term;
 
 /// The room's timeline as a line on one node's raw clock:
 /// `room = room0 + (local - local0) * (1 + rate)`.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct RoomLine {
     /// Identity of the timeline: changes only when nobody alive carries the clock on.
     pub epoch: u32,
@@ -45,6 +45,13 @@ pub struct RoomLine {
     pub room0: RoomTime,
     /// Room seconds per local second, minus one. Within ±1e-3, or the line is refused.
     pub rate: f64,
+    /// How far the line may be off the one that it carries on: one standard deviation at the
+    /// anchor, seconds. 0 where it carries on none; neither negative nor endless.
+    pub sigma: f32,
+    /// One standard deviation of the rate against that of the line carried on, a ratio.
+    pub rate_sigma: f32,
+    /// Bound of what more no exchange of packets could show of it, seconds.
+    pub asymmetry: f32,
 }
 
 /// Sent by the coordinator to every member each 100 to 400 ms.

@@ -358,7 +358,7 @@ impl House {
         self.leads.push((self.now, term));
         self.devices[node].matched.clear();
         let (last_idx, last_term, chain) = self.log_end(node);
-        let line = RoomLine { epoch: 0, local0: LocalTime(0), room0: RoomTime(0), rate: 0.0 };
+        let line = RoomLine::default();
         let handoff = self.election(node).handoff();
         let signature = ([0; 32], [0; 32]);
         let room = ROOM;

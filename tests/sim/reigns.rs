@@ -8,7 +8,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use groovebox::base::{LocalTime, RoomTime, Term};
+use groovebox::base::{RoomTime, Term};
 use groovebox::engine::election::Role;
 use groovebox::engine::planted::{Bug, plant};
 use groovebox::wire::message::Start;
@@ -105,7 +105,7 @@ fn reigns_rarely_change_while_nobody_dies() {
 
 /// What a liar says: a high term of its own, and that it lives.
 fn claims(term: Term) -> [Packet; 2] {
-    let line = RoomLine { epoch: 0, local0: LocalTime(0), room0: RoomTime(0), rate: 0.0 };
+    let line = RoomLine::default();
     let (last_idx, last_term, chain) = (0, Term::ZERO, [0; 16]);
     let signature = ([0; 32], [0; 32]);
     let handoff = None;

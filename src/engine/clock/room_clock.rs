@@ -6,8 +6,9 @@
 //! | following | estimator composed with the coordinator's line, blended with the coast | asks, also its deputy |
 //! | coasting | the last model, carried on with the hold-over frequency | none |
 //!
-//! Nobody steps at a takeover. The successor freezes what it believes as the room's line;
-//! the others coast until they know the successor's clock, then go over by inverse variance.
+//! Nobody steps at a takeover. The successor freezes what it believes as the room's line, and
+//! says how well it knew; the others coast until they know the successor's clock, then go over
+//! by inverse variance.
 //! Who coordinates is not decided here but told by [`follow`](RoomClock::follow),
 //! [`lead`](RoomClock::lead) and [`leaderless`](RoomClock::leaderless); nor is when a packet
 //! really leaves: the driver restamps `t1` and `t3` just before sending.
@@ -84,10 +85,18 @@ const IMPOSSIBLE_S: f64 = 5e-3;
 /// Weight below which the coast is let go.
 const NEGLIGIBLE: f64 = 0.01;
 
-/// What a former coordinator's line is worth after it lost the lead: its successor's error,
-/// seconds, and how well the successor knew its frequency.
+/// What a former coordinator's line is worth until its successor says how well it knew it: the
+/// successor's error, seconds, and that of the frequency.
 const SUCCESSOR_SIGMA_S: f64 = 20e-6;
 const SUCCESSOR_FREQUENCY: f64 = 0.3e-6;
+
+/// As long as a successor has said nothing, its error is not believed to be smaller, seconds: half
+/// a round trip on Wi-Fi may have been hidden from it.
+const UNHEARD_SIGMA_S: f64 = 0.5e-3;
+
+/// A worse error of a taken line is not believed to be said in earnest: seconds, and a ratio.
+const MAX_LINE_ERROR: f32 = 1.0;
+const MAX_LINE_RATE_SIGMA: f32 = 1e-3;
 
 /// Beyond this error a device is out of sync, below that one it is synced (three standard
 /// deviations).
@@ -144,11 +153,33 @@ struct Coast {
     line: RoomModel,
     /// Variance of its rate.
     rate_variance: f64,
+    /// What the line that is carried on may be off the coordinator's by itself.
+    successor: Errors,
+    /// The coordinator's line that it is of.
+    origin: Option<RoomLine>,
     since: LocalTime,
     /// The smallest age, seconds, that a stamp of the coordinator had on arrival.
     youngest_stamp: Option<f64>,
     /// The shortest time, seconds, that a question was on its way to the coordinator.
     fastest_question: Option<f64>,
+}
+
+/// How wrong a successor may be about the line that it carries on: as in [`RoomLine`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Errors {
+    sigma: f64,
+    rate: f64,
+    asymmetry: f64,
+}
+
+impl Errors {
+    fn of(line: &RoomLine) -> Errors {
+        Errors {
+            sigma: f64::from(line.sigma),
+            rate: f64::from(line.rate_sigma),
+            asymmetry: f64::from(line.asymmetry),
+        }
+    }
 }
 
 /// A model, and the timeline it is of.
@@ -240,7 +271,7 @@ impl RoomClock {
     /// record of a room whose clock nobody alive carries.
     pub fn found_from(&mut self, now: LocalTime, source: ClockSource, epoch: u32, room0: RoomTime) {
         self.forget();
-        let line = RoomLine { epoch, local0: now, room0, rate: 0.0 };
+        let line = RoomLine { epoch, local0: now, room0, ..RoomLine::default() };
         self.role = Role::Leading { source, line };
         self.redraw(now);
     }
@@ -260,11 +291,15 @@ impl RoomClock {
         let Some(RoomModel { epoch, model }) = self.estimate(now, Slope::Holdover) else {
             return false;
         };
+        let rate_sigma = narrow(self.rate_variance(now).sqrt()).min(MAX_LINE_RATE_SIGMA);
+        let sigma = narrow(model.sigma).min(MAX_LINE_ERROR);
+        let asymmetry = narrow(model.asymmetry).min(MAX_LINE_ERROR);
         self.leave_peer();
         self.standby.stop();
         self.coast = None;
         let rate = model.rate.clamp(-MAX_TAKEN_RATE, MAX_TAKEN_RATE);
-        let line = RoomLine { epoch, local0: now, room0: model.room(now), rate };
+        let room0 = model.room(now);
+        let line = RoomLine { epoch, local0: now, room0, rate, sigma, rate_sigma, asymmetry };
         self.role = Role::Leading { source, line };
         self.redraw(now);
         true
@@ -542,7 +577,7 @@ impl RoomClock {
             return None;
         }
         let exchange = exchange_of(&mut self.asked, now, reply)?;
-        (reply.line.rate.abs() <= MAX_LINE_RATE).then_some(exchange)
+        is_believable(&reply.line).then_some(exchange)
     }
 
     fn hurry(&mut self, now: LocalTime) {
@@ -553,7 +588,9 @@ impl RoomClock {
 
     /// The line of a coordinator never changes, unless its own clock broke or it led before.
     fn hear_line(&mut self, now: LocalTime, theirs: LocalTime, line: RoomLine) {
-        let Some(old) = self.peer_line.replace(line) else { return };
+        let Some(old) = self.peer_line.replace(line) else {
+            return self.doubt_coast(&line);
+        };
         if old == line {
             return;
         }
@@ -566,6 +603,25 @@ impl RoomClock {
             self.meet(peer);
             self.peer_line = Some(line);
         }
+        self.doubt_coast(&line);
+    }
+
+    /// The room's line is another one: it carries on the one that we carry on, or the other way
+    /// round where a half gave way. Whoever took over knew the older one only so well.
+    fn doubt_coast(&mut self, line: &RoomLine) {
+        let Some(coast) = &mut self.coast else { return };
+        let origin = coast.origin.filter(|origin| origin.room0 > line.room0);
+        let ours = origin.map_or_else(Errors::default, |origin| {
+            let age = (coast.line.model.room0 - origin.room0).as_secs_f64();
+            let Errors { sigma, rate, asymmetry } = Errors::of(&origin);
+            Errors { sigma: sigma.hypot(rate * age), rate, asymmetry }
+        });
+        let theirs = Errors::of(line);
+        coast.successor = Errors {
+            sigma: theirs.sigma.hypot(ours.sigma),
+            rate: theirs.rate.hypot(ours.rate),
+            asymmetry: theirs.asymmetry + ours.asymmetry,
+        };
     }
 
     /// Begins to measure a clock, with what is remembered of it.
@@ -582,7 +638,12 @@ impl RoomClock {
         self.peer_line = None;
         self.last_heard = None;
         if let Some(coast) = &mut self.coast {
-            coast.doubt();
+            // Until it says: about as wrong as we are.
+            coast.successor = Errors {
+                sigma: coast.line.model.sigma.max(UNHEARD_SIGMA_S),
+                rate: coast.rate_variance.sqrt(),
+                asymmetry: 0.0,
+            };
         }
     }
 
@@ -621,9 +682,13 @@ impl RoomClock {
             line.model.sigma = SUCCESSOR_SIGMA_S;
         }
         let since = self.coast.map_or(now, |coast| coast.since);
+        let before = self.coast.and_then(|coast| coast.origin);
+        let origin = self.line().or(self.peer_line).or(before);
         self.coast = Some(Coast {
             line,
             rate_variance,
+            successor: Errors::default(),
+            origin,
             since,
             youngest_stamp: None,
             fastest_question: None,
@@ -634,7 +699,7 @@ impl RoomClock {
         if self.is_leading() {
             return SUCCESSOR_FREQUENCY * SUCCESSOR_FREQUENCY;
         }
-        let coast = self.coast.map(|coast| coast.rate_variance + WANDER * coast.age(now));
+        let coast = self.coast.map(|coast| coast.rate_variance(now));
         match self.measure(now, Slope::Holdover) {
             Some(_) => {
                 let measured = self.estimator.frequency_variance();
@@ -765,10 +830,18 @@ impl Coast {
     fn at(&self, at: LocalTime) -> RoomModel {
         let RoomModel { epoch, model } = self.line;
         let age = self.age(at);
-        let growth = self.rate_variance * age * age + WANDER * age.powi(3) / 3.0;
-        let sigma = (model.sigma.powi(2) + growth).sqrt();
-        let model = ClockModel { local0: at, room0: model.room(at), sigma, ..model };
+        let theirs = self.successor;
+        let rates = self.rate_variance + theirs.rate.powi(2);
+        let growth = rates * age * age + WANDER * age.powi(3) / 3.0;
+        let sigma = (model.sigma.powi(2) + theirs.sigma.powi(2) + growth).sqrt();
+        let asymmetry = model.asymmetry + theirs.asymmetry;
+        let room0 = model.room(at);
+        let model = ClockModel { local0: at, room0, sigma, asymmetry, ..model };
         RoomModel { epoch, model }
+    }
+
+    fn rate_variance(&self, at: LocalTime) -> f64 {
+        self.rate_variance + self.successor.rate.powi(2) + WANDER * self.age(at)
     }
 
     /// Something that the coordinator sent at its time `sent` arrived at `now`.
@@ -791,11 +864,6 @@ impl Coast {
         let question = self.fastest_question.filter(early);
         [stamp, question].into_iter().flatten().map(f64::abs).fold(0.0, f64::max)
     }
-
-    /// Another node's belief becomes the room's. It was about as wrong as ours.
-    fn doubt(&mut self) {
-        self.line.model.sigma *= std::f64::consts::SQRT_2;
-    }
 }
 
 /// The exchange of an answer to one of these questions, which is crossed off; none if it was
@@ -817,6 +885,19 @@ pub(super) fn exchange_of(
 #[expect(clippy::cast_precision_loss, reason = "counts of answers stay far below 2^52")]
 fn count(n: u64) -> f64 {
     n as f64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seven digits of an error are plenty")]
+fn narrow(error: f64) -> f32 {
+    error as f32
+}
+
+/// Whether a line can be somebody's in earnest.
+fn is_believable(line: &RoomLine) -> bool {
+    line.rate.abs() <= MAX_LINE_RATE
+        && (0.0..=MAX_LINE_ERROR).contains(&line.sigma)
+        && (0.0..=MAX_LINE_RATE_SIGMA).contains(&line.rate_sigma)
+        && (0.0..=MAX_LINE_ERROR).contains(&line.asymmetry)
 }
 
 fn leading(line: &RoomLine) -> ClockModel {
@@ -962,6 +1043,8 @@ mod tests {
         let probe = clock.poll_probe(ms(0)).expect("one is due");
         let (arrival, good) = answered(&leader, &probe);
         let steep = RoomLine { rate: f64::NAN, ..good.line };
+        let sure = RoomLine { sigma: -1e-6, ..good.line };
+        let lost = RoomLine { rate_sigma: f32::INFINITY, ..good.line };
         let far = LocalTime(i64::MAX);
         for (what, now, reply) in [
             ("another source", arrival, ProbeReply { source: source(2, 1), ..good }),
@@ -982,6 +1065,8 @@ mod tests {
             ("held a negative time", arrival, ProbeReply { t3: good.t2 - Span(1), ..good }),
             ("the end of time", arrival, ProbeReply { t3: far, ..good }),
             ("no line", arrival, ProbeReply { line: steep, ..good }),
+            ("surer than sure", arrival, ProbeReply { line: sure, ..good }),
+            ("an endless error", arrival, ProbeReply { line: lost, ..good }),
         ] {
             let mut clock = clock.clone();
             clock.handle_reply(now, &change);
@@ -1003,8 +1088,13 @@ mod tests {
             let Some(probe) = clock.poll_probe(now) else { continue };
             let end = ends[usize::try_from(probe.seq % 4).expect("below 4")];
             let other = ends[usize::try_from(probe.seq / 4 % 4).expect("below 4")];
-            let line =
-                RoomLine { epoch: 1, local0: LocalTime(other), room0: RoomTime(end), rate: 1e-3 };
+            let line = RoomLine {
+                epoch: 1,
+                local0: LocalTime(other),
+                room0: RoomTime(end),
+                rate: 1e-3,
+                ..RoomLine::default()
+            };
             let (t2, t3) = (LocalTime(end), LocalTime(end));
             let reply = ProbeReply { seq: probe.seq, source: probe.source, t1: now, t2, t3, line };
             clock.handle_reply(now + Span(1000), &reply);
@@ -1019,6 +1109,30 @@ mod tests {
         assert!(clock.answer(&probe, ms(1)).is_some());
         assert!(clock.answer(&Probe { source: source(2, 1), ..probe }, ms(1)).is_none());
         assert!(RoomClock::new(1).answer(&probe, ms(1)).is_none());
+    }
+
+    #[test]
+    fn a_former_coordinator_is_no_surer_than_its_successor() {
+        let (mut former, mut successor) = (leader(1), RoomClock::new(2));
+        successor.follow(ms(0), source(1, 1));
+        let now = converse(&mut successor, &former, ms(500));
+        assert!(successor.lead(now, source(2, 2)));
+        let line = successor.line().expect("it leads");
+        assert!(
+            line.sigma > 0.0 && line.rate_sigma > 0.5e-6,
+            "half a second tells little: {line:?}"
+        );
+        former.follow(now + AHEAD, source(2, 2));
+        assert!(former.stats(now + AHEAD).error > Span::from_millis(1), "nothing is known yet");
+        let probe = former.poll_probe(now + AHEAD).expect("it asks");
+        let t2 = now + Span::from_millis(1);
+        let reply = successor.answer(&probe, t2).expect("it leads");
+        let heard = now + AHEAD + Span::from_millis(2);
+        former.handle_reply(heard, &reply);
+        let error = former.stats(heard).error.as_secs_f64();
+        assert!(error > 3.0 * f64::from(line.sigma), "{error}");
+        let later = former.stats(heard + Span::from_secs(10)).error.as_secs_f64();
+        assert!(later > 30.0 * f64::from(line.rate_sigma), "{later} for {line:?}");
     }
 
     #[test]

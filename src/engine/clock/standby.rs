@@ -12,7 +12,7 @@ use super::estimator::{Estimator, Exchange};
 use super::room_clock::{Asked, Peer, exchange_of};
 use super::schedule::{LATE, TRAIN, TRAIN_GAP};
 use crate::base::rng::Rng;
-use crate::base::{LocalTime, RoomTime, Span, Term};
+use crate::base::{LocalTime, Span, Term};
 use crate::wire::datagram::{ClockSource, Probe, ProbeReply, RoomLine};
 
 /// Between two trains, once the clock is known roughly.
@@ -40,7 +40,7 @@ pub fn raw_source((node, boot): Peer) -> ClockSource {
 #[must_use]
 pub fn raw_answer(probe: &Probe, t2: LocalTime) -> ProbeReply {
     let Probe { seq, source, t1 } = *probe;
-    let line = RoomLine { epoch: 0, local0: LocalTime(0), room0: RoomTime(0), rate: 0.0 };
+    let line = RoomLine::default();
     ProbeReply { seq, source, t1, t2, t3: t2, line }
 }
 

@@ -71,7 +71,7 @@ fn term_of_log() -> Term {
 }
 
 fn start(term: Term) -> Start {
-    let line = RoomLine { epoch: 0, local0: at(0), room0: RoomTime(0), rate: 0.0 };
+    let line = RoomLine::default();
     Start {
         room: ROOM,
         term,

@@ -567,12 +567,18 @@ fn line(input: &mut Bytes<'_>) -> RoomLine {
             local0: LocalTime(input.i64()),
             room0: RoomTime(input.i64()),
             rate: f64::from_bits(input.u64()),
+            sigma: f32::from_bits(input.u32()),
+            rate_sigma: f32::from_bits(input.u32()),
+            asymmetry: f32::from_bits(input.u32()),
         },
         more => RoomLine {
             epoch: u32::from(more % 3),
             local0: LocalTime(1_000_000_000_000),
             room0: RoomTime(10_000_000_000),
             rate: 0.0,
+            sigma: 0.0,
+            rate_sigma: 0.0,
+            asymmetry: 0.0,
         },
     }
 }

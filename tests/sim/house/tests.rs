@@ -28,6 +28,10 @@ const REGRESSION: &[u64] = &[
     209_240, 209_510, 210_529, 211_519, 211_533, 505_032, 513_535, 514_151, 516_017,
 ];
 
+/// The same for clocks that are followed to the microsecond.
+const EXACT_REGRESSION: &[u64] =
+    &[600_018, 600_320, 600_333, 600_541, 600_628, 600_863, 601_026, 601_142];
+
 /// Fresh seeds of a plain test run: what fits beside everything else.
 const FRESH: u64 = 60;
 
@@ -219,6 +223,13 @@ fn whatever_goes_wrong_the_room_keeps_its_word() {
             assert!(is_replay() || counts.replicated > 0, "nothing was tried");
         }
         Err((_, report)) => panic!("{report}"),
+    }
+}
+
+#[test]
+fn clocks_that_once_claimed_too_much_do_so_no_more() {
+    if let Err((_, report)) = run_all(EXACT_REGRESSION, None, Clocks::Exact) {
+        panic!("{report}");
     }
 }
 
