@@ -23,8 +23,8 @@ use groovebox::wire::message::{
     Snapshot, Start, SyncState,
 };
 use groovebox::wire::op::{
-    AddMode, Admission, Choice, Friendship, PersonCard, Repeat, Setting, Subject, VoteCall,
-    VoteKind,
+    AddMode, Admission, Choice, EndedFriendship, Friendship, PersonCard, Repeat, Setting, Subject,
+    VoteCall, VoteKind,
 };
 use groovebox::wire::person::{Contact, FriendRequest, Kept, Secret};
 use groovebox::wire::{
@@ -400,6 +400,10 @@ fn bodies() -> Vec<(&'static str, OpBody)> {
         ("Chat", OpBody::Chat { text: "hello".into() }),
         ("Set", OpBody::Set(Setting::KindThreshold(VoteKind::Mutiny, Some(6600)))),
         ("Lock", OpBody::Lock { secret: Some([0x55; 32]) }),
+        (
+            "EndFriendships",
+            OpBody::EndFriendships { ended: vec![EndedFriendship { mark: [0x66; 16], since: 7 }] },
+        ),
     ]
 }
 
@@ -499,6 +503,7 @@ fn body_number(body: &OpBody) -> u8 {
         OpBody::Chat { .. } => 35,
         OpBody::Set(_) => 36,
         OpBody::Lock { .. } => 37,
+        OpBody::EndFriendships { .. } => 38,
     }
 }
 

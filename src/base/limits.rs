@@ -37,6 +37,9 @@ pub const FRIEND_REQUESTS_PER_HOUR: usize = 10;
 /// People found by one search: more would not be read.
 pub const MAX_FOUND: usize = 32;
 
+/// Ended friendships that one operation tells a room of.
+pub const MAX_ENDED_AT_ONCE: usize = 64;
+
 /// The latest instant at which a friendship is believed to have begun, Unix seconds: 34,000 years
 /// on. Keeps what is added to it away from the end of its range.
 pub const MAX_SINCE: u64 = 1 << 40;

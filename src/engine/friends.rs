@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A certificate needs no third party and is valid while both are away. That it has ended is known
-//! to those who were told; for a room it is what the owner's certificate book says when the room
-//! is asked, so whoever must be out is banned.
+//! to those who were told: the other one's devices, and the rooms for friends that whoever ended
+//! it owns.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -423,6 +423,12 @@ impl FriendBook {
             let oldest = oldest.map(|(user, _)| *user).expect("more than one");
             self.ended.remove(&oldest);
         }
+    }
+
+    /// Who is no friend any more, and up to when nothing holds.
+    pub fn ended(&self) -> impl Iterator<Item = (UserId, u64)> {
+        let ended = self.ended.iter().filter(|(user, _)| !self.friends.contains_key(user));
+        ended.map(|(user, ended)| (*user, ended.since))
     }
 
     /// The device of somebody is told that something is over: up to when. Their other devices

@@ -405,8 +405,18 @@ pub fn friendship_bytes(one: &UserId, other: &UserId, since: u64) -> Vec<u8> {
 /// owner's id learns nothing from it.
 #[must_use]
 pub fn owner_mark(join: &OpId, owner: &UserId) -> [u8; 16] {
-    let head = ("groovebox owner 1", join, owner);
-    let bytes = bincode::serde::encode_to_vec(head, config::<MAX_FRAME>())
+    mark(("groovebox owner 1", join, owner))
+}
+
+/// By what a room recognises somebody with whom its owner is friends no longer, when they come:
+/// who has never been there stays unknown to it.
+#[must_use]
+pub fn ended_mark(room: &RoomId, owner: &UserId, other: &UserId) -> [u8; 16] {
+    mark(("groovebox ended 1", room, owner, other))
+}
+
+fn mark(of: impl Serialize) -> [u8; 16] {
+    let bytes = bincode::serde::encode_to_vec(of, config::<MAX_FRAME>())
         .expect("plain data always encodes");
     let mut mark = [0; 16];
     mark.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);

@@ -414,6 +414,22 @@ pub enum OpBody {
         /// What the password becomes by stretching; none opens the room.
         secret: Option<[u8; 32]>,
     },
+    /// The owner is friends with somebody no longer: an old certificate does not open a room for
+    /// friends any more, also while the owner is away.
+    EndFriendships {
+        /// With whom, and up to when nothing holds.
+        ended: Vec<EndedFriendship>,
+    },
+}
+
+/// A friendship of a room's owner that is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EndedFriendship {
+    /// The other one, as [`ended_mark`](codec::ended_mark) has it: the room need not know who
+    /// that is before they come.
+    pub mark: [u8; 16],
+    /// The latest beginning of a friendship that does not hold, Unix seconds.
+    pub since: u64,
 }
 
 /// Who is sent out.
@@ -645,7 +661,7 @@ impl OpBody {
     /// Whether this version knows what operations of that kind do.
     #[must_use]
     pub fn is_known(kind: u16) -> bool {
-        matches!(kind, 1..=8 | 10..=16 | 20..=32 | 40..=44 | 50 | 51 | 60 | 70 | 71)
+        matches!(kind, 1..=8 | 10..=16 | 20..=32 | 40..=44 | 50 | 51 | 60 | 70..=72)
     }
 
     /// The number of this kind on the wire. Never reused.
@@ -690,6 +706,7 @@ impl OpBody {
             OpBody::Chat { .. } => 60,
             OpBody::Set(_) => 70,
             OpBody::Lock { .. } => 71,
+            OpBody::EndFriendships { .. } => 72,
         }
     }
 }

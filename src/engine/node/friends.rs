@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{LocalTime, Message, Node, NodeId, Notice, OpId, Output, RequestId, RoomId, Span};
 use crate::base::UserId;
 use crate::base::limits::{
-    MAX_DEVICES_OF_PERSON, MAX_FOUND, MAX_FRIEND_REQUESTS, MAX_KEPT_PER_MESSAGE, MAX_NAME,
-    MIN_USER_NAME,
+    MAX_DEVICES_OF_PERSON, MAX_ENDED_AT_ONCE, MAX_FOUND, MAX_FRIEND_REQUESTS, MAX_KEPT_PER_MESSAGE,
+    MAX_NAME, MIN_USER_NAME,
 };
 use crate::engine::friends::{
     Answer, Discoverable, FriendBook, FriendCommand, Hourly, SavedFriends, contact_of, request_of,
@@ -20,13 +20,17 @@ use crate::engine::limits::Gcra;
 use crate::engine::room::RoomState;
 use crate::engine::status::{FoundStatus, FriendRequestStatus, FriendStatus, FriendsStatus};
 use crate::wire::codec;
-use crate::wire::op::{Friendship, PersonCard};
+use crate::wire::op::{EndedFriendship, Friendship, OpBody, PersonCard};
 use crate::wire::person::{Contact, FriendMessage, FriendRequest};
 use crate::wire::{Refusal, RefusalCode};
 
 /// How long answers to a search are waited for: everybody who is connected is a few milliseconds
 /// away, on a bad network some hundred.
 const SEARCH: Span = Span::from_millis(700);
+
+/// How often a room is told of ended friendships: what it has forgotten again, it need not learn
+/// at every turn.
+const TELL_ROOM_EVERY: Span = Span::from_secs(5);
 
 /// Messages about people of one device at once, and then one in a second: a whole book is some
 /// fifteen.
@@ -80,6 +84,8 @@ pub(super) struct Friends {
     wall: Option<(LocalTime, u64)>,
     /// For a room whose owner is known to be a friend.
     vouched: Option<(RoomId, Friendship)>,
+    /// What told the room of ended friendships the last time, and when.
+    told_room: Option<(OpId, LocalTime)>,
 }
 
 impl Friends {
@@ -187,6 +193,7 @@ impl Node {
         if self.friends.book.is_none() {
             return;
         }
+        self.tell_room_what_ended(now);
         let peers = self.peers.keys().copied().collect::<Vec<_>>();
         for peer in peers {
             if self.may_know_person(peer) {
@@ -715,6 +722,35 @@ impl Node {
         let is_owner = |user: &UserId| codec::owner_mark(&join, user) == *mark;
         let friend = book.friends().find(|friend| is_owner(&friend.contact.user));
         self.friends.vouched = friend.map(|friend| (room, friend.friendship.clone()));
+    }
+
+    /// A room for friends of this person learns whose certificate is worth nothing any more: it
+    /// must know that while they are away.
+    fn tell_room_what_ended(&mut self, now: LocalTime) {
+        let (Some(book), Some(room)) = (&self.friends.book, &self.room) else { return };
+        let (id, state) = (room.id(), room.state());
+        let Some(owner) = state.owner().filter(|_| state.settings().friends_only) else { return };
+        let waits = |(op, at): (OpId, LocalTime)| {
+            self.replication.outbox.contains(op) || now - at < TELL_ROOM_EVERY
+        };
+        if Some(owner) != self.user_id() || self.friends.told_room.is_some_and(waits) {
+            return;
+        }
+        let marked = book.ended().map(|(user, since)| EndedFriendship {
+            mark: codec::ended_mark(&id, &owner, &user),
+            since,
+        });
+        let news = marked.filter(|ended| state.friendship_ended_up_to(&ended.mark) < ended.since);
+        let ended = news.take(MAX_ENDED_AT_ONCE).collect::<Vec<_>>();
+        if ended.is_empty() {
+            return;
+        }
+        match self.propose_own(now, None, &OpBody::EndFriendships { ended }) {
+            Ok(op) => self.friends.told_room = Some((op, now)),
+            Err(refusal) => {
+                tracing::debug!(%refusal, "the room was not told of a friendship's end");
+            }
+        }
     }
 
     /// The proof that lets this person into a room of a friend, where that is known.

@@ -7,11 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{MAX_BANNED, MAX_DEADLINES, MAX_NAME, MAX_REMEMBERED};
+use crate::base::limits::{
+    MAX_BANNED, MAX_DEADLINES, MAX_ENDED_FRIENDSHIPS, MAX_NAME, MAX_REMEMBERED, MAX_SINCE,
+};
 use crate::base::{NodeId, OpId, RoomTime, Span, UserId};
 use crate::engine::planted::{self, Bug};
 use crate::wire::op::{
-    Choice, Control, MemberKind, OnDjLeave, PersonCard, Setting, Subject, VoteCall, VoteKind,
+    Choice, Control, EndedFriendship, MemberKind, OnDjLeave, PersonCard, Setting, Subject,
+    VoteCall, VoteKind,
 };
 
 use super::chat::Chat;
@@ -122,6 +125,8 @@ pub(super) struct Government {
     pub lock_epoch: u32,
     pub lock_by: Option<Stamp>,
     pub deleted: bool,
+    /// With whom the owner is friends no longer, and up to when nothing holds.
+    ended: BTreeMap<[u8; 16], u64>,
 }
 
 /// What can be read.
@@ -217,6 +222,11 @@ impl Government {
         self.kicked.get(&subject).copied().filter(|until| *until > at)
     }
 
+    /// The latest beginning of a friendship of the owner's that does not hold any more.
+    pub fn ended_up_to(&self, mark: &[u8; 16]) -> u64 {
+        self.ended.get(mark).copied().unwrap_or(0)
+    }
+
     /// What every reachable room obeys; for states from elsewhere.
     pub fn check(&self) -> Result<(), &'static str> {
         let sane = self.people.is_sane()
@@ -229,6 +239,7 @@ impl Government {
             && self.banned.len() <= MAX_BANNED
             && self.banned.values().all(|ban| ban.name.chars().count() <= MAX_NAME)
             && self.kicked.len() <= MAX_BANNED
+            && self.ended.len() <= MAX_ENDED_FRIENDSHIPS
             && self.set_by.len() <= Settings::default().list().len() + 1
             && self.dj_epoch <= u32::MAX / 2
             && self.lock_epoch <= u32::MAX / 2;
@@ -257,6 +268,8 @@ impl Government {
         self.people.remove(user);
         if self.owner == Some(*user) {
             self.owner = self.people.by_presence().first().copied();
+            // They were the friendships of whoever owned it.
+            self.ended.clear();
         }
         if !self.is_dj(user) {
             return Vec::new();
@@ -294,6 +307,19 @@ impl Government {
             }
         }
         Vec::new()
+    }
+
+    /// Of more than the room remembers, the ones of the longest ago are forgotten.
+    pub fn end_friendships(&mut self, ended: &[EndedFriendship]) {
+        for EndedFriendship { mark, since } in ended {
+            let known = self.ended.entry(*mark).or_default();
+            *known = (*known).max((*since).min(MAX_SINCE));
+        }
+        while self.ended.len() > MAX_ENDED_FRIENDSHIPS {
+            let oldest = self.ended.iter().min_by_key(|(_, since)| **since);
+            let Some(mark) = oldest.map(|(mark, _)| *mark) else { break };
+            self.ended.remove(&mark);
+        }
     }
 
     pub fn kick(&mut self, subject: Subject, at: RoomTime) {

@@ -14,7 +14,7 @@
 //! | begin, fail, settle, availability | never: the present coordinator says so itself if it is so | dropped in silence |
 //! | volume, mute | nobody has set it later | dropped |
 //! | room volume | nobody has set any volume later | dropped |
-//! | ban, kick, delete | always: what takes away wins | |
+//! | ban, kick, delete, ended friendships | always: what takes away wins | |
 //! | unban, password, silence, setting | nobody has set it later | dropped |
 //! | up-vote | its entry waits | dropped |
 //! | take, give, drop, appoint, draw the DJ | never: the DJ of the half that goes on stands | dropped |
@@ -108,7 +108,12 @@ pub fn merge(op: &Op, body: &OpBody, came: Came, state: &RoomState, now: RoomTim
     match body {
         OpBody::Join { .. } => drop_if(acted_since && !is_here, Reason::LeftSince),
         OpBody::Leave => drop_if(acted_since && is_here, Reason::CameBack),
-        OpBody::Add { .. } => Verdict::Keep,
+        OpBody::Add { .. }
+        | OpBody::Kick { .. }
+        | OpBody::Ban { .. }
+        | OpBody::Delete
+        | OpBody::Chat { .. }
+        | OpBody::EndFriendships { .. } => Verdict::Keep,
         OpBody::Remove { entries } => {
             let waits = |key| state.queue().iter().any(|entry| entry.key == key);
             drop_if(!entries.iter().all(|key| waits(*key)), Reason::Gone)
@@ -129,9 +134,6 @@ pub fn merge(op: &Op, body: &OpBody, came: Came, state: &RoomState, now: RoomTim
         | OpBody::Settle
         | OpBody::Availability { .. }
         | OpBody::Presence { .. } => Verdict::Drop(Reason::Housekeeping),
-        OpBody::Kick { .. } | OpBody::Ban { .. } | OpBody::Delete | OpBody::Chat { .. } => {
-            Verdict::Keep
-        }
         OpBody::Unban { subject } => {
             drop_if(is_older(op, came, state.government.banned_by(*subject)), Reason::SetSince)
         }

@@ -1,12 +1,14 @@
 //! Who may do what: the rules about people, the DJ, votes, the chat and the lock. Part of
 //! [`rules`](super::rules), under the same conditions: the same answer wherever they are asked.
 
-use crate::base::limits::{MAX_CHAT, MAX_MEMBERS};
+use crate::base::limits::{MAX_CHAT, MAX_ENDED_AT_ONCE, MAX_MEMBERS};
 use crate::base::{EntryKey, NodeId, RoomTime, SegmentId, SessionId, Span, UserId};
 use crate::wire::op::{
-    Admission, Choice, Control, Friendship, MemberKind, Op, PersonCard, QueueOrder, Refusal,
-    RefusalCode, Setting, Subject, VoteCall, VoteKind,
+    Admission, Choice, Control, EndedFriendship, Friendship, MemberKind, Op, PersonCard,
+    QueueOrder, Refusal, RefusalCode, Setting, Subject, VoteCall, VoteKind,
 };
+
+use crate::wire::codec;
 
 use super::chat::is_chat_text;
 use super::government::Government;
@@ -300,8 +302,10 @@ fn check_friendship(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
     };
     let user = card.person.map(|person| person.user);
     let is_friend = user.is_some_and(|user| {
+        let over = codec::ended_mark(&asker.state.id(), &owner, &user);
+        let holds = |f: &Friendship| f.is_between(user, owner) && f.verify().is_ok();
         user == owner
-            || card.friendship.is_some_and(|f| f.is_between(user, owner) && f.verify().is_ok())
+            || card.friendship.is_some_and(|f| holds(f) && f.since > government.ended_up_to(&over))
     });
     let invited = card.admission.filter(|admission| admission.invited);
     let is_invited = invited.is_some_and(|word| asker.state.admits(&asker.node, word));
@@ -376,6 +380,29 @@ pub(super) fn check_unban(asker: Asker<'_>, subject: Subject) -> Result<(), Refu
 pub(super) fn check_silence(asker: Asker<'_>, user: &UserId) -> Result<(), Refusal> {
     asker.owns()?;
     check_person_known(asker, user)
+}
+
+/// Only of the owner's own friendships, whoever acts for them.
+pub(super) fn check_end_friendships(
+    asker: Asker<'_>,
+    ended: &[EndedFriendship],
+) -> Result<(), Refusal> {
+    let owner = asker.state.government.owner;
+    if owner.is_none() || owner != asker.user {
+        return Err(Refusal::new(
+            RefusalCode::NotOwner,
+            "whose friend the owner is, only the owner says",
+            "end friendships of your own with `groovebox friend remove NAME`",
+        ));
+    }
+    if ended.is_empty() || ended.len() > MAX_ENDED_AT_ONCE {
+        return Err(Refusal::new(
+            RefusalCode::InvalidRequest,
+            format!("{} friendships end at once", ended.len()),
+            format!("1 to {MAX_ENDED_AT_ONCE} can"),
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn check_delete(asker: Asker<'_>) -> Result<(), Refusal> {

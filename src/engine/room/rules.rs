@@ -81,6 +81,7 @@ fn check_person(asker: Asker<'_>, body: &OpBody) -> Result<(), Refusal> {
         OpBody::Chat { text } => rights::check_chat(asker, text),
         OpBody::Set(setting) => rights::check_set(asker, setting),
         OpBody::Lock { .. } => rights::check_lock(asker),
+        OpBody::EndFriendships { ended } => rights::check_end_friendships(asker, ended),
         _ => Ok(()),
     }
 }

@@ -307,6 +307,10 @@ impl RoomState {
                 government.set_lock(secret, by);
                 Vec::new()
             }
+            (OpBody::EndFriendships { ended }, _) => {
+                government.end_friendships(&ended);
+                Vec::new()
+            }
             _ => Vec::new(),
         };
         self.follow(effects, now);
@@ -663,6 +667,12 @@ impl RoomState {
     #[must_use]
     pub fn lock_epoch(&self) -> u32 {
         self.government.lock_epoch
+    }
+
+    /// The latest beginning of a friendship of the owner's that does not hold any more.
+    #[must_use]
+    pub fn friendship_ended_up_to(&self, mark: &[u8; 16]) -> u64 {
+        self.government.ended_up_to(mark)
     }
 
     /// Whether a member's word that this device may come in stands.

@@ -118,6 +118,7 @@ fn describe_government(body: &OpBody, state: &RoomState) -> String {
         OpBody::Set(setting) => format!("changed {}", super::settings::key_of(setting)),
         OpBody::Lock { secret: Some(_) } => "locked the room with a password".into(),
         OpBody::Lock { secret: None } => "opened the room to all".into(),
+        OpBody::EndFriendships { .. } => "ended a friendship".into(),
         _ => "did something".into(),
     }
 }

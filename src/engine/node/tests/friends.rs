@@ -193,6 +193,34 @@ fn a_friend_comes_into_a_room_for_friends_while_its_owner_is_away() {
 }
 
 #[test]
+fn a_friend_no_longer_stays_out_while_the_owner_is_away() {
+    let mut house = people(4);
+    for (i, name) in [(2, "carla"), (3, "dora")] {
+        house.befriend(0, i, ("anna", name));
+    }
+    house.order(0, Command::Set { setting: Setting::FriendsOnly(true) });
+    let code = house.room(0).state().code().to_owned();
+    for i in [2, 3] {
+        house.order(i, Command::CreateRoom { name: Some(format!("room of {i}")), password: None });
+    }
+    house.run(Span::from_secs(3));
+    let room = house.room_of(0);
+    // Dora does not hear of it: her device still shows the certificate.
+    house.kill(3);
+    house.order(0, remove("dora"));
+    house.run(Span::from_secs(1));
+    house.kill(0);
+    house.start(3);
+    house.run(Span::from_secs(5));
+    let join = || Command::JoinRoom { room: code.clone(), password: None };
+    assert_eq!(house.book(3), book(&["anna"], &[], &[]), "she has not heard");
+    let refused = house.ask(3, join()).expect_err("she is a friend no longer");
+    assert_eq!(refused.code, RefusalCode::NotAllowed);
+    house.order(2, join());
+    assert_eq!(house.room_of(2), room);
+}
+
+#[test]
 fn a_paired_device_is_the_same_voter_and_has_the_same_friends() {
     let mut house = people(2);
     house.befriend(0, 1, ("anna", "ben"));

@@ -3,8 +3,8 @@
 use super::*;
 use crate::base::{SessionId, UserId};
 use crate::wire::op::{
-    Admission, Choice, Control, Friendship, OnDjLeave, QueueOrder, Setting, Subject, VoteCall,
-    VoteKind,
+    Admission, Choice, Control, EndedFriendship, Friendship, OnDjLeave, QueueOrder, Setting,
+    Subject, VoteCall, VoteKind,
 };
 
 const NAMES: [&str; 8] = ["anna", "ben", "carla", "dora", "emil", "fritz", "greta", "hugo"];
@@ -639,15 +639,7 @@ fn a_room_for_friends_is_entered_while_its_owner_is_away() {
     house.back(0);
     house.sets("friends_only", "true");
     house.away(0);
-    let friends = |one: usize, other: usize| {
-        let (mut a, mut b) = (person(one), person(other));
-        if b.user_id() < a.user_id() {
-            std::mem::swap(&mut a, &mut b);
-        }
-        let bytes = codec::friendship_bytes(&a.user_id(), &b.user_id(), 7);
-        let signatures = (a.sign(&bytes), b.sign(&bytes));
-        Friendship { people: (a.user_id(), b.user_id()), since: 7, signatures }
-    };
+    let friends = |one, other| friendship(one, other, 7);
     let carla = joins(node(2), &person(2), "carla");
     assert_eq!(house.refuses(2, &carla), RefusalCode::NotAllowed);
     let of_another = with(carla.clone(), None, Some(friends(1, 2)));
@@ -662,6 +654,43 @@ fn a_room_for_friends_is_entered_while_its_owner_is_away() {
     let state = house.settled();
     let invited = admitted(&state, &member, node(3), state.lock_epoch(), true);
     house.does(3, &with(joins(node(3), &person(3), "dora"), Some(invited), None));
+}
+
+fn friendship(one: usize, other: usize, since: u64) -> Friendship {
+    let (mut a, mut b) = (person(one), person(other));
+    if b.user_id() < a.user_id() {
+        std::mem::swap(&mut a, &mut b);
+    }
+    let bytes = codec::friendship_bytes(&a.user_id(), &b.user_id(), since);
+    let signatures = (a.sign(&bytes), b.sign(&bytes));
+    Friendship { people: (a.user_id(), b.user_id()), since, signatures }
+}
+
+#[test]
+fn a_friendship_that_ended_opens_no_room_and_a_new_one_does() {
+    let mut house = House::of(2);
+    house.away(0);
+    house.sets("friends_only", "true");
+    let ended = |with| {
+        let mark = codec::ended_mark(&house.scene.state.id(), &id(0), &id(with));
+        OpBody::EndFriendships { ended: vec![EndedFriendship { mark, since: 7 }] }
+    };
+    let (carla_is_out, dora_is_out) = (ended(2), ended(3));
+    assert_eq!(house.refuses(1, &carla_is_out), RefusalCode::NotOwner);
+    assert_eq!(
+        house.refuses(0, &OpBody::EndFriendships { ended: Vec::new() }),
+        RefusalCode::InvalidRequest
+    );
+    house.does(0, &carla_is_out);
+    let with_friend = |n: usize, since| {
+        with(joins(node(n), &person(n), NAMES[n]), None, Some(friendship(0, n, since)))
+    };
+    assert_eq!(house.refuses(2, &with_friend(2, 7)), RefusalCode::NotAllowed);
+    house.does(3, &with_friend(3, 7));
+    house.does(2, &with_friend(2, 8));
+    // Whoever acts for the owner does not end the owner's friendships.
+    house.scene.pass(Span::from_secs(700));
+    assert_eq!(house.refuses(1, &dora_is_out), RefusalCode::NotOwner);
 }
 
 #[test]
