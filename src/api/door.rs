@@ -1,7 +1,7 @@
 //! Rooms with a lock: making and entering them, locking and opening, invites. Passwords are taken
 //! in bodies only, and are in no answer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::Json;
 use axum::extract::State;
@@ -116,7 +116,11 @@ pub(super) async fn invite(State(app): State<App>, Input(input): Input<InviteInp
     let lasts = Span::from_secs(i64::from(minutes) * 60);
     let Json(mut accepted) = app.order(Command::Invite { uses, lasts }).await?;
     let port = app.backend.status().borrow().node.port;
-    let addresses = addresses().into_iter().map(|ip| format!("{ip}:{port}")).collect::<Vec<_>>();
+    let bind = app.backend.health().await.ok().and_then(|health| health.bind);
+    let addresses = addresses(bind)
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, port).to_string())
+        .collect::<Vec<_>>();
     if let Some(text) = accepted.done.message.as_mut().filter(|_| !addresses.is_empty()) {
         text.push('@');
         text.push_str(&addresses.join(","));
@@ -124,8 +128,12 @@ pub(super) async fn invite(State(app): State<App>, Input(input): Input<InviteInp
     Ok(Json(accepted))
 }
 
-/// Where this device can be reached from elsewhere; in IPv6 addresses have no end.
-fn addresses() -> Vec<IpAddr> {
+/// Where this device can be reached from elsewhere: at the one address that it was told to use, or
+/// at all; in IPv6 those have no end.
+fn addresses(bind: Option<IpAddr>) -> Vec<IpAddr> {
+    if let Some(ip) = bind {
+        return vec![ip];
+    }
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let addresses = interfaces.iter().filter(|one| !one.is_loopback()).map(if_addrs::Interface::ip);
     addresses.filter(IpAddr::is_ipv4).take(ADDRESSES).collect()

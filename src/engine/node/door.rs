@@ -55,6 +55,13 @@ const KNOCK_EVERY: Span = Span::from_secs(30);
 /// Who has just connected is about to show what it is.
 const KNOCK_AFTER: Span = Span::from_secs(1);
 
+/// Codes that one device may ask after, at once and then; and all of them together. There are a
+/// million codes, and whether one is that of a locked room is nobody's business.
+const SEEK_BURST: u32 = 5;
+const SEEK_EVERY: Span = Span::from_secs(2);
+const SEEK_BURST_OF_ALL: u32 = 20;
+const SEEK_EVERY_OF_ALL: Span = Span::from_millis(500);
+
 /// Invites of one member at a time.
 const MAX_INVITES: usize = 64;
 
@@ -74,6 +81,8 @@ pub(super) struct Door {
     knocks: Gcra,
     knocked: BTreeMap<NodeId, LocalTime>,
     asked: BTreeMap<NodeId, Asked>,
+    seeks: BTreeMap<NodeId, Gcra>,
+    seeks_of_all: Gcra,
     invites: BTreeMap<u32, Invite>,
     last_invite: u32,
     /// What opens the room that this node is about to enter.
@@ -175,6 +184,8 @@ impl Default for Door {
             knocks: Gcra::new(ROOM_EVERY, ROOM_BURST),
             knocked: BTreeMap::new(),
             asked: BTreeMap::new(),
+            seeks: BTreeMap::new(),
+            seeks_of_all: Gcra::new(SEEK_EVERY_OF_ALL, SEEK_BURST_OF_ALL),
             invites: BTreeMap::new(),
             last_invite: 0,
             key: None,
@@ -200,12 +211,19 @@ impl Door {
     pub(super) fn peer_gone(&mut self, peer: NodeId) {
         self.visits.remove(&peer);
         self.asked.remove(&peer);
+        self.seeks.remove(&peer);
     }
 
     /// What it holds of others.
     pub(super) fn size(&self) -> usize {
         let n = self.visits.len() + self.tries.len() + self.knocked.len() + self.asked.len();
-        n + self.invites.len() + self.users.len()
+        n + self.seeks.len() + self.invites.len() + self.users.len()
+    }
+
+    /// Whether a device may ask after one more code.
+    fn may_seek(&mut self, now: LocalTime, node: NodeId) -> bool {
+        let own = self.seeks.entry(node).or_insert_with(|| Gcra::new(SEEK_EVERY, SEEK_BURST));
+        own.take(now).is_ok() && self.seeks_of_all.take(now).is_ok()
     }
 
     /// One more try of that node, or how long it has to wait.
@@ -399,7 +417,10 @@ impl Node {
     }
 
     /// Somebody looks for a room by its code, which a locked one does not show.
-    pub(super) fn seek_received(&mut self, from: NodeId, code: String) {
+    pub(super) fn seek_received(&mut self, now: LocalTime, from: NodeId, code: String) {
+        if !self.door.may_seek(now, from) {
+            return;
+        }
         let found = self.room.as_ref().filter(|room| is_code(room.state().code(), &code));
         if let Some(room) = found.map(super::Room::id) {
             self.send(from, Message::Found { code, room });

@@ -1152,7 +1152,7 @@ impl Node {
                 self.pake_refused_received(now, from, room, &refusal);
             }
             Message::Show { room, admission } => self.show_received(now, from, room, &admission),
-            Message::Seek { code } => self.seek_received(from, code),
+            Message::Seek { code } => self.seek_received(now, from, code),
             Message::Found { code, room } => self.found_received(now, from, &code, room),
         }
     }

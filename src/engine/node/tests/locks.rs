@@ -122,6 +122,27 @@ fn guessing_is_slowed_and_locks_nobody_out() {
 }
 
 #[test]
+fn codes_of_locked_rooms_cannot_be_tried_out() {
+    let mut house = locked_house(3, 2);
+    let stranger = house.node(2).me;
+    let code = house.room(0).state().code().to_owned();
+    let is_told = |house: &mut House, code: &str| {
+        let message = Message::Seek { code: code.to_owned() };
+        let input = Input::MessageReceived { from: stranger, message };
+        outputs_of(house, 0, input)
+            .iter()
+            .any(|output| matches!(output, Output::Send { message: Message::Found { .. }, .. }))
+    };
+    assert!(is_told(&mut house, &code));
+    for _ in 0..20 {
+        assert!(!is_told(&mut house, "GROOVE-0000"));
+    }
+    assert!(!is_told(&mut house, &code), "who guesses so often is not told any more");
+    house.run(Span::from_secs(3));
+    assert!(is_told(&mut house, &code), "who asks now and then is");
+}
+
+#[test]
 fn what_a_stranger_says_is_not_heard_and_what_it_asks_for_not_answered() {
     let mut house = locked_house(3, 2);
     let (room, stranger) = (house.room(0).id(), house.node(2).me);
