@@ -72,8 +72,12 @@ async fn ask(status: &PairingStatus, code: &str, session: &mut Session) -> Resul
     }
     drop(talk);
     session.post("/user/pair/confirm", json!({ "code": code })).await?;
-    let status = until(session, |status| !["compare", "agreed"].contains(&status.state.as_str()));
-    end(&status.await?, session)
+    let ended =
+        until(session, |status| !["compare", "agreed"].contains(&status.state.as_str())).await?;
+    if ended.state == "done" {
+        session.tell(&format!("paired: this device and {device} are one person's, with one vote"));
+    }
+    end(&ended, session)
 }
 
 fn end(status: &PairingStatus, session: &Session) -> Result<(), Failure> {
@@ -84,7 +88,7 @@ fn end(status: &PairingStatus, session: &Session) -> Result<(), Failure> {
         return Ok(());
     }
     let why = status.why.as_deref().unwrap_or("it was ended");
-    Err(Failure::Usage(format!("not paired: {why}")))
+    Err(Failure::Program(anyhow::anyhow!("not paired: {why}")))
 }
 
 async fn until(
