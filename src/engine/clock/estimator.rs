@@ -338,12 +338,12 @@ impl Estimator {
         SKEW_WEIGHT * self.skew
     }
 
-    /// The smallest round trip of the window, seconds: the sum of the floors, which a few
-    /// samples draw too low; of these, the fastest counts.
+    /// The smallest round trip of the window, seconds. The sum of the two floors would be a
+    /// little smaller where there are many samples; where there are few, or a slope tilts them,
+    /// it is drawn far too low to be the bound of anything.
     #[must_use]
     pub fn rtt_min(&self) -> Option<f64> {
-        let Solution { fit, fastest, .. } = self.solution?;
-        Some(if self.n < EAGER { fastest } else { fit.rtt.max(0.0) })
+        Some(self.solution?.fastest)
     }
 
     /// By how much an exchange's answer came later than the path's floor, seconds.
