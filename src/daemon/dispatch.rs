@@ -9,7 +9,7 @@ use super::gateway;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
 use crate::base::{BlobHash, NodeId, RoomId, RoomTime, SegmentId, pcm};
 use crate::engine::membership::Intent;
-use crate::engine::node::{FriendNews, Input, MemberChange, Notice, Output, Position};
+use crate::engine::node::{FriendNews, Input, MemberChange, Notice, Output, Position, Quality};
 use crate::engine::room::{ChatLine, Heard};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have};
@@ -344,6 +344,19 @@ fn tell(notice: &Notice) {
         Notice::Member { name, change: MemberChange::Came } => tracing::info!(%name, "came"),
         Notice::Member { name, change: MemberChange::Left } => tracing::info!(%name, "left"),
         Notice::Member { name, change: MemberChange::Lost } => tracing::info!(%name, "was lost"),
+        Notice::Network { name, here, quality } => {
+            let whose = if *here { "this device" } else { name };
+            match quality {
+                Quality::Good => tracing::info!("the network of {whose} is good again"),
+                Quality::Weak => {
+                    tracing::warn!("the network of {whose} is weak: it may miss a beat");
+                }
+                Quality::Excluded => tracing::warn!(
+                    "the network of {whose} is so slow that nobody waits for it; it sounds as long as \
+                     it knows the time to 20 ms"
+                ),
+            }
+        }
         Notice::Twin { address } => tracing::error!(
             %address,
             "another device uses this device's identity; remove the state directory of the one \

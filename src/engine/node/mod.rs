@@ -20,6 +20,7 @@
 //! | `pairing.rs` | how a second device gets its person |
 //! | `playback.rs` | what to fetch, to prepare and to sound; when a waiting segment begins |
 //! | `reports.rs` | who hears how this device is doing, and when |
+//! | `quality.rs` | how good a member's network is, and what follows |
 //! | `holders.rs` | what nobody has, so that it is passed over |
 //! | `past.rs` | what was played, for the disk; what was left out, for people |
 //! | `position.rs` | where the music stood, and goes on, after a house was dark |
@@ -44,6 +45,7 @@ mod past;
 mod people;
 mod playback;
 mod position;
+mod quality;
 mod replication;
 mod reports;
 mod rooms;
@@ -81,6 +83,8 @@ use crate::wire::{
 
 pub use friends::FriendNews;
 pub use position::{Position, RestoredPosition};
+use quality::Gauge;
+pub use quality::Quality;
 
 use commands::Requests;
 use departure::{Departure, Farewell};
@@ -612,6 +616,15 @@ pub enum Notice {
         /// What it did.
         change: MemberChange,
     },
+    /// A member's network is another one now.
+    Network {
+        /// Whose.
+        name: String,
+        /// Whether that is this device.
+        here: bool,
+        /// How it is.
+        quality: Quality,
+    },
     /// Something about a friend.
     Friend {
         /// Who.
@@ -674,6 +687,7 @@ struct Peer {
     sees_inside: bool,
     room: Option<RoomCard>,
     report: Option<(Report, LocalTime)>,
+    gauge: Gauge,
     /// When it last heard how this device is doing.
     told: Option<LocalTime>,
     /// When it was last told that it is out.
@@ -708,6 +722,7 @@ pub struct Node {
     election: Option<Election>,
     clock: RoomClock,
     room: Option<Room>,
+    gauge: Gauge,
     joining: Option<Joining>,
     replication: Replication,
     presences: Presences,
@@ -779,6 +794,7 @@ impl Node {
             election: None,
             clock,
             room: None,
+            gauge: Gauge::default(),
             joining: None,
             replication: Replication::default(),
             presences: Presences::default(),
@@ -1013,6 +1029,7 @@ impl Node {
             sees_inside: !self.is_locked(),
             room: hello.room.clone(),
             report: None,
+            gauge: Gauge::default(),
             told: None,
             told_out: None,
             ready: BTreeSet::new(),
@@ -1111,6 +1128,7 @@ impl Node {
                 if let Some(peer) = self.peers.get_mut(&from) {
                     peer.report = Some((report, now));
                 }
+                self.gauge_network_of(now, from);
             }
             Message::Orphans { room, ops } => self.orphans_received(now, from, room, ops),
             Message::LogEnd { room, term, end } => {

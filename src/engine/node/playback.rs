@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{
-    BlobHash, LocalTime, Message, Node, NodeId, Notice, Output, PlayoutPlan, RoomId, RoomTime,
-    SegmentId, Span, Track,
+    BlobHash, LocalTime, Message, Node, NodeId, Notice, Output, PlayoutPlan, Quality, RoomId,
+    RoomTime, SegmentId, Span, Track,
 };
+use crate::engine::playout::GainStep;
 use crate::engine::room::{RoomState, Segment};
 use crate::engine::status::PlaybackState;
 use crate::engine::transfer::{Have, Playhead};
@@ -63,7 +64,9 @@ pub(super) struct Playback {
     pub(super) holdings: BTreeMap<BlobHash, Have>,
     told_have: Option<LocalTime>,
     pub(super) plan: Option<PlayoutPlan>,
-    plan_due: Option<LocalTime>,
+    pub(super) plan_due: Option<LocalTime>,
+    /// It knows the room's time too badly to be heard beside the others.
+    pub(super) is_lost: bool,
     /// The segment that waits to begin, and since when.
     waiting: Option<(SegmentId, LocalTime)>,
     ordered: Option<SegmentId>,
@@ -247,7 +250,8 @@ impl Node {
         let Some((state, at)) = self.settled(now) else { return };
         let held = self.held_at().is_some();
         let spans = if held { PlayoutPlan::silent().spans } else { state.spans(at) };
-        let plan = PlayoutPlan { spans, gain: state.gain(&self.me), trim: self.trim };
+        let gain = if self.playback.is_lost { GainStep::steady(0.0) } else { state.gain(&self.me) };
+        let plan = PlayoutPlan { spans, gain, trim: self.trim };
         if self.playback.plan != Some(plan) {
             self.playback.plan = Some(plan);
             self.outputs.push_back(Output::SetPlan(plan));
@@ -419,13 +423,15 @@ impl Node {
         }
     }
 
-    /// Other members that a start should wait for: present, and with an output.
-    fn speakers(&self) -> impl Iterator<Item = &super::Peer> {
+    /// Other members that a start should wait for: present, with an output, and with a network
+    /// that lets them come in time.
+    pub(super) fn speakers(&self) -> impl Iterator<Item = &super::Peer> {
         self.peers
             .iter()
             .filter(|(node, _)| self.is_member(**node))
             .map(|(_, peer)| peer)
             .filter(|peer| peer.report.as_ref().is_none_or(|(r, _)| r.output == OutputState::Ok))
+            .filter(|peer| peer.gauge.quality() != Quality::Excluded)
     }
 
     /// How far ahead a command must be for every speaker to obey it at its instant: way there,

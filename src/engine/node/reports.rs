@@ -43,6 +43,7 @@ impl Node {
             return;
         }
         self.next_report = now + EVERY;
+        self.gauge_own_network(now);
         self.report = self.make_report(now);
         let coordinator = self.coordinator();
         let mut others = Vec::new();

@@ -1,6 +1,6 @@
 //! What front ends see of a node.
 
-use super::{LocalTime, Node, NodeId, Report, Room, RoomTime, Span, UserId};
+use super::{LocalTime, Node, NodeId, Quality, Report, Room, RoomTime, Span, UserId};
 use crate::engine::election::Election;
 use crate::engine::room::{ChatLine, Member, PastVote, Person, RoomState, Session, Verdict};
 use crate::engine::status::{
@@ -262,9 +262,16 @@ impl Node {
             volume: member.volume,
             muted: member.muted,
             output: report.map_or(OutputState::None, |report| report.output.clone()),
-            quality: report.map_or("good", quality).into(),
+            quality: self.quality_of(node).as_str().into(),
             sync: report.map(sync_status),
         }
+    }
+
+    fn quality_of(&self, node: NodeId) -> Quality {
+        if node == self.me {
+            return self.gauge.quality();
+        }
+        self.peers.get(&node).map_or(Quality::Good, |peer| peer.gauge.quality())
     }
 
     fn report_of(&self, node: NodeId) -> Option<&Report> {
@@ -348,17 +355,6 @@ fn role(state: &RoomState, user: Option<&UserId>) -> &'static str {
         "guest"
     } else {
         "listener"
-    }
-}
-
-/// By the round trip: above 500 ms weak, above 1 s excluded; jitter above 200 ms is weak too.
-fn quality(report: &Report) -> &'static str {
-    if report.rtt_avg_us > 1e6 {
-        "excluded"
-    } else if report.rtt_avg_us > 5e5 || report.jitter_us > 2e5 {
-        "weak"
-    } else {
-        "good"
     }
 }
 
