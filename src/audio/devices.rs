@@ -4,11 +4,12 @@
 //! Listing opens no device: some cannot be opened twice, some plugins break when they are
 //! opened in vain. Only the device that was asked for is opened.
 //!
-//! On Linux the host is always ALSA, whose devices include the sound servers' own; which
-//! others the library knows depends on how it was built, and its default changes with that.
+//! On Linux the host is ALSA, whose devices include the sound servers' own. A program that was
+//! built with the features `pulseaudio` or `pipewire` also talks to those servers themselves;
+//! their devices are called `pulseaudio:NAME` and `pipewire:NAME`, `default` being a name.
 
 use cpal::traits::{DeviceTrait, HostTrait};
-use cpal::{Device, Error, ErrorKind, Host};
+use cpal::{Device, Error, ErrorKind, Host, HostId};
 
 use super::sink::SinkError;
 
@@ -48,6 +49,11 @@ pub fn list() -> Result<Vec<DeviceInfo>, SinkError> {
         .filter(|device| cfg!(target_os = "linux") || device.supports_output())
         .filter_map(|device| info(&device, default.as_deref()))
         .collect();
+    for server in servers() {
+        let devices = server.devices().into_iter().flatten();
+        let outputs = devices.filter(DeviceTrait::supports_output);
+        infos.extend(outputs.filter_map(|device| info(&device, None)));
+    }
     infos.sort_by_key(|info| !info.is_default);
     infos.dedup_by(|a, b| a.id == b.id);
     Ok(infos)
@@ -69,12 +75,34 @@ pub fn native(name: Option<&str>) -> Result<NativeFormat, SinkError> {
 
 /// The device with this id or description; `None` asks for the default one. Opens nothing.
 pub(super) fn find(name: Option<&str>) -> Result<Device, SinkError> {
-    let host = host()?;
-    let found = match name {
+    let (host, of_host) = match name.and_then(of_server) {
+        Some((server, name)) => (server, Some(name).filter(|name| *name != "default")),
+        None => (host()?, name),
+    };
+    let found = match of_host {
         None => host.default_output_device(),
-        Some(name) => find_named(&host, name).map_err(|e| failure(&e, Some(name)))?,
+        Some(wanted) => find_named(&host, wanted).map_err(|e| failure(&e, name))?,
     };
     found.ok_or_else(|| SinkError::Missing(name.map(Into::into)))
+}
+
+/// The sound servers that are talked to without ALSA, where they run.
+fn servers() -> impl Iterator<Item = Host> {
+    let main = host().ok().map(|host| host.id());
+    let others =
+        cpal::ALL_HOSTS.iter().copied().filter(move |id| is_server(*id) && Some(*id) != main);
+    others.filter_map(|id| cpal::host_from_id(id).ok())
+}
+
+fn is_server(id: HostId) -> bool {
+    ["pulseaudio", "pipewire"].contains(&id.to_string().as_str())
+}
+
+/// The server that a name begins with, and the rest.
+fn of_server(name: &str) -> Option<(Host, &str)> {
+    let (server, device) = name.split_once(':')?;
+    let host = servers().find(|host| host.id().to_string() == server)?;
+    Some((host, device))
 }
 
 fn find_named(host: &Host, name: &str) -> Result<Option<Device>, Error> {
@@ -100,7 +128,8 @@ fn host() -> Result<Host, SinkError> {
 
 /// Its id, as it is written into a configuration.
 pub(super) fn id(device: &Device) -> Option<String> {
-    device.id().ok().map(|id| id.id().to_owned())
+    let id = device.id().ok()?;
+    Some(if is_server(id.host()) { id.to_string() } else { id.id().to_owned() })
 }
 
 /// As [`DeviceInfo::description`] shows it.
@@ -180,7 +209,8 @@ const RATES: [u32; 9] = [48_000, 44_100, 96_000, 88_200, 192_000, 176_400, 32_00
 /// Looks behind ALSA's converters, which take any rate and answer for every card.
 #[cfg(target_os = "linux")]
 pub(super) fn probe(device: &Device) -> Probe {
-    let Some(id) = id(device) else { return Probe::default() };
+    let by_server = device.id().is_ok_and(|id| is_server(id.host()));
+    let Some(id) = id(device).filter(|_| !by_server) else { return Probe::default() };
     let Ok(pcm) = alsa::PCM::new(&id, alsa::Direction::Playback, true) else {
         return Probe::default();
     };
