@@ -18,6 +18,7 @@
 //! | `governing` | people: the DJ, votes, the chat, the rules of the room |
 //! | `service` | what a service manager hears, and what it makes of the unit |
 //! | `outputs` | a sound server that dies and comes back |
+//! | `newcomer` | what `./dev` asks of the package managers of many systems |
 //! | `refusing` | broken files, wrong usage, a second daemon, no daemon |
 //!
 //! Nothing here sleeps for a while and hopes: every wait polls for a condition and fails with
@@ -32,6 +33,7 @@ mod friends;
 mod gathering;
 mod governing;
 mod house;
+mod newcomer;
 #[cfg(target_os = "linux")]
 mod outputs;
 mod playing;
