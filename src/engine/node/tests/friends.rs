@@ -171,16 +171,25 @@ fn ten_requests_an_hour_can_be_made() {
     assert_eq!(house.book(1), book(&[], &[], &[]), "each was withdrawn");
 }
 
-#[test]
-fn a_friend_comes_into_a_room_for_friends_while_its_owner_is_away() {
+/// Anna's room for her friends, and its code; these are her friends, and the last two of four people
+/// are in rooms of their own.
+fn room_for_friends(friends: &[(usize, &str)]) -> (House, String) {
     let mut house = people(4);
-    house.befriend(0, 3, ("anna", "dora"));
+    for (i, name) in friends {
+        house.befriend(0, *i, ("anna", name));
+    }
     house.order(0, Command::Set { setting: Setting::FriendsOnly(true) });
     let code = house.room(0).state().code().to_owned();
     for i in [2, 3] {
         house.order(i, Command::CreateRoom { name: Some(format!("room of {i}")), password: None });
     }
     house.run(Span::from_secs(3));
+    (house, code)
+}
+
+#[test]
+fn a_friend_comes_into_a_room_for_friends_while_its_owner_is_away() {
+    let (mut house, code) = room_for_friends(&[(3, "dora")]);
     let room = house.room_of(0);
     house.kill(0);
     house.run(Span::from_secs(5));
@@ -194,16 +203,7 @@ fn a_friend_comes_into_a_room_for_friends_while_its_owner_is_away() {
 
 #[test]
 fn a_friend_no_longer_stays_out_while_the_owner_is_away() {
-    let mut house = people(4);
-    for (i, name) in [(2, "carla"), (3, "dora")] {
-        house.befriend(0, i, ("anna", name));
-    }
-    house.order(0, Command::Set { setting: Setting::FriendsOnly(true) });
-    let code = house.room(0).state().code().to_owned();
-    for i in [2, 3] {
-        house.order(i, Command::CreateRoom { name: Some(format!("room of {i}")), password: None });
-    }
-    house.run(Span::from_secs(3));
+    let (mut house, code) = room_for_friends(&[(2, "carla"), (3, "dora")]);
     let room = house.room_of(0);
     // Dora does not hear of it: her device still shows the certificate.
     house.kill(3);
