@@ -131,7 +131,7 @@ pub(super) async fn invite(State(app): State<App>, Input(input): Input<InviteInp
 /// Where this device can be reached from elsewhere: at the one address that it was told to use, or
 /// at all; in IPv6 those have no end.
 fn addresses(bind: Option<IpAddr>) -> Vec<IpAddr> {
-    if let Some(ip) = bind {
+    if let Some(ip) = bind.filter(|ip| !ip.is_unspecified()) {
         return vec![ip];
     }
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();

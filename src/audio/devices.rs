@@ -49,7 +49,7 @@ pub fn list() -> Result<Vec<DeviceInfo>, SinkError> {
         .filter(|device| cfg!(target_os = "linux") || device.supports_output())
         .filter_map(|device| info(&device, default.as_deref()))
         .collect();
-    for server in servers() {
+    for server in server_ids().filter_map(|id| cpal::host_from_id(id).ok()) {
         let devices = server.devices().into_iter().flatten();
         let outputs = devices.filter(DeviceTrait::supports_output);
         infos.extend(outputs.filter_map(|device| info(&device, None)));
@@ -75,34 +75,36 @@ pub fn native(name: Option<&str>) -> Result<NativeFormat, SinkError> {
 
 /// The device with this id or description; `None` asks for the default one. Opens nothing.
 pub(super) fn find(name: Option<&str>) -> Result<Device, SinkError> {
-    let (host, of_host) = match name.and_then(of_server) {
-        Some((server, name)) => (server, Some(name).filter(|name| *name != "default")),
-        None => (host()?, name),
-    };
-    let found = match of_host {
+    if let Some(device) = name.and_then(of_server) {
+        return Ok(device);
+    }
+    let host = host()?;
+    let found = match name {
         None => host.default_output_device(),
-        Some(wanted) => find_named(&host, wanted).map_err(|e| failure(&e, name))?,
+        Some(name) => find_named(&host, name).map_err(|e| failure(&e, Some(name)))?,
     };
     found.ok_or_else(|| SinkError::Missing(name.map(Into::into)))
 }
 
-/// The sound servers that are talked to without ALSA, where they run.
-fn servers() -> impl Iterator<Item = Host> {
-    let main = host().ok().map(|host| host.id());
-    let others =
-        cpal::ALL_HOSTS.iter().copied().filter(move |id| is_server(*id) && Some(*id) != main);
-    others.filter_map(|id| cpal::host_from_id(id).ok())
+/// The sound servers that are talked to without ALSA.
+fn server_ids() -> impl Iterator<Item = HostId> {
+    cpal::ALL_HOSTS.iter().copied().filter(|id| is_server(*id))
 }
 
 fn is_server(id: HostId) -> bool {
     ["pulseaudio", "pipewire"].contains(&id.to_string().as_str())
 }
 
-/// The server that a name begins with, and the rest.
-fn of_server(name: &str) -> Option<(Host, &str)> {
+/// The device of the server that a name begins with, if it has it. No other server is talked to:
+/// that takes time, and may start one.
+fn of_server(name: &str) -> Option<Device> {
     let (server, device) = name.split_once(':')?;
-    let host = servers().find(|host| host.id().to_string() == server)?;
-    Some((host, device))
+    let id = server_ids().find(|id| id.to_string() == server)?;
+    let host = cpal::host_from_id(id).ok()?;
+    match device {
+        "default" => host.default_output_device(),
+        device => find_named(&host, device).ok()?,
+    }
 }
 
 fn find_named(host: &Host, name: &str) -> Result<Option<Device>, Error> {

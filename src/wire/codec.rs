@@ -408,8 +408,8 @@ pub fn owner_mark(join: &OpId, owner: &UserId) -> [u8; 16] {
     mark(("groovebox owner 1", join, owner))
 }
 
-/// By what a room recognises somebody with whom its owner is friends no longer, when they come:
-/// who has never been there stays unknown to it.
+/// By what a room recognises somebody with whom its owner is friends no longer, when they come.
+/// Whoever knows both ids can compute it.
 #[must_use]
 pub fn ended_mark(room: &RoomId, owner: &UserId, other: &UserId) -> [u8; 16] {
     mark(("groovebox ended 1", room, owner, other))

@@ -425,8 +425,8 @@ pub enum OpBody {
 /// A friendship of a room's owner that is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EndedFriendship {
-    /// The other one, as [`ended_mark`](codec::ended_mark) has it: the room need not know who
-    /// that is before they come.
+    /// The other one, as [`ended_mark`](codec::ended_mark) has it: it tells nobody's id, and who
+    /// knows somebody's id can find out whether it is theirs.
     pub mark: [u8; 16],
     /// The latest beginning of a friendship that does not hold, Unix seconds.
     pub since: u64,

@@ -85,8 +85,8 @@ const IMPOSSIBLE_S: f64 = 5e-3;
 /// Weight below which the coast is let go.
 const NEGLIGIBLE: f64 = 0.01;
 
-/// What a former coordinator's line is worth until its successor says how well it knew it: the
-/// successor's error, seconds, and that of the frequency.
+/// What a former coordinator's line is worth, beside what its successor says of how well it knew
+/// it: the least error that a successor makes, seconds, and that of the frequency.
 const SUCCESSOR_SIGMA_S: f64 = 20e-6;
 const SUCCESSOR_FREQUENCY: f64 = 0.3e-6;
 
@@ -676,10 +676,17 @@ impl RoomClock {
         if self.model.is_none() {
             return;
         }
+        if let Some(coast) = self.coast.as_mut().filter(|_| self.peer_line.is_none()) {
+            // What was feared of a coordinator that never said its line is not carried on.
+            coast.successor = Errors::default();
+        }
         let rate_variance = self.rate_variance(now);
         let Some(mut line) = self.estimate(now, Slope::Holdover) else { return };
         if self.is_leading() {
-            line.model.sigma = SUCCESSOR_SIGMA_S;
+            // A reign may have lasted long; what is carried on begins to age now.
+            let ClockModel { rate, .. } = line.model;
+            let (room0, sigma) = (line.model.room(now), SUCCESSOR_SIGMA_S);
+            line.model = ClockModel { local0: now, room0, rate, sigma, ..line.model };
         }
         let since = self.coast.map_or(now, |coast| coast.since);
         let before = self.coast.and_then(|coast| coast.origin);
@@ -1133,6 +1140,27 @@ mod tests {
         assert!(error > 3.0 * f64::from(line.sigma), "{error}");
         let later = former.stats(heard + Span::from_secs(10)).error.as_secs_f64();
         assert!(later > 30.0 * f64::from(line.rate_sigma), "{later} for {line:?}");
+    }
+
+    #[test]
+    fn however_long_a_reign_was_its_line_is_known_at_its_end() {
+        let mut clock = leader(1);
+        let now = ms(3 * 3_600_000);
+        clock.leaderless(now);
+        assert!(clock.stats(now).error < Span::from_micros(100), "{:?}", clock.stats(now));
+        assert!(clock.lead(now + Span::from_secs(1), source(2, 1)));
+        let line = clock.line().expect("it leads");
+        assert!(line.sigma < 30e-6 && line.rate_sigma < 0.5e-6, "{line:?}");
+    }
+
+    #[test]
+    fn what_was_feared_of_a_coordinator_that_never_spoke_is_not_carried_on() {
+        let mut clock = leader(1);
+        for n in 2..12 {
+            clock.follow(ms(100 * n), source(n.unsigned_abs(), 2));
+        }
+        clock.leaderless(ms(1_200));
+        assert!(clock.stats(ms(1_200)).error < Span::from_micros(100), "ten coordinators");
     }
 
     #[test]

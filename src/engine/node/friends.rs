@@ -28,8 +28,7 @@ use crate::wire::{Refusal, RefusalCode};
 /// away, on a bad network some hundred.
 const SEARCH: Span = Span::from_millis(700);
 
-/// How often a room is told of ended friendships: what it has forgotten again, it need not learn
-/// at every turn.
+/// How often it is looked whether the room knows of ended friendships, if none has just ended.
 const TELL_ROOM_EVERY: Span = Span::from_secs(5);
 
 /// Messages about people of one device at once, and then one in a second: a whole book is some
@@ -84,8 +83,8 @@ pub(super) struct Friends {
     wall: Option<(LocalTime, u64)>,
     /// For a room whose owner is known to be a friend.
     vouched: Option<(RoomId, Friendship)>,
-    /// What told the room of ended friendships the last time, and when.
-    told_room: Option<(OpId, LocalTime)>,
+    /// When this device last looked whether its room knows what has ended.
+    told_room: Option<LocalTime>,
 }
 
 impl Friends {
@@ -184,6 +183,7 @@ impl Node {
         let Some(book) = &self.friends.book else { return };
         self.friends.may_know = book.devices();
         self.friends.greeted.clear();
+        self.friends.told_room = None;
         self.outputs.push_back(Output::RememberFriends(Some(Box::new(book.saved()))));
     }
 
@@ -730,26 +730,22 @@ impl Node {
         let (Some(book), Some(room)) = (&self.friends.book, &self.room) else { return };
         let (id, state) = (room.id(), room.state());
         let Some(owner) = state.owner().filter(|_| state.settings().friends_only) else { return };
-        let waits = |(op, at): (OpId, LocalTime)| {
-            self.replication.outbox.contains(op) || now - at < TELL_ROOM_EVERY
-        };
-        if Some(owner) != self.user_id() || self.friends.told_room.is_some_and(waits) {
+        let is_early = |at: LocalTime| now - at < TELL_ROOM_EVERY;
+        if Some(owner) != self.user_id() || self.friends.told_room.is_some_and(is_early) {
             return;
         }
         let marked = book.ended().map(|(user, since)| EndedFriendship {
             mark: codec::ended_mark(&id, &owner, &user),
             since,
         });
-        let news = marked.filter(|ended| state.friendship_ended_up_to(&ended.mark) < ended.since);
+        let news = marked.filter(|ended| !state.knows_ended(ended));
         let ended = news.take(MAX_ENDED_AT_ONCE).collect::<Vec<_>>();
+        self.friends.told_room = Some(now);
         if ended.is_empty() {
             return;
         }
-        match self.propose_own(now, None, &OpBody::EndFriendships { ended }) {
-            Ok(op) => self.friends.told_room = Some((op, now)),
-            Err(refusal) => {
-                tracing::debug!(%refusal, "the room was not told of a friendship's end");
-            }
+        if let Err(refusal) = self.propose_own(now, None, &OpBody::EndFriendships { ended }) {
+            tracing::debug!(%refusal, "the room was not told of a friendship's end");
         }
     }
 

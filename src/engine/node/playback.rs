@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{
-    BlobHash, LocalTime, Message, Node, NodeId, Notice, Output, PlayoutPlan, Quality, RoomId,
-    RoomTime, SegmentId, Span, Track,
+    BlobHash, LocalTime, Message, Node, NodeId, Notice, Output, PlayoutPlan, RoomId, RoomTime,
+    SegmentId, Span, Track,
 };
 use crate::engine::playout::GainStep;
 use crate::engine::room::{RoomState, Segment};
@@ -231,6 +231,7 @@ impl Node {
 
     /// The room is left: nothing of it is needed any more.
     pub(super) fn release_everything(&mut self) {
+        self.gauge = super::Gauge::default();
         for segment in std::mem::take(&mut self.playback.prepared).into_keys() {
             self.outputs.push_back(Output::Release { segment });
         }
@@ -406,32 +407,40 @@ impl Node {
         if self.facts.output == OutputState::Ok || here {
             all += 1;
         }
-        for peer in self.speakers() {
-            all += 1;
-            ready += usize::from(peer.ready.contains(&segment));
+        let mut somebody = here;
+        for peer in self.with_output() {
+            let is_ready = peer.ready.contains(&segment);
+            somebody |= is_ready;
+            if peer.is_waited_for() {
+                all += 1;
+                ready += usize::from(is_ready);
+            }
         }
         let most = ready * 10 >= all * 9;
-        if ready >= all && ready > 0
-            || most && ready > 0 && waited >= GATE_MOST
-            || ready > 0 && waited >= GATE_ANY
-        {
+        let enough = ready >= all || most && waited >= GATE_MOST || waited >= GATE_ANY;
+        let nobody_can = self.playback.failed.contains(&segment) && all <= 1 && !somebody;
+        if somebody && enough {
             Gate::Begin
-        } else if waited >= GATE_NONE || self.playback.failed.contains(&segment) && all <= 1 {
+        } else if waited >= GATE_NONE || nobody_can {
             Gate::Fail
         } else {
             Gate::Wait
         }
     }
 
-    /// Other members that a start should wait for: present, with an output, and with a network
-    /// that lets them come in time.
+    /// Other members that a start should wait for: with an output, and with a network that lets
+    /// them come in time.
     pub(super) fn speakers(&self) -> impl Iterator<Item = &super::Peer> {
+        self.with_output().filter(|peer| peer.is_waited_for())
+    }
+
+    /// Other members that are present and have an output.
+    fn with_output(&self) -> impl Iterator<Item = &super::Peer> {
         self.peers
             .iter()
             .filter(|(node, _)| self.is_member(**node))
             .map(|(_, peer)| peer)
             .filter(|peer| peer.report.as_ref().is_none_or(|(r, _)| r.output == OutputState::Ok))
-            .filter(|peer| peer.gauge.quality() != Quality::Excluded)
     }
 
     /// How far ahead a command must be for every speaker to obey it at its instant: way there,

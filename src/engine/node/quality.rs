@@ -11,6 +11,7 @@
 //! sounding as long as it knows the room's time to 20 ms; beyond, it falls silent by itself.
 
 use super::{LocalTime, Node, Notice, Span};
+use crate::engine::clock::ClockStats;
 
 /// Mean round trip beyond which a network is weak, and the spread of round trips.
 const WEAK_RTT: Span = Span::from_millis(500);
@@ -21,6 +22,9 @@ const EXCLUDED_RTT: Span = Span::from_secs(1);
 
 /// How long it must be so bad, and then so good.
 const LASTING: Span = Span::from_secs(10);
+
+/// So long an answer is waited for.
+const UNANSWERED: Span = Span::from_secs(2);
 
 /// Beyond this error, three standard deviations, an excluded member would be heard as an echo.
 const SILENT_ERROR: Span = Span::from_millis(20);
@@ -85,15 +89,30 @@ fn is_lost(quality: Quality, error: Span) -> bool {
     quality == Quality::Excluded && error > SILENT_ERROR
 }
 
+impl super::Peer {
+    /// Whether starts and commands wait for it.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.gauge.quality() != Quality::Excluded
+    }
+}
+
 impl Node {
     /// How good this device's own network is: said to its people, too.
     pub(super) fn gauge_own_network(&mut self, now: LocalTime) {
         let clock = self.clock.stats(now);
-        let change = self.gauge.measure(now, clock.rtt_avg, clock.jitter);
+        let change = self.gauge.measure(now, self.mean_rtt(&clock), clock.jitter);
         if let Some(quality) = change {
             self.tell(Notice::Network { name: self.name.clone(), here: true, quality });
         }
         self.fall_silent(now, is_lost(self.gauge.quality(), clock.error));
+    }
+
+    /// The mean round trip to the coordinator. Answers that take longer than they are waited for
+    /// are not in any mean: then the silence counts.
+    pub(super) fn mean_rtt(&self, clock: &ClockStats) -> Span {
+        let follows = self.clock.source().is_some() && !self.clock.is_leading();
+        let silence = clock.silence.filter(|silence| follows && *silence > UNANSWERED);
+        silence.map_or(clock.rtt_avg, |silence| clock.rtt_avg.max(silence))
     }
 
     pub(super) fn fall_silent(&mut self, now: LocalTime, is_lost: bool) {

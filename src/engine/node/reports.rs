@@ -99,7 +99,7 @@ impl Node {
             error_us: (statistical * 1e6) as f32,
             asymmetry_us: clock.asymmetry.as_micros_f64() as f32,
             rtt_us: clock.rtt_min.as_micros_f64() as f32,
-            rtt_avg_us: clock.rtt_avg.as_micros_f64() as f32,
+            rtt_avg_us: self.mean_rtt(&clock).as_micros_f64() as f32,
             jitter_us: clock.jitter.as_micros_f64() as f32,
             drift_ppm: clock.drift.0 as f32,
             dac_ppm: facts.dac_ppm as f32,

@@ -227,6 +227,12 @@ impl Government {
         self.ended.get(mark).copied().unwrap_or(0)
     }
 
+    pub fn knows_ended(&self, ended: &EndedFriendship) -> bool {
+        let is_full = self.ended.len() >= MAX_ENDED_FRIENDSHIPS;
+        let oldest = self.ended.values().min().filter(|_| is_full);
+        self.ended_up_to(&ended.mark) >= ended.since || oldest.is_some_and(|at| ended.since <= *at)
+    }
+
     /// What every reachable room obeys; for states from elsewhere.
     pub fn check(&self) -> Result<(), &'static str> {
         let sane = self.people.is_sane()

@@ -19,8 +19,8 @@ use crate::engine::playout::{GainStep, PlannedSpan};
 use crate::engine::status::{PlaybackState, PlaybackStatus, QueueStatus, TrackStatus};
 use crate::wire::codec;
 use crate::wire::op::{
-    AddMode, Admission, Entry, Genesis, Guard, MemberKind, Op, OpBody, QueueOrder, Refusal,
-    RefusalCode, Repeat, Setting, Subject,
+    AddMode, Admission, EndedFriendship, Entry, Genesis, Guard, MemberKind, Op, OpBody, QueueOrder,
+    Refusal, RefusalCode, Repeat, Setting, Subject,
 };
 
 use super::chat::ChatLine;
@@ -669,10 +669,11 @@ impl RoomState {
         self.government.lock_epoch
     }
 
-    /// The latest beginning of a friendship of the owner's that does not hold any more.
+    /// Whether the end of one of its owner's friendships is no news to the room, or would be
+    /// forgotten at once because it remembers as many later ones as it may.
     #[must_use]
-    pub fn friendship_ended_up_to(&self, mark: &[u8; 16]) -> u64 {
-        self.government.ended_up_to(mark)
+    pub fn knows_ended(&self, ended: &EndedFriendship) -> bool {
+        self.government.knows_ended(ended)
     }
 
     /// Whether a member's word that this device may come in stands.
