@@ -287,8 +287,19 @@ fn make_dir(dir: &Path) -> Result<(), StoreError> {
     made.map_err(|source| StoreError::Io { doing: "make the directory", path: dir.into(), source })
 }
 
-/// Locked until the file is closed, be it by a crash.
-fn lock(dir: &Path) -> Result<File, StoreError> {
+/// A directory that no other daemon uses, until this is dropped or the process is no more.
+#[derive(Debug)]
+struct DirLock(File);
+
+impl Drop for DirLock {
+    /// Closing would do, were it not for a child process just being started elsewhere in this
+    /// program: until it becomes another program it has the file open as well.
+    fn drop(&mut self) {
+        let _closing_does_it_then = self.0.unlock();
+    }
+}
+
+fn lock(dir: &Path) -> Result<DirLock, StoreError> {
     let path = dir.join("lock");
     let io = |doing| {
         let path = path.clone();
@@ -307,7 +318,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
     // For people only: the lock itself is the kernel's, and a full disk takes it as well.
     let pid = std::process::id().to_string();
     let _nobody_needs_it = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes()));
-    Ok(file)
+    Ok(DirLock(file))
 }
 
 fn holder(file: &mut File) -> String {

@@ -445,6 +445,16 @@ fn what_merges_left_out_is_kept_once_and_the_oldest_goes_first() {
 }
 
 #[test]
+fn a_directory_is_free_although_a_child_process_still_has_its_lock_open() {
+    let disk = Disk::new();
+    let first = lock(disk.state()).expect("free");
+    let as_a_child_has_it = first.0.try_clone().expect("a copy");
+    drop(first);
+    let _again = lock(disk.state()).expect("free again");
+    drop(as_a_child_has_it);
+}
+
+#[test]
 fn the_position_is_the_one_saved_last() {
     let disk = Disk::new();
     disk.with_room(0, 2);

@@ -1,6 +1,5 @@
 //! The handle that enqueues and the thread that writes.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use super::health::{self, Health};
 use super::room_file::{self, Fit, RoomFile, RoomWrite, Tip};
 use super::{
-    ChatRow, HistoryRow, Intent, KnownRoom, NodeFile, RoomReader, SavedPosition, SavedUser,
-    StoreError, StoreEvent,
+    ChatRow, DirLock, HistoryRow, Intent, KnownRoom, NodeFile, RoomReader, SavedPosition,
+    SavedUser, StoreError, StoreEvent,
 };
 use crate::base::limits::{STORE_QUEUE, STORE_QUEUE_BYTES};
 use crate::base::{OpId, RoomId};
@@ -132,7 +131,7 @@ impl Job {
 /// when the queue is full.
 impl Store {
     pub(super) fn start(
-        lock: File,
+        lock: DirLock,
         node: NodeFile,
         trouble: Option<&StoreError>,
         rooms: PathBuf,
@@ -351,7 +350,7 @@ struct Writer {
     notify: Notify,
     queued_bytes: Arc<AtomicUsize>,
     /// Unlocks the directory when the thread has ended.
-    _lock: File,
+    _lock: DirLock,
 }
 
 impl Writer {
