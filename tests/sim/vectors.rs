@@ -44,7 +44,7 @@ fn check(estimator: &Estimator, words: &[&str], place: &str) {
     let ours = estimator.offset(local).expect("there is an estimate");
     assert!((ours - Span(offset)).abs() < OFFSET_TOLERANCE, "{place}: {ours:?}, not {offset}");
     near(place, estimator.frequency() * 1e6, frequency, 1e-3);
-    let rtt = estimator.rtt_min().expect("as above");
+    let rtt = estimator.rtt_of_floors().expect("as above");
     for (ours, theirs) in [(rtt, words[3]), (reference_sigma(estimator, local), words[4])] {
         if theirs != "-" {
             near(place, ours * 1e6, numbers(&[theirs])[0], 0.1);

@@ -346,6 +346,14 @@ impl Estimator {
         Some(self.solution?.fastest)
     }
 
+    /// The sum of the two floors, seconds: what the fit makes of the round trip. A few samples
+    /// draw it too low; of these, the fastest counts.
+    #[must_use]
+    pub fn rtt_of_floors(&self) -> Option<f64> {
+        let Solution { fit, fastest, .. } = self.solution?;
+        Some(if self.n < EAGER { fastest } else { fit.rtt.max(0.0) })
+    }
+
     /// By how much an exchange's answer came later than the path's floor, seconds.
     #[must_use]
     pub fn lateness(&self, exchange: &Exchange) -> Option<f64> {
