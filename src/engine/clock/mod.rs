@@ -23,5 +23,5 @@ pub mod standby;
 
 pub use estimator::{Estimator, Exchange};
 pub use model::ClockModel;
-pub use room_clock::{ClockStats, RoomClock};
+pub use room_clock::{ClockStats, LOST_ERROR, MAX_RTT, RoomClock};
 pub use standby::{raw_answer, raw_source};

@@ -33,7 +33,7 @@ use super::standby::Standby;
 const STEP: Span = Span::from_millis(5);
 
 /// Answers older than this say nothing any more.
-pub(super) const MAX_RTT: Span = Span::from_secs(2);
+pub const MAX_RTT: Span = Span::from_secs(2);
 
 /// The steepest line that is believed, a ratio minus one: ten times two bad crystals.
 const MAX_LINE_RATE: f64 = 1e-3;
@@ -100,7 +100,7 @@ const MAX_LINE_RATE_SIGMA: f32 = 1e-3;
 
 /// Beyond this error a device is out of sync, below that one it is synced (three standard
 /// deviations).
-const LOST_ERROR: Span = Span::from_millis(20);
+pub const LOST_ERROR: Span = Span::from_millis(20);
 const SYNCED_ERROR: Span = Span::from_millis(5);
 
 /// Coasting is trusted for five minutes: about half a millisecond on Wi-Fi.

@@ -11,7 +11,7 @@
 //! sounding as long as it knows the room's time to 20 ms; beyond, it falls silent by itself.
 
 use super::{LocalTime, Node, Notice, Span};
-use crate::engine::clock::ClockStats;
+use crate::engine::clock::{ClockStats, LOST_ERROR, MAX_RTT};
 
 /// Mean round trip beyond which a network is weak, and the spread of round trips.
 const WEAK_RTT: Span = Span::from_millis(500);
@@ -22,12 +22,6 @@ const EXCLUDED_RTT: Span = Span::from_secs(1);
 
 /// How long it must be so bad, and then so good.
 const LASTING: Span = Span::from_secs(10);
-
-/// So long an answer is waited for.
-const UNANSWERED: Span = Span::from_secs(2);
-
-/// Beyond this error, three standard deviations, an excluded member would be heard as an echo.
-const SILENT_ERROR: Span = Span::from_millis(20);
 
 /// A network, as the room takes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -85,8 +79,9 @@ impl Gauge {
     }
 }
 
+/// Whether an excluded member would be heard as an echo.
 fn is_lost(quality: Quality, error: Span) -> bool {
-    quality == Quality::Excluded && error > SILENT_ERROR
+    quality == Quality::Excluded && error > LOST_ERROR
 }
 
 impl super::Peer {
@@ -111,7 +106,7 @@ impl Node {
     /// are not in any mean: then the silence counts.
     pub(super) fn mean_rtt(&self, clock: &ClockStats) -> Span {
         let follows = self.clock.source().is_some() && !self.clock.is_leading();
-        let silence = clock.silence.filter(|silence| follows && *silence > UNANSWERED);
+        let silence = clock.silence.filter(|silence| follows && *silence > MAX_RTT);
         silence.map_or(clock.rtt_avg, |silence| clock.rtt_avg.max(silence))
     }
 
