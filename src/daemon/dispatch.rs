@@ -85,6 +85,7 @@ impl Driver {
                 let rows = lines.into_iter().map(|line| stored_line(line, at, wall)).collect();
                 kept(self.store.save_chat(room, rows));
             }
+            Output::ReadRoom { room } => self.read_room(room),
             Output::CompactRoom(snapshot) => kept(self.store.save_snapshot(*snapshot)),
             Output::RememberIntent(intent) => {
                 kept(self.store.save_intent(stored_intent(intent)));
@@ -93,8 +94,8 @@ impl Driver {
                 kept(self.store.save_user(user.as_ref().map(stored_user)));
             }
             Output::RememberRoom(room) => {
-                let engine::node::KnownRoom { id, name, code } = room;
-                kept(self.store.save_known_room(store::KnownRoom { id, name, code }));
+                let engine::node::KnownRoom { id, name, code, left_last } = room;
+                kept(self.store.save_known_room(store::KnownRoom { id, name, code, left_last }));
             }
             Output::RememberFriends(friends) => kept(self.store.save_friends(friends)),
             Output::ForgetRoom(room) => kept(self.store.forget_room(room)),
@@ -133,6 +134,16 @@ impl Driver {
             let secret = password.stretch(&room);
             let secret = secret.inspect_err(|error| tracing::warn!(%error, "a password")).ok();
             let _ = events.blocking_send(Input::Stretched { room, secret }.into());
+        });
+    }
+
+    fn read_room(&self, room: RoomId) {
+        let (events, reader) = (self.events.clone(), self.store.reader());
+        tokio::task::spawn_blocking(move || {
+            let read = reader.room(room);
+            let read = read.inspect_err(|error| tracing::warn!(%error, "a room that was left"));
+            let restored = read.ok().flatten().map(|room| Box::new(super::restored(room)));
+            let _ = events.blocking_send(Input::RoomRead { room, restored }.into());
         });
     }
 

@@ -302,7 +302,8 @@ impl Parts {
 }
 
 fn known_room(room: store::KnownRoom) -> KnownRoom {
-    KnownRoom { id: room.id, name: room.name, code: room.code }
+    let store::KnownRoom { id, name, code, left_last } = room;
+    KnownRoom { id, name, code, left_last }
 }
 
 fn local_user(saved: store::SavedUser) -> Option<LocalUser> {

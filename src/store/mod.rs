@@ -169,6 +169,8 @@ pub struct KnownRoom {
     pub name: String,
     /// Its code.
     pub code: String,
+    /// The device left it as the last one: nobody else has what happened there in the end.
+    pub left_last: bool,
 }
 
 /// A person as the disk has them.

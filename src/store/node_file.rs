@@ -31,6 +31,7 @@ const MIGRATIONS: Migrations = &[
     ) STRICT, WITHOUT ROWID;
 ",
     friends::SCHEMA,
+    "ALTER TABLE known_room ADD COLUMN left_last INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// [`MAX_KNOWN_PEERS`] as `SQLite` counts.
@@ -176,21 +177,24 @@ impl NodeFile {
     pub fn save_peer(&self, peer: &PeerAddress) -> Result<(), StoreError> {
         let addresses: Vec<String> =
             peer.addresses.iter().take(MAX_ADDRESSES).map(ToString::to_string).collect();
-        self.put_latest("peer", "node", (&peer.node.0, &peer.name, &addresses.join(" ")), KEPT)
+        let columns = "peer(node, name, addresses, saved)";
+        self.put_latest(columns, "node", (&peer.node.0, &peer.name, &addresses.join(" ")), KEPT)
     }
 
-    /// Puts a row into a table of (key, two texts, when it was saved) and keeps the latest ones.
+    /// Puts a row into a table, whose columns are a key, two texts, and when it was saved, and
+    /// keeps the latest ones.
     fn put_latest(
         &self,
-        table: &str,
+        columns: &str,
         key: &str,
         row: (&[u8; 32], &str, &str),
         kept: u32,
     ) -> Result<(), StoreError> {
+        let table = columns.split('(').next().unwrap_or_default();
         let write = || {
             let transaction = self.conn.unchecked_transaction()?;
             let insert = format!(
-                "INSERT OR REPLACE INTO {table}
+                "INSERT OR REPLACE INTO {columns}
                  SELECT ?1, ?2, ?3, coalesce(max(saved), 0) + 1 FROM {table}"
             );
             transaction.execute(&insert, row)?;
@@ -217,10 +221,16 @@ impl NodeFile {
     /// Rooms that the device was in, the latest first.
     pub fn rooms(&self) -> Result<Vec<KnownRoom>, StoreError> {
         let read = || {
-            let sql = "SELECT room, name, code FROM known_room ORDER BY saved DESC LIMIT ?1";
+            let sql = "SELECT room, name, code, left_last FROM known_room
+                       ORDER BY saved DESC LIMIT ?1";
             let mut statement = self.conn.prepare(sql)?;
             let rows = statement.query_map([ROOMS_KEPT], |row| {
-                Ok(KnownRoom { id: RoomId(row.get(0)?), name: row.get(1)?, code: row.get(2)? })
+                Ok(KnownRoom {
+                    id: RoomId(row.get(0)?),
+                    name: row.get(1)?,
+                    code: row.get(2)?,
+                    left_last: row.get(3)?,
+                })
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         };
@@ -228,7 +238,11 @@ impl NodeFile {
     }
 
     pub fn save_room(&self, room: &KnownRoom) -> Result<(), StoreError> {
-        self.put_latest("known_room", "room", (&room.id.0, &room.name, &room.code), ROOMS_KEPT)
+        let columns = "known_room(room, name, code, saved)";
+        self.put_latest(columns, "room", (&room.id.0, &room.name, &room.code), ROOMS_KEPT)?;
+        // A row that was replaced says no; so does one that a crash leaves here.
+        let sql = "UPDATE known_room SET left_last = ?2 WHERE room = ?1";
+        self.conn.execute(sql, params![room.id.0, room.left_last]).map(drop).map_err(of(&self.path))
     }
 
     pub fn forget_room(&self, room: RoomId) -> Result<(), StoreError> {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OpenFlags};
 
 use super::schema::{self, of};
-use super::{ChatRow, HistoryRow, StoreError, chat, history, log, room_path};
+use super::{
+    ChatRow, HistoryRow, LoadedRoom, StoreError, chat, history, log, room_file, room_path,
+};
 use crate::base::RoomId;
 use crate::wire::op::Entry;
 
@@ -41,6 +43,17 @@ impl RoomReader {
     /// When the room's file cannot be read.
     pub fn chat(&self, room: RoomId, at_most: usize) -> Result<Vec<ChatRow>, StoreError> {
         self.read(room, |conn| chat::read(conn, at_most))
+    }
+
+    /// What there is of a room that the device is in no longer; nothing, if it was never written
+    /// or was left too long ago. Of a damaged file what can be read: the writer sets it aside when
+    /// it comes to it.
+    ///
+    /// # Errors
+    ///
+    /// When the room's file cannot be read.
+    pub fn room(&self, room: RoomId) -> Result<Option<LoadedRoom>, StoreError> {
+        room_file::look(&self.rooms, room)
     }
 
     /// Nothing is there of a room that was never written.

@@ -112,6 +112,15 @@ pub(super) fn load(
     }
 }
 
+/// What the file of a room has, left as it is.
+pub(super) fn look(rooms: &Path, room: RoomId) -> Result<Option<LoadedRoom>, StoreError> {
+    let path = room_path(rooms, room);
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(read(&path, room)?.map(|contents| contents.room))
+}
+
 /// Writes to a new file what could be read of a damaged one.
 fn rescue(
     rooms: &Path,

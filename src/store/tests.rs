@@ -872,6 +872,7 @@ fn rooms_are_remembered_by_name_and_the_file_of_one_that_was_left_goes_after_a_d
         id: RoomId([n; 32]),
         name: format!("room {n}"),
         code: "GROOVE-7KQ4".into(),
+        left_last: n == 1,
     };
     {
         let (store, _, _events) = disk.open();
@@ -879,8 +880,16 @@ fn rooms_are_remembered_by_name_and_the_file_of_one_that_was_left_goes_after_a_d
             store.save_known_room(known(n)).expect("enqueued");
         }
     }
-    let (_store, loaded, _events) = disk.open();
+    let (store, loaded, _events) = disk.open();
     assert_eq!(loaded.rooms, [known(1), known(2)]);
+    let back_in = KnownRoom { left_last: false, ..known(1) };
+    drop(store);
+    {
+        let (store, _, _events) = disk.open();
+        store.save_known_room(back_in.clone()).expect("enqueued");
+    }
+    let (_store, loaded, _events) = disk.open();
+    assert_eq!(loaded.rooms, [back_in, known(2)]);
     let rooms = disk.state().join("rooms");
     let hours = |n| SystemTime::now() + Duration::from_hours(n);
     room_file::clean_up(&rooms, None, hours(23));

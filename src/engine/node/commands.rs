@@ -37,7 +37,7 @@ pub(super) struct Requests {
 
 /// A person waits to be in a room.
 #[derive(Debug)]
-struct RoomRequest {
+pub(super) struct RoomRequest {
     id: RequestId,
     /// Which; none until whoever lives at `address` has told.
     room: Option<RoomId>,
@@ -106,6 +106,15 @@ impl Requests {
             };
             outputs.push_back(Output::Reply { id: request.id, reply: Err(refusal) });
         }
+    }
+
+    /// Somebody waits to be in that room.
+    pub(super) fn await_room(&mut self, request: RoomRequest, room: RoomId) {
+        self.room = Some(RoomRequest { room: Some(room), ..request });
+    }
+
+    pub(super) fn is_awaited(&self, room: RoomId) -> bool {
+        self.room.as_ref().is_some_and(|request| request.room == Some(room))
     }
 
     /// Entering takes longer, and the room says so.
@@ -420,7 +429,10 @@ impl Node {
         match self.find_room(text) {
             Ok(card) => self.go_to(now, request, &card),
             Err(refusal) if refusal.code == RefusalCode::NotFound => {
-                self.seek(now, request, text, refusal)
+                match self.known_room(text).map(|known| known.id) {
+                    Some(room) => self.read_room(request, room),
+                    None => self.seek(now, request, text, refusal),
+                }
             }
             Err(refusal) => Err(refusal),
         }

@@ -7,10 +7,13 @@
 //! ```
 //!
 //! It leaves once the log says so: a word said only once is lost where nobody coordinates just
-//! then, and those who stay would list a device, and a person, that went long ago.
+//! then, and those who stay would list a device, and a person, that went long ago. Where nobody is
+//! there to hear it, it is said again to whoever coordinates that room when they are met.
 
 use super::rooms::not_in_room;
-use super::{LocalTime, Message, Node, OpId, Output, RequestId, Room, RoomId, Span, Term};
+use super::{
+    LocalTime, Message, Node, OpId, Output, RequestId, RestoredRoom, Room, RoomId, Span, Term,
+};
 use crate::engine::election::{Election, Role};
 use crate::engine::membership::Intent;
 use crate::identity::Password;
@@ -21,12 +24,28 @@ use crate::wire::{Refusal, RefusalCode};
 /// none is, a person does not wait for it.
 const LOG_KNOWS_WITHIN: Span = Span::from_secs(2);
 
+/// How often a word that the room has not heard is said again, once somebody coordinates there.
+const SAY_AGAIN: Span = Span::from_secs(2);
+
 /// The word of a node that it leaves its room.
 #[derive(Debug)]
 pub(super) struct Farewell {
     /// The operation, if it could be said at all.
     op: Option<OpId>,
     until: LocalTime,
+}
+
+/// The word of a node that has left, which nobody ordered.
+#[derive(Debug)]
+pub(super) struct Unheard {
+    op: Op,
+    said: Option<LocalTime>,
+}
+
+impl Unheard {
+    pub(super) fn is_of(&self, room: RoomId) -> bool {
+        self.op.room == room
+    }
 }
 
 /// Where a node goes once nobody depends on it any more in the room that it leaves.
@@ -36,6 +55,8 @@ pub(super) enum Departure {
     Alone { request: RequestId },
     /// Into a new room, for a person who waits.
     Create { request: RequestId, name: Option<String>, password: Option<Password> },
+    /// Back into a room of its own disk, for a person who waits.
+    Reopen { room: Box<Room>, restored: Box<RestoredRoom> },
     /// Into a room that has let it in, in the state that its coordinator sent.
     Arrive { room: Box<Room>, term: Term },
 }
@@ -60,7 +81,11 @@ impl Node {
         self.depart_for_a_person(now, Departure::Create { request, name, password })
     }
 
-    fn depart_for_a_person(&mut self, now: LocalTime, to: Departure) -> Result<(), Refusal> {
+    pub(super) fn depart_for_a_person(
+        &mut self,
+        now: LocalTime,
+        to: Departure,
+    ) -> Result<(), Refusal> {
         let is_awaited = |departure: &Departure| !matches!(departure, Departure::Arrive { .. });
         if self.departure.as_ref().is_some_and(is_awaited) {
             return Err(Refusal {
@@ -154,6 +179,10 @@ impl Node {
             Some(Departure::Create { request, name, password }) => {
                 self.leave_and_create(now, request, name, password);
             }
+            Some(Departure::Reopen { room, restored }) => {
+                self.leave_quietly(now);
+                self.reopen(now, *room, &restored);
+            }
             Some(Departure::Arrive { room, term }) => self.leave_and_enter(now, *room, term),
         }
         true
@@ -165,7 +194,7 @@ impl Node {
         // A room that made itself dissolves, and nobody asks who was in it.
         let dissolves =
             room.state().unclaimed() && matches!(self.departure, Some(Departure::Arrive { .. }));
-        if dissolves || !self.is_member(self.me) || self.member_peers().is_empty() {
+        if dissolves || !self.is_member(self.me) || !self.is_with_others() {
             return true;
         }
         if self.farewell.is_none() {
@@ -176,6 +205,54 @@ impl Node {
         // One that is not offered any more was refused, or is ordered and on its way here.
         let is_open = op.is_some_and(|op| self.replication.outbox.contains(op));
         !is_open || now >= *until
+    }
+
+    /// Whether another member is here. One that left unheard is none that is here.
+    pub(super) fn is_with_others(&self) -> bool {
+        self.member_peers().into_iter().any(|peer| self.is_present(peer))
+    }
+
+    /// What the room has yet to hear of this departure.
+    fn unheard_farewell(&mut self) -> Option<Unheard> {
+        let room = self.room.as_ref().filter(|room| !room.state().unclaimed())?.id();
+        if !self.is_member(self.me) {
+            return None;
+        }
+        let said = self.farewell.as_ref().and_then(|farewell| farewell.op);
+        let op = if let Some(id) = said {
+            self.replication.outbox.iter().find(|op| op.id == id)?.clone()
+        } else {
+            let id = self.next_op_id();
+            let op = Op::signed(&self.key, room, id, Op::NO_TIME, &OpBody::Leave);
+            op.inspect_err(|error| tracing::error!(%error, "a leave that cannot be said")).ok()?
+        };
+        Some(Unheard { op, said: None })
+    }
+
+    /// Somebody coordinates the room that this node left while nobody did.
+    pub(super) fn repeat_farewell(&mut self, now: LocalTime) {
+        let Some(Unheard { op, said }) = &self.unheard else { return };
+        let room = op.room;
+        let is_back = self.room_id() == Some(room)
+            || self.joining.as_ref().is_some_and(|joining| joining.is_for(room));
+        if is_back {
+            self.unheard = None;
+            return;
+        }
+        if said.is_some_and(|said| now - said < SAY_AGAIN) {
+            return;
+        }
+        let (op, coordinator) = (op.clone(), self.coordinator_of(room));
+        if let (Some(coordinator), Some(unheard)) = (coordinator, &mut self.unheard) {
+            unheard.said = Some(now);
+            self.send(coordinator, Message::Propose(op));
+        }
+    }
+
+    /// The room has heard it: it is out, and its disk opens nothing any more.
+    pub(super) fn farewell_heard(&mut self, id: OpId) {
+        let Some(unheard) = self.unheard.take_if(|unheard| unheard.op.id == id) else { return };
+        self.note_not_last(unheard.op.room);
     }
 
     /// When a departure is completed whether the room knows of it or not.
@@ -225,6 +302,8 @@ impl Node {
             // Whoever hears it, hears it.
             let _ = self.propose_own(now, None, &OpBody::Leave);
         }
+        self.note_whether_last();
+        self.unheard = self.unheard_farewell();
         if let Some(election) = &mut self.election {
             election.resign(now);
         }

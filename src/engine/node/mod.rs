@@ -46,6 +46,7 @@ mod people;
 mod playback;
 mod position;
 mod quality;
+mod reopen;
 mod replication;
 mod reports;
 mod rooms;
@@ -87,12 +88,13 @@ use quality::Gauge;
 pub use quality::Quality;
 
 use commands::Requests;
-use departure::{Departure, Farewell};
+use departure::{Departure, Farewell, Unheard};
 use door::Door;
 use friends::Friends;
 use life::Condition;
 use people::Presences;
 use playback::Playback;
+use reopen::TermsLeft;
 use replication::Replication;
 use rooms::Joining;
 
@@ -146,9 +148,12 @@ pub struct KnownRoom {
     pub name: String,
     /// Its code.
     pub code: String,
+    /// This device left it as the last one: it may open it again from its disk.
+    pub left_last: bool,
 }
 
 /// A room as the disk had it.
+#[derive(Debug)]
 pub struct RestoredRoom {
     /// The state at some index.
     pub snapshot: Snapshot,
@@ -268,6 +273,13 @@ pub enum Input {
         room: RoomId,
         /// Up to here; reported as written before.
         idx: u64,
+    },
+    /// What the disk has of a room that [`Output::ReadRoom`] asked for.
+    RoomRead {
+        /// Which.
+        room: RoomId,
+        /// It; none if there is nothing, or nothing that can be read.
+        restored: Option<Box<RestoredRoom>>,
     },
     /// The disk does not have the room as it is here: entries were lost on the way.
     RoomNotWritten {
@@ -518,6 +530,11 @@ pub enum Output {
         /// The room's time now: how long ago they were said.
         at: RoomTime,
     },
+    /// Read what there is of a room that this device was in, and say [`Input::RoomRead`].
+    ReadRoom {
+        /// Which.
+        room: RoomId,
+    },
     /// What this device was told about rooms, for after a restart.
     RememberIntent(Intent),
     /// Whose device this is from now on.
@@ -738,6 +755,7 @@ pub struct Node {
     shown_card: Option<RoomCard>,
     /// Rooms it was in, the latest first.
     known_rooms: Vec<KnownRoom>,
+    terms_left: TermsLeft,
     facts: PlayoutFacts,
     report: Report,
     next_report: LocalTime,
@@ -747,6 +765,7 @@ pub struct Node {
     /// It leaves its room as soon as somebody else leads there.
     departure: Option<Departure>,
     farewell: Option<Farewell>,
+    unheard: Option<Unheard>,
     /// It is on its way out of a room: that nobody leads it there is no news.
     leaving: bool,
     /// When this node was last run, for whatever reason.
@@ -807,6 +826,7 @@ impl Node {
             peers: BTreeMap::new(),
             shown_card: None,
             known_rooms: config.known_rooms,
+            terms_left: TermsLeft::default(),
             facts: PlayoutFacts::default(),
             report: Report::default(),
             next_report: now,
@@ -815,6 +835,7 @@ impl Node {
             shutting_down: false,
             departure: None,
             farewell: None,
+            unheard: None,
             leaving: false,
             last_run: now,
             disk: DiskState::Ok,
@@ -922,6 +943,7 @@ impl Node {
             Input::CommandReceived { id, command } => self.command_received(now, id, command),
             Input::Written { room, idx, chain } => self.written(room, &LogPlace { idx, chain }),
             Input::Synced { room, idx } => self.synced(room, idx),
+            Input::RoomRead { room, restored } => self.room_read(now, room, restored),
             Input::RoomNotWritten { room } => self.rewrite(room),
             Input::DiskReported(disk) => self.disk_reported(now, disk),
             Input::DiskDamaged { notice } => self.disk_notice = Some(notice),
@@ -988,6 +1010,7 @@ impl Node {
         self.look_at_gate(now);
         self.tell_who_is_out(now);
         self.retry_join(now);
+        self.repeat_farewell(now);
         self.rejoin(now);
         self.offer(now);
         self.refresh_election(now);

@@ -613,6 +613,7 @@ impl Node {
         id: OpId,
         outcome: Result<Accepted, Refusal>,
     ) {
+        self.farewell_heard(id);
         if self.is_join(id) {
             if let Err(refusal) = outcome {
                 self.join_refused(now, &refusal);

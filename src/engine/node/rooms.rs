@@ -63,10 +63,14 @@ impl Node {
                 return;
             }
         };
-        let claimed = !room.state().unclaimed();
-        if claimed {
+        if !room.state().unclaimed() {
             self.membership.set_intent(now, Intent::Room(room.id()));
         }
+        self.take_up(now, room, restored);
+    }
+
+    /// Goes on with a room as the disk had it.
+    pub(super) fn take_up(&mut self, now: LocalTime, room: Room, restored: &RestoredRoom) {
         let (term, last) = (room.log().last_term(), room.log().last_idx());
         self.enter(now, room);
         self.replication.is_cold = true;
@@ -192,6 +196,7 @@ impl Node {
         self.replication.reset();
         let id = room.id();
         self.room = Some(room);
+        self.unheard.take_if(|unheard| unheard.is_of(id));
         self.outputs.push_back(Output::RememberIntent(Intent::Room(id)));
         self.election = Some(Election::new(config, now));
         self.joining = None;
@@ -237,7 +242,9 @@ impl Node {
     pub(super) fn drop_room(&mut self, now: LocalTime) {
         self.release_everything();
         self.abandon_outbox();
-        self.election = None;
+        if let Some((room, election)) = self.room_id().zip(self.election.take()) {
+            self.terms_left.note(room, election.term());
+        }
         self.room = None;
         self.joining = None;
         self.door.room_changed();
@@ -366,7 +373,7 @@ impl Node {
         }
     }
 
-    fn coordinator_of(&self, room: RoomId) -> Option<NodeId> {
+    pub(super) fn coordinator_of(&self, room: RoomId) -> Option<NodeId> {
         // Of our own room, if it is locked, a stranger's word counts for nothing.
         let is_heard = |node: NodeId| self.room_id() != Some(room) || self.lets_in(node);
         let named = self.peers.iter().filter(|(node, _)| is_heard(**node));
@@ -521,26 +528,19 @@ impl Node {
     pub(super) fn find_room(&self, text: &str) -> Result<RoomCard, Refusal> {
         let wanted = text.trim().to_uppercase();
         let short = format!("GROOVE-{wanted}");
+        // A locked one does not show its code, but whoever was in it knows which it is.
+        let known = self.known_room(text).map(|known| known.id);
         let fits = |card: &RoomCard| {
             card.code == wanted
                 || card.code == short
                 || card.name.to_uppercase() == wanted
                 || card.id.to_string().to_uppercase() == wanted
+                || known == Some(card.id)
         };
         let rooms = self.membership.rooms();
         let mut found = rooms.into_iter().filter(|card| fits(card)).cloned().collect::<Vec<_>>();
         match found.len() {
             1 => Ok(found.remove(0)),
-            0 if self.known_rooms.iter().any(|known| {
-                known.code == wanted || known.code == short || known.name.to_uppercase() == wanted
-            }) =>
-            {
-                Err(Refusal::new(
-                    RefusalCode::NotFound,
-                    format!("{text:?} is a room that this device was in, but nobody of it is here"),
-                    "it can be entered once one of its devices is switched on in this network",
-                ))
-            }
             0 => Err(no_such_room(text)),
             _ => {
                 let ids = found.iter().map(|card| card.id.short()).collect::<Vec<_>>().join(", ");
@@ -561,8 +561,12 @@ impl Node {
         }
         self.shown_card.clone_from(&card);
         if let Some(card) = &card {
-            let known = KnownRoom { id: card.id, name: card.name.clone(), code: card.code.clone() };
-            self.remember_room(known);
+            self.remember_room(KnownRoom {
+                id: card.id,
+                name: card.name.clone(),
+                code: card.code.clone(),
+                left_last: false,
+            });
         }
         self.membership.set_room(now, card);
         self.outputs.push_back(Output::ShowRoom(self.card_for_strangers()));
@@ -578,7 +582,7 @@ impl Node {
     }
 
     /// Keeps what a room is called. One that made itself and nobody cared for is not worth it.
-    fn remember_room(&mut self, room: KnownRoom) {
+    pub(super) fn remember_room(&mut self, room: KnownRoom) {
         let unclaimed = self.room.as_ref().is_some_and(|own| own.state().unclaimed());
         if unclaimed || self.known_rooms.first() == Some(&room) {
             return;

@@ -5,6 +5,7 @@ mod friends;
 mod locks;
 mod people;
 mod queue;
+mod reopened;
 mod reports;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -342,6 +343,10 @@ impl House {
             Output::Stretch { room, password } => {
                 let secret = Some(password.stretch(&room).expect("memory for it"));
                 self.at(later, Event::Input(i, Input::Stretched { room, secret }));
+            }
+            Output::ReadRoom { room } => {
+                let restored = self.devices[i].disk.restored().map(Box::new);
+                self.at(later, Event::Input(i, Input::RoomRead { room, restored }));
             }
             Output::SaveHistory { rows, .. } => self.devices[i].history.extend(rows),
             Output::RememberUser(user) => self.devices[i].user = user,

@@ -418,7 +418,11 @@ impl Scene {
             11 => Command::RoomVolume { change: VolumeChange::By(-20) },
             12 => Command::Mute { member: Some("device 1".into()), muted: None },
             13 => Command::CreateRoom { name: None, password: None },
-            14 => Command::JoinRoom { room: "GROOVE-7KQ4".into(), password: None },
+            14 => {
+                let own = self.room.state().code().to_owned();
+                let room = if self.request % 2 == 0 { own } else { "GROOVE-7KQ4".into() };
+                Command::JoinRoom { room, password: None }
+            }
             _ => Command::LeaveRoom,
         };
         self.hear(Input::CommandReceived { id: RequestId(self.request), command });
@@ -521,6 +525,10 @@ impl Scene {
             Output::SaveRoom(snapshot) | Output::CompactRoom(snapshot) => {
                 Room::from_snapshot(&snapshot).expect("what is written can be read");
                 None
+            }
+            Output::ReadRoom { room } => {
+                let read = (input.u8() % 4 < 3).then(|| Box::new(restored(&self.room, input)));
+                Some(Input::RoomRead { room, restored: read })
             }
             Output::OpenBlob { hash, .. } => {
                 let have = match input.u8() % 4 {

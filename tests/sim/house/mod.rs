@@ -648,6 +648,7 @@ impl House {
             | Output::RememberUser(_)
             | Output::RememberFriends(_)
             | Output::RememberRoom(_)
+            | Output::ReadRoom { .. }
             | Output::ForgetRoom(_)
             | Output::SaveChat { .. } => {}
             Output::SaveRoom(snapshot) => {

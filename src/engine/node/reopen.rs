@@ -1,0 +1,143 @@
+//! Back into a room that this device was the last to leave: nobody is there to let it in, and its
+//! own disk has the room, for a day.
+//!
+//! ```text
+//!  a person says join ── nobody of the room in reach ── reads the disk ──┐
+//!         takes the room up, as after a restart ── leaves where it was ──┘
+//! ```
+//!
+//! Whoever leaves while others are there says so in the log, and is out: only they can let it in
+//! again, and what they do from then on is in none of its files. Who leaves a room with nobody else
+//! in it has nobody to say it to, and is still in it as far as every log of the room tells. Going
+//! back is what a restart does, by the same way, and asks for no password.
+
+use std::collections::BTreeMap;
+
+use super::commands::RoomRequest;
+use super::departure::Departure;
+use super::{KnownRoom, LocalTime, Node, NodeId, Output, RestoredRoom, Room, RoomId, Term};
+use crate::base::limits::MAX_KNOWN_ROOMS;
+use crate::engine::membership::Intent;
+use crate::wire::{Refusal, RefusalCode};
+
+/// The highest term that was known in each room that this device has left since it started. A
+/// term names its owner and the owner's start: one that was used would be another line of time.
+#[derive(Debug, Default)]
+pub(super) struct TermsLeft(BTreeMap<RoomId, Term>);
+
+impl TermsLeft {
+    pub fn note(&mut self, room: RoomId, term: Term) {
+        let fits = self.0.len() < MAX_KNOWN_ROOMS || self.0.contains_key(&room);
+        if !fits {
+            // Which one makes way matters little: it is a room left long ago.
+            self.0.pop_first();
+        }
+        let noted = self.0.entry(room).or_insert(term);
+        *noted = term.max(*noted);
+    }
+
+    fn of(&self, room: RoomId) -> Term {
+        self.0.get(&room).copied().unwrap_or(Term::ZERO)
+    }
+}
+
+impl Node {
+    /// The room with that code or name that this device was in.
+    pub(super) fn known_room(&self, text: &str) -> Option<&KnownRoom> {
+        let wanted = text.trim().to_uppercase();
+        let short = format!("GROOVE-{wanted}");
+        let by_code = |known: &&KnownRoom| known.code == wanted || known.code == short;
+        let by_name = |known: &&KnownRoom| known.name.to_uppercase() == wanted;
+        let by_id = |known: &&KnownRoom| known.id.to_string().to_uppercase() == wanted;
+        let mut rooms = self.known_rooms.iter();
+        rooms.clone().find(by_code).or_else(|| rooms.find(|known| by_name(known) || by_id(known)))
+    }
+
+    /// This device leaves its room: keeps in mind whether anybody stays.
+    pub(super) fn note_whether_last(&mut self) {
+        let is_last = self.farewell.is_none() && self.is_member(self.me) && !self.is_with_others();
+        let Some(state) = self.room.as_ref().map(Room::state).filter(|_| is_last) else { return };
+        self.remember_room(KnownRoom {
+            id: self.room_id().expect("just seen"),
+            name: state.name().to_owned(),
+            code: state.code().to_owned(),
+            left_last: true,
+        });
+    }
+
+    /// Others go on with a room that it left.
+    pub(super) fn note_not_last(&mut self, room: RoomId) {
+        let known = self.known_rooms.iter_mut().find(|known| known.id == room && known.left_last);
+        if let Some(known) = known {
+            known.left_last = false;
+            self.outputs.push_back(Output::RememberRoom(known.clone()));
+        }
+    }
+
+    /// Nobody of a room is in reach that this device was in. If it was the last to leave it, its
+    /// disk has it.
+    pub(super) fn read_room(&mut self, request: RoomRequest, room: RoomId) -> Result<(), Refusal> {
+        let known = self.known_rooms.iter().find(|known| known.id == room);
+        if known.is_none_or(|known| !known.left_last) {
+            return Err(nobody_of_it(&self.known_name(room)));
+        }
+        self.requests.await_room(request, room);
+        self.outputs.push_back(Output::ReadRoom { room });
+        Ok(())
+    }
+
+    /// What the disk has of it.
+    pub(super) fn room_read(
+        &mut self,
+        now: LocalTime,
+        id: RoomId,
+        restored: Option<Box<RestoredRoom>>,
+    ) {
+        if !self.requests.is_awaited(id) || self.room_id() == Some(id) {
+            return;
+        }
+        let read = restored.and_then(|restored| {
+            let room = Room::restore(&restored.snapshot, &restored.entries);
+            let room = room.inspect_err(|error| tracing::warn!(%error, "a stored room")).ok()?;
+            Some((room, restored))
+        });
+        let is_ours =
+            |room: &Room, me: &NodeId| room.id() == id && room.state().member(me).is_some();
+        let outcome = match read {
+            Some((room, restored)) if is_ours(&room, &self.me) => {
+                self.depart_for_a_person(now, Departure::Reopen { room: Box::new(room), restored })
+            }
+            _ => Err(nobody_of_it(&self.known_name(id))),
+        };
+        if let Err(refusal) = outcome {
+            self.requests.room_failed(&mut self.outputs, id, &refusal);
+        }
+    }
+
+    /// This device is in no room any more.
+    pub(super) fn reopen(&mut self, now: LocalTime, room: Room, restored: &RestoredRoom) {
+        let (id, name, code) =
+            (room.id(), room.state().name().to_owned(), room.state().code().to_owned());
+        self.membership.set_intent(now, Intent::Room(id));
+        self.take_up(now, room, restored);
+        if let Some(election) = &mut self.election {
+            election.join(now, self.terms_left.of(id));
+        }
+        self.requests.room_entered(&mut self.outputs, id, &name, &code);
+        self.tell(super::Notice::Joined { name, code });
+    }
+
+    fn known_name(&self, id: RoomId) -> String {
+        let known = self.known_rooms.iter().find(|known| known.id == id);
+        known.map_or_else(|| id.short(), |known| known.name.clone())
+    }
+}
+
+fn nobody_of_it(name: &str) -> Refusal {
+    Refusal::new(
+        RefusalCode::NotFound,
+        format!("{name:?} is a room that this device was in, but nobody of it is here"),
+        "it can be entered once a device that is in it is switched on in this network, or here \
+         within a day by the one that left it last",
+    )
+}
