@@ -78,6 +78,12 @@ pub(super) fn find(name: Option<&str>) -> Result<Device, SinkError> {
     if let Some(device) = name.and_then(of_server) {
         return Ok(device);
     }
+    if let Some(server) = name.and_then(unreached_server) {
+        return Err(SinkError::Failed(format!(
+            "this build of GrooveBox does not talk to {server}: build it with `--features \
+             {server}`, or go through ALSA; `groovebox outputs` lists what there is"
+        )));
+    }
     let host = host()?;
     let found = match name {
         None => host.default_output_device(),
@@ -86,13 +92,23 @@ pub(super) fn find(name: Option<&str>) -> Result<Device, SinkError> {
     found.ok_or_else(|| SinkError::Missing(name.map(Into::into)))
 }
 
-/// The sound servers that are talked to without ALSA.
+/// The sound servers that can be talked to without ALSA, as their outputs' names begin.
+const SERVERS: [&str; 2] = ["pulseaudio", "pipewire"];
+
+/// The server in a name, if this program was built without it.
+fn unreached_server(name: &str) -> Option<&'static str> {
+    let (server, _) = name.split_once(':')?;
+    let known = SERVERS.into_iter().find(|known| *known == server)?;
+    server_ids().all(|id| id.to_string() != known).then_some(known)
+}
+
+/// Those that this program was built with.
 fn server_ids() -> impl Iterator<Item = HostId> {
     cpal::ALL_HOSTS.iter().copied().filter(|id| is_server(*id))
 }
 
 fn is_server(id: HostId) -> bool {
-    ["pulseaudio", "pipewire"].contains(&id.to_string().as_str())
+    SERVERS.contains(&id.to_string().as_str())
 }
 
 /// The device of the server that a name begins with, if it has it. No other server is talked to:
@@ -282,5 +298,14 @@ mod tests {
         let missing = SinkError::Missing(Some("kitchen".into()));
         assert_eq!(told(ErrorKind::DeviceNotAvailable), missing);
         assert!(told(ErrorKind::PermissionDenied).to_string().contains("`audio`"));
+    }
+
+    #[test]
+    #[cfg(not(feature = "pulseaudio"))]
+    fn a_server_that_this_build_does_not_talk_to_is_said_with_the_way_to_it() {
+        let Err(SinkError::Failed(why)) = find(Some("pulseaudio:default")) else {
+            panic!("it must be refused");
+        };
+        assert!(why.contains("--features pulseaudio"), "{why}");
     }
 }

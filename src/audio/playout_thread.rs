@@ -246,6 +246,8 @@ struct Pump {
     retry_after: Span,
     /// When a device that had worked was lost.
     lost_at: Option<LocalTime>,
+    /// The log has a line that says why there is no sound.
+    is_told: bool,
     reported: Option<(LocalTime, PlayoutReport)>,
     quitting: Option<(LocalTime, Ramp)>,
     depth: Span,
@@ -273,6 +275,7 @@ impl Pump {
             retry_at: LocalTime(i64::MIN),
             retry_after: RETRY_FIRST,
             lost_at: None,
+            is_told: false,
             reported: None,
             quitting: None,
             depth: Span::ZERO,
@@ -333,6 +336,7 @@ impl Pump {
     fn supervise(&mut self, now: LocalTime) {
         if let Some(Err(error)) = self.output.as_mut().map(|output| output.check(now)) {
             warn!(output = self.sink.name(), %error, "the output stopped; trying again");
+            self.is_told = true;
             self.close(now, &error);
         }
         if self.output.is_none() && self.quitting.is_none() && now >= self.retry_at {
@@ -361,6 +365,7 @@ impl Pump {
         self.playout.output_opened(rate);
         self.mixer.set_output(rate, output.block.len());
         self.state = OutputState::Ok;
+        self.is_told = false;
         self.output = Some(output);
     }
 
@@ -374,8 +379,14 @@ impl Pump {
     }
 
     fn fail(&mut self, now: LocalTime, error: &SinkError) {
-        debug!(output = self.sink.name(), %error, "no output");
-        self.state = OutputState::from(error);
+        let state = OutputState::from(error);
+        // It is tried again and again, and said when there is something new to say.
+        if std::mem::replace(&mut self.is_told, true) && state == self.state {
+            debug!(output = self.sink.name(), %error, "no output");
+        } else {
+            warn!(output = self.sink.name(), %error, "no sound here; trying again");
+        }
+        self.state = state;
         self.retry_at = now + self.retry_after;
         let is_expected = self.lost_at.is_some_and(|at| now - at < LOST_FOR);
         let longest = if is_expected { RETRY_LOST } else { RETRY_LAST };

@@ -420,7 +420,7 @@ impl Scene {
             13 => Command::CreateRoom { name: None, password: None },
             14 => {
                 let own = self.room.state().code().to_owned();
-                let room = if self.request % 2 == 0 { own } else { "GROOVE-7KQ4".into() };
+                let room = if self.request.is_multiple_of(2) { own } else { "GROOVE-7KQ4".into() };
                 Command::JoinRoom { room, password: None }
             }
             _ => Command::LeaveRoom,
