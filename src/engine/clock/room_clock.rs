@@ -94,6 +94,11 @@ const SUCCESSOR_FREQUENCY: f64 = 0.3e-6;
 /// a round trip on Wi-Fi may have been hidden from it.
 const UNHEARD_SIGMA_S: f64 = 0.5e-3;
 
+/// What a coast may be off whose coordinator counts the time otherwise, seconds, as long as there
+/// are no answers: anything. Two halves that each began a timeline after a power cut differ by how
+/// long either was without power.
+const OTHER_TIMELINE_S: f64 = 1.0;
+
 /// A worse error of a taken line is not believed to be said in earnest: seconds, and a ratio.
 const MAX_LINE_ERROR: f32 = 1.0;
 const MAX_LINE_RATE_SIGMA: f32 = 1e-3;
@@ -122,6 +127,8 @@ pub struct RoomClock {
     paths: PathStats,
     standby: Standby,
     coast: Option<Coast>,
+    /// What the latest start of a term said of its line.
+    started: Option<(ClockSource, RoomLine)>,
     asked: VecDeque<Asked>,
     /// Frequencies of clocks measured earlier.
     remembered: BTreeMap<Peer, f64>,
@@ -250,6 +257,7 @@ impl RoomClock {
             paths: PathStats::default(),
             standby: Standby::new(),
             coast: None,
+            started: None,
             asked: VecDeque::with_capacity(MAX_ASKED),
             remembered: BTreeMap::new(),
             first_heard: None,
@@ -399,6 +407,18 @@ impl RoomClock {
         }
     }
 
+    /// Somebody begins a term, with this line. If it is followed, a coast of another timeline is
+    /// known for one before there is any answer.
+    pub fn handle_start(&mut self, now: LocalTime, source: ClockSource, line: RoomLine) {
+        if !is_believable(&line) {
+            return;
+        }
+        self.started = Some((source, line));
+        if !self.is_leading() && self.source() == Some(source) {
+            self.redraw(now);
+        }
+    }
+
     /// The coordinator says that it was `sent` by the room's time; that arrived at `now`. It
     /// may have been long on the way, but not have come before it was sent: a coast of another
     /// timeline is found out by that before the first answers are there.
@@ -523,6 +543,16 @@ impl RoomClock {
                 .and_then(|model| self.estimate(model.local0, Slope::Window))
                 .map(|room| room.epoch),
         }
+    }
+
+    /// Whether this coordinator's timeline is known, and is the one that the model is of: only then
+    /// do its stamps tell how long they were on the way.
+    #[must_use]
+    pub fn shares_timeline(&self, source: ClockSource) -> bool {
+        let said = self.started.filter(|(of, _)| *of == source).map(|(_, line)| line);
+        let answered = self.peer_line.filter(|_| self.source() == Some(source));
+        let theirs = said.or(answered).map(|line| line.epoch);
+        theirs.is_some() && theirs == self.epoch()
     }
 
     /// How well it is known at the moment.
@@ -742,6 +772,10 @@ impl RoomClock {
         let doubted = self.coast.filter(|_| self.measure(at, Slope::Window).is_none());
         if let Some(coast) = doubted {
             claim.model.sigma = claim.model.sigma.max(coast.contradiction());
+            let said = self.started.filter(|(source, _)| self.source() == Some(*source));
+            if said.is_some_and(|(_, line)| line.epoch != coast.line.epoch) {
+                claim.model.sigma = claim.model.sigma.max(OTHER_TIMELINE_S);
+            }
         }
         Some(claim)
     }
@@ -998,6 +1032,55 @@ mod tests {
 
     fn room_error(clock: &RoomClock, now: LocalTime) -> Span {
         clock.model().expect("it has a model").room(now) - RoomTime((now + AHEAD).0)
+    }
+
+    /// Two halves each began a timeline after a power cut, and one gives way. Its packets reach
+    /// the other one, and no answers come: what it heard at the start must do.
+    #[test]
+    fn who_goes_over_to_another_timeline_knows_that_its_own_is_worth_nothing() {
+        let mut winner = RoomClock::new(2);
+        winner.found(ms(0), source(1, 2), 8);
+        for told_first in [true, false] {
+            let mut clock = leader(1);
+            let (then, line) = (ms(300), winner.line().expect("it leads"));
+            if told_first {
+                clock.handle_start(then, source(1, 2), line);
+                assert_eq!(clock.stats(then).error, Span::ZERO, "it leads itself");
+            }
+            clock.follow(then, source(1, 2));
+            if !told_first {
+                assert_eq!(clock.stats(then).state, SyncState::Synced);
+                clock.handle_start(then, source(1, 2), line);
+            }
+            assert_eq!(clock.stats(then).state, SyncState::OutOfSync);
+            assert!(!clock.shares_timeline(source(1, 2)));
+            let now = converse(&mut clock, &winner, ms(4000));
+            assert_eq!(clock.stats(now).state, SyncState::Synced);
+            assert!(room_error(&clock, now).abs() < Span::from_micros(100));
+            assert!(clock.shares_timeline(source(1, 2)));
+            assert!(!clock.shares_timeline(source(1, 1)), "its own of before");
+        }
+    }
+
+    #[test]
+    fn a_start_of_the_same_timeline_is_no_reason_for_doubt() {
+        let mut first = leader(1);
+        let mut clock = RoomClock::new(2);
+        clock.follow(ms(0), source(1, 1));
+        let now = converse(&mut clock, &first, ms(4000));
+        let mut heir = clock;
+        assert!(heir.lead(now, source(2, 2)));
+        let line = heir.line().expect("it leads");
+        first.follow(now, source(2, 2));
+        assert!(!first.shares_timeline(source(2, 2)), "nothing is known of it yet");
+        first.handle_start(now, source(2, 2), line);
+        assert_eq!(first.stats(now).state, SyncState::Synced);
+        assert!(first.shares_timeline(source(2, 2)));
+        first.leaderless(now);
+        assert!(first.shares_timeline(source(2, 2)), "a silence changes nothing of that");
+        let steep = RoomLine { epoch: 99, rate: 1.0, ..line };
+        first.handle_start(now, source(2, 2), steep);
+        assert_eq!(first.stats(now).state, SyncState::Synced, "no such line is believed");
     }
 
     #[test]

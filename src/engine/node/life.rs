@@ -204,6 +204,9 @@ impl Node {
             tracing::warn!(peer = %from.short(), %error, "a start that its owner did not sign");
             return;
         }
+        if self.room_id() == Some(start.room) && start.term.node == from {
+            self.clock.handle_start(now, start.term, start.line);
+        }
         if let Some(election) = self.election_of(start.room) {
             election.start_received(now, from, start);
         }

@@ -715,6 +715,14 @@ struct Peer {
     writes: bool,
 }
 
+/// The name of a timeline that begins with this term. Two halves of a room may each begin one
+/// under the same number.
+fn epoch_of(term: Term) -> u32 {
+    let [a, b, c, d, ..] = term.node.0;
+    let n = u32::try_from(term.n).unwrap_or(u32::MAX);
+    u32::from_le_bytes([a, b, c, d]) ^ term.boot.rotate_left(20) ^ n
+}
+
 /// A room, and the chain value at the end of its log: equal places have equal states.
 type StatePlace = (RoomId, [u8; 16]);
 
@@ -1233,9 +1241,10 @@ impl Node {
     }
 
     fn heartbeat_received(&mut self, now: LocalTime, from: NodeId, hb: &Heartbeat, at: LocalTime) {
-        // Only the coordinator last followed is known to count the time as this node does;
-        // the stamps of a half that comes back may be of another timeline.
-        let is_known = self.election.as_ref().is_some_and(|e| e.term() == hb.term);
+        // The stamps of a half that comes back may be of another timeline: taken for ours, they
+        // would all seem to be too old, and this node would never follow.
+        let is_last = self.election.as_ref().is_some_and(|e| e.term() == hb.term);
+        let is_known = is_last && self.clock.shares_timeline(hb.term);
         let sent = if is_known { self.sent_at(hb.sent, at).min(now) } else { at.min(now) };
         if let Some(election) = self.election_of(hb.room) {
             election.heartbeat_received(now, from, hb, sent);
@@ -1399,7 +1408,7 @@ impl Node {
         if self.clock.lead(now, term) {
             return;
         }
-        let epoch = u32::try_from(term.n).unwrap_or(u32::MAX);
+        let epoch = epoch_of(term);
         match Some(self.recorded()).filter(|at| *at > RoomTime(0)) {
             None => self.clock.found(now, term, epoch),
             Some(last) => {
