@@ -380,8 +380,8 @@ impl Pump {
 
     fn fail(&mut self, now: LocalTime, error: &SinkError) {
         let state = OutputState::from(error);
-        // It is tried again and again, and said when there is something new to say.
-        if std::mem::replace(&mut self.is_told, true) && state == self.state {
+        // It is tried again and again, and said once.
+        if std::mem::replace(&mut self.is_told, true) {
             debug!(output = self.sink.name(), %error, "no output");
         } else {
             warn!(output = self.sink.name(), %error, "no sound here; trying again");

@@ -66,7 +66,8 @@ pub(super) enum Failure {
     NoDaemon(PathBuf),
     /// Somebody listens to others.
     #[error(
-        "you may not talk to the daemon on {}; become a member of the group that owns it",
+        "you may not talk to the daemon on {}; become a member of the group that owns it, for the \
+         service by `sudo adduser YOUR_NAME groovebox`, and log in anew",
         .0.display()
     )]
     NotAllowed(PathBuf),

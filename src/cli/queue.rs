@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::client::Patience;
 use super::failure::Failure;
-use super::play::absolute;
+use super::play::bring;
 use super::screen::Look;
 use super::session::{Format, Session};
 use super::table::{Column, Tone, cell, table, word};
@@ -103,10 +103,7 @@ pub(super) async fn run(args: QueueArgs, session: &mut Session) -> Result<(), Fa
             session.show("/queue", |_: &Vec<QueueStatus>, _| Vec::new()).await
         }
         QueueVerb::List(_) => session.show("/status", all).await,
-        QueueVerb::Add { paths } => {
-            let body = json!({ "paths": absolute(paths)? });
-            session.order(Method::POST, "/queue", Some(body), Patience::Files).await
-        }
+        QueueVerb::Add { paths } => bring(session, "/queue", paths).await,
         QueueVerb::Remove { entries } => {
             let entries: Vec<String> = entries.iter().map(u64::to_string).collect();
             let path = format!("/queue/{}", entries.join(","));

@@ -7,6 +7,9 @@ use crate::base::BlobHash;
 use crate::base::limits::MAX_BLOB;
 use crate::wire::{Refusal, RefusalCode};
 
+/// What to do about a path at which there is nothing.
+pub const CHECK_THE_PATH: &str = "check the spelling of the path";
+
 /// Why a file cannot be taken in, or a blob not be read, written or decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MediaError {
@@ -84,10 +87,11 @@ impl MediaError {
     pub fn refusal(&self) -> Refusal {
         use RefusalCode as Code;
         let (code, hint) = match self {
-            MediaError::NotFound(_) => (Code::NotFound, "check the spelling of the path"),
+            MediaError::NotFound(_) => (Code::NotFound, CHECK_THE_PATH),
             MediaError::Denied(_) => (
                 Code::NotFound,
-                "the daemon reads files as its own user; give that user the right to read it",
+                "the daemon reads files as its own user: give it the right to, or put the music \
+                 where everybody may read it, in /srv/music for example",
             ),
             MediaError::NothingToPlay(_) => {
                 (Code::NotFound, "name a folder with FLAC, WAV, AIFF, MP3, M4A, Ogg or Opus files")

@@ -30,7 +30,7 @@ pub mod stream;
 pub mod tags;
 
 pub use cache::{Accepted, Holding, piece_count};
-pub use error::MediaError;
+pub use error::{CHECK_THE_PATH, MediaError};
 pub use library::Library;
 pub use scan::scan;
 pub use stream::{StreamHandle, StreamHooks};

@@ -45,6 +45,9 @@ const MAX_TAKEN_RATE: f64 = 200e-6;
 /// Questions remembered as asked: [`MAX_RTT`] of the fastest schedule.
 const MAX_ASKED: usize = 256;
 
+/// Lines of coordinators that are remembered: that of the present one, and of those who may be next.
+const MAX_LINES: usize = 4;
+
 /// Clocks whose frequency is remembered.
 const MAX_REMEMBERED: usize = 32;
 
@@ -127,8 +130,8 @@ pub struct RoomClock {
     paths: PathStats,
     standby: Standby,
     coast: Option<Coast>,
-    /// What the latest start of a term said of its line.
-    started: Option<(ClockSource, RoomLine)>,
+    /// The lines of coordinators, as their starts and answers said, the latest last.
+    lines: VecDeque<(ClockSource, RoomLine)>,
     asked: VecDeque<Asked>,
     /// Frequencies of clocks measured earlier.
     remembered: BTreeMap<Peer, f64>,
@@ -240,7 +243,7 @@ impl RoomClock {
     /// How much it remembers: questions under way, measurements, and frequencies of clocks.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.asked.len() + self.remembered.len() + self.estimator.len()
+        self.asked.len() + self.remembered.len() + self.lines.len() + self.estimator.len()
     }
 
     /// Knows no room. The seed spreads the probes of devices over time.
@@ -257,7 +260,7 @@ impl RoomClock {
             paths: PathStats::default(),
             standby: Standby::new(),
             coast: None,
-            started: None,
+            lines: VecDeque::with_capacity(MAX_LINES),
             asked: VecDeque::with_capacity(MAX_ASKED),
             remembered: BTreeMap::new(),
             first_heard: None,
@@ -355,6 +358,7 @@ impl RoomClock {
         self.leave_peer();
         self.standby.stop();
         self.asked.clear();
+        self.lines.clear();
         self.coast = None;
         self.role = Role::Alone;
         self.lose_model();
@@ -390,6 +394,9 @@ impl RoomClock {
             return self.standby.handle_reply(now, reply);
         }
         let Some(exchange) = self.accept(now, reply) else { return };
+        if self.line_of(reply.source) != Some(&reply.line) {
+            self.note_line(reply.source, reply.line);
+        }
         self.hear_line(now, exchange.t3, reply.line);
         self.test_coast(&exchange);
         let lateness = self.estimator.lateness(&exchange);
@@ -413,10 +420,25 @@ impl RoomClock {
         if !is_believable(&line) {
             return;
         }
-        self.started = Some((source, line));
+        self.note_line(source, line);
         if !self.is_leading() && self.source() == Some(source) {
             self.redraw(now);
         }
+    }
+
+    /// The one that is followed stays, whatever others say.
+    fn note_line(&mut self, source: ClockSource, line: RoomLine) {
+        self.lines.retain(|(known, _)| *known != source);
+        if self.lines.len() >= MAX_LINES {
+            let present = self.source();
+            let oldest = self.lines.iter().position(|(known, _)| Some(*known) != present);
+            oldest.and_then(|oldest| self.lines.remove(oldest));
+        }
+        self.lines.push_back((source, line));
+    }
+
+    fn line_of(&self, source: ClockSource) -> Option<&RoomLine> {
+        self.lines.iter().find(|(known, _)| *known == source).map(|(_, line)| line)
     }
 
     /// The coordinator says that it was `sent` by the room's time; that arrived at `now`. It
@@ -549,9 +571,7 @@ impl RoomClock {
     /// do its stamps tell how long they were on the way.
     #[must_use]
     pub fn shares_timeline(&self, source: ClockSource) -> bool {
-        let said = self.started.filter(|(of, _)| *of == source).map(|(_, line)| line);
-        let answered = self.peer_line.filter(|_| self.source() == Some(source));
-        let theirs = said.or(answered).map(|line| line.epoch);
+        let theirs = self.line_of(source).map(|line| line.epoch);
         theirs.is_some() && theirs == self.epoch()
     }
 
@@ -772,8 +792,8 @@ impl RoomClock {
         let doubted = self.coast.filter(|_| self.measure(at, Slope::Window).is_none());
         if let Some(coast) = doubted {
             claim.model.sigma = claim.model.sigma.max(coast.contradiction());
-            let said = self.started.filter(|(source, _)| self.source() == Some(*source));
-            if said.is_some_and(|(_, line)| line.epoch != coast.line.epoch) {
+            let line = self.source().and_then(|source| self.line_of(source));
+            if line.is_some_and(|line| line.epoch != coast.line.epoch) {
                 claim.model.sigma = claim.model.sigma.max(OTHER_TIMELINE_S);
             }
         }
@@ -1060,6 +1080,25 @@ mod tests {
             assert!(clock.shares_timeline(source(1, 2)));
             assert!(!clock.shares_timeline(source(1, 1)), "its own of before");
         }
+    }
+
+    #[test]
+    fn answers_alone_tell_which_timeline_it_is_and_liars_do_not_make_it_forgotten() {
+        let first = leader(1);
+        let mut clock = RoomClock::new(2);
+        clock.follow(ms(0), source(1, 1));
+        let now = converse(&mut clock, &first, ms(4000));
+        assert!(clock.shares_timeline(source(1, 1)), "no start was heard");
+        let line = first.line().expect("it leads");
+        for n in 2..20 {
+            clock.handle_start(now, source(n, 3), RoomLine { epoch: 99, ..line });
+        }
+        assert!(clock.lines.len() <= MAX_LINES);
+        assert!(clock.shares_timeline(source(1, 1)));
+        assert!(!clock.shares_timeline(source(19, 3)));
+        assert_eq!(clock.stats(now).state, SyncState::Synced);
+        clock.leaderless(now);
+        assert!(clock.shares_timeline(source(1, 1)));
     }
 
     #[test]

@@ -447,6 +447,11 @@ impl Election {
     }
 
     /// Remembers a term heard of, so that the next one lies above it.
+    /// This node knew that term here when it left: what it begins is above it.
+    pub fn outlive(&mut self, term: Term) {
+        self.note(term);
+    }
+
     fn note(&mut self, term: Term) {
         self.highest = self.highest.max(term);
     }

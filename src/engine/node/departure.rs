@@ -10,13 +10,17 @@
 //! then, and those who stay would list a device, and a person, that went long ago. Where nobody is
 //! there to hear it, it is said again to whoever coordinates that room when they are met.
 
+use super::outbox::Outbox;
 use super::rooms::not_in_room;
 use super::{
-    LocalTime, Message, Node, OpId, Output, RequestId, RestoredRoom, Room, RoomId, Span, Term,
+    LocalTime, Message, Node, NodeId, OpId, Output, Peer, RequestId, RestoredRoom, Room, RoomId,
+    Span, Term,
 };
+use crate::base::limits::MAX_KNOWN_ROOMS;
 use crate::engine::election::{Election, Role};
 use crate::engine::membership::Intent;
 use crate::identity::Password;
+use crate::wire::message::Accepted;
 use crate::wire::op::{Op, OpBody};
 use crate::wire::{Refusal, RefusalCode};
 
@@ -39,12 +43,15 @@ pub(super) struct Farewell {
 #[derive(Debug)]
 pub(super) struct Unheard {
     op: Op,
-    said: Option<LocalTime>,
+    /// To whom it was said last, and when.
+    said: Option<(NodeId, LocalTime)>,
 }
 
-impl Unheard {
-    pub(super) fn is_of(&self, room: RoomId) -> bool {
-        self.op.room == room
+impl Farewell {
+    /// Whether nobody has ordered it. One that is not offered any more was refused, or is ordered
+    /// and on its way here.
+    pub(super) fn is_open(&self, outbox: &Outbox) -> bool {
+        self.op.is_some_and(|op| outbox.contains(op))
     }
 }
 
@@ -181,7 +188,8 @@ impl Node {
             }
             Some(Departure::Reopen { room, restored }) => {
                 self.leave_quietly(now);
-                self.reopen(now, *room, &restored);
+                let mut restored = restored;
+                self.reopen(now, *room, &mut restored);
             }
             Some(Departure::Arrive { room, term }) => self.leave_and_enter(now, *room, term),
         }
@@ -201,10 +209,8 @@ impl Node {
             let op = self.propose_own(now, None, &OpBody::Leave).ok();
             self.farewell = Some(Farewell { op, until: now + LOG_KNOWS_WITHIN });
         }
-        let Some(Farewell { op, until }) = &self.farewell else { return true };
-        // One that is not offered any more was refused, or is ordered and on its way here.
-        let is_open = op.is_some_and(|op| self.replication.outbox.contains(op));
-        !is_open || now >= *until
+        let Some(farewell) = &self.farewell else { return true };
+        !farewell.is_open(&self.replication.outbox) || now >= farewell.until
     }
 
     /// Whether another member is here. One that left unheard is none that is here.
@@ -229,30 +235,52 @@ impl Node {
         Some(Unheard { op, said: None })
     }
 
-    /// Somebody coordinates the room that this node left while nobody did.
-    pub(super) fn repeat_farewell(&mut self, now: LocalTime) {
-        let Some(Unheard { op, said }) = &self.unheard else { return };
-        let room = op.room;
-        let is_back = self.room_id() == Some(room)
-            || self.joining.as_ref().is_some_and(|joining| joining.is_for(room));
-        if is_back {
-            self.unheard = None;
-            return;
-        }
-        if said.is_some_and(|said| now - said < SAY_AGAIN) {
-            return;
-        }
-        let (op, coordinator) = (op.clone(), self.coordinator_of(room));
-        if let (Some(coordinator), Some(unheard)) = (coordinator, &mut self.unheard) {
-            unheard.said = Some(now);
+    /// Somebody coordinates a room that this node left while nobody did.
+    pub(super) fn repeat_farewells(&mut self, now: LocalTime) {
+        let rooms = self.unheard.keys().copied().collect::<Vec<_>>();
+        for room in rooms {
+            let is_joining = self.joining.as_ref().is_some_and(|joining| joining.is_for(room));
+            let leads = |peer: &(&NodeId, &Peer)| {
+                let card = peer.1.room.as_ref();
+                card.is_some_and(|card| card.id == room && card.coordinator == Some(*peer.0))
+            };
+            let coordinator = self.peers.iter().find(leads).map(|(node, _)| *node);
+            let (Some(coordinator), false) = (coordinator, is_joining) else { continue };
+            let Some(unheard) = self.unheard.get_mut(&room) else { continue };
+            if unheard.said.is_some_and(|(_, said)| now - said < SAY_AGAIN) {
+                continue;
+            }
+            unheard.said = Some((coordinator, now));
+            let op = unheard.op.clone();
             self.send(coordinator, Message::Propose(op));
         }
     }
 
-    /// The room has heard it: it is out, and its disk opens nothing any more.
-    pub(super) fn farewell_heard(&mut self, id: OpId) {
-        let Some(unheard) = self.unheard.take_if(|unheard| unheard.op.id == id) else { return };
-        self.note_not_last(unheard.op.room);
+    /// Whether that is a good-bye that was said again.
+    pub(super) fn is_farewell(&self, id: OpId) -> bool {
+        self.unheard.values().any(|unheard| unheard.op.id == id)
+    }
+
+    /// The room has heard it, or knows nothing of this device: it is out, and its disk opens
+    /// nothing any more.
+    pub(super) fn farewell_answered(
+        &mut self,
+        from: NodeId,
+        id: OpId,
+        outcome: &Result<Accepted, Refusal>,
+    ) {
+        let is_out = match outcome {
+            Ok(_) => true,
+            Err(refusal) => refusal.code == RefusalCode::NotInRoom,
+        };
+        let answered = |unheard: &Unheard| {
+            unheard.op.id == id && unheard.said.is_some_and(|(asked, _)| asked == from)
+        };
+        let room = self.unheard.iter().find(|(_, unheard)| answered(unheard));
+        if let Some(room) = room.map(|(room, _)| *room).filter(|_| is_out) {
+            self.unheard.remove(&room);
+            self.note_not_last(room);
+        }
     }
 
     /// When a departure is completed whether the room knows of it or not.
@@ -303,7 +331,12 @@ impl Node {
             let _ = self.propose_own(now, None, &OpBody::Leave);
         }
         self.note_whether_last();
-        self.unheard = self.unheard_farewell();
+        if let Some(unheard) = self.unheard_farewell() {
+            if self.unheard.len() >= MAX_KNOWN_ROOMS {
+                self.unheard.pop_first();
+            }
+            self.unheard.insert(unheard.op.room, unheard);
+        }
         if let Some(election) = &mut self.election {
             election.resign(now);
         }

@@ -55,6 +55,8 @@ impl Node {
             // Between people, wherever they are; they prove themselves to each other.
             | Message::Friend(_)
             | Message::Pair(_) => true,
+            // What became of its own operation, though that was a good-bye and it is out by it.
+            Message::Proposed { id, .. } => id.author == to,
             // To take a step back out of another room, which this one knows nothing of.
             Message::Propose(op) => Some(op.room) != self.room_id(),
             // To be told that one is out, see `tell_who_is_out`.
@@ -76,7 +78,9 @@ impl Node {
             | Message::Pair(_) => true,
             // From the room into which this node moves.
             Message::Peers(_) => self.joining.is_some(),
-            Message::Proposed { id, .. } => self.is_join(*id),
+            Message::Proposed { id, .. } => self.is_join(*id) || self.is_farewell(*id),
+            // A member that is let in no more, or not yet, may still go.
+            Message::Propose(op) => op.id.author == from && self.is_member(from) && is_leaving(op),
             Message::Snapshot(snapshot) => joins(codec::room_id(&snapshot.genesis)),
             other => is_about_entering(other),
         };
@@ -230,6 +234,10 @@ fn is_sending_out(op: &Op) -> bool {
 }
 
 /// What is said at the door, by either side.
+fn is_leaving(op: &Op) -> bool {
+    matches!(codec::decode_body(op), Ok(OpBody::Leave))
+}
+
 fn is_about_entering(message: &Message) -> bool {
     matches!(
         message,

@@ -204,7 +204,9 @@ impl Node {
             tracing::warn!(peer = %from.short(), %error, "a start that its owner did not sign");
             return;
         }
-        if self.room_id() == Some(start.room) && start.term.node == from {
+        let is_next = self.election.as_ref().is_some_and(|e| start.term >= e.term());
+        let of_this_room = self.room_id() == Some(start.room) && self.is_member(from);
+        if of_this_room && start.term.node == from && is_next {
             self.clock.handle_start(now, start.term, start.line);
         }
         if let Some(election) = self.election_of(start.room) {

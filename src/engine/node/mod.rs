@@ -9,6 +9,7 @@
 //! | `door.rs` | how a locked room is entered, seen from both sides |
 //! | `gate.rs` | who hears and says what while a room is locked |
 //! | `departure.rs` | how a room is left, for another one or for none |
+//! | `reopen.rs` | how this device goes back into a room that it left last |
 //! | `life.rs` | how the lead is given away, and how a node ends |
 //! | `replication.rs` | how operations become entries, and reach everybody |
 //! | `heal.rs` | how logs that part become one again, and what of them stays |
@@ -718,9 +719,9 @@ struct Peer {
 /// The name of a timeline that begins with this term. Two halves of a room may each begin one
 /// under the same number.
 fn epoch_of(term: Term) -> u32 {
-    let [a, b, c, d, ..] = term.node.0;
-    let n = u32::try_from(term.n).unwrap_or(u32::MAX);
-    u32::from_le_bytes([a, b, c, d]) ^ term.boot.rotate_left(20) ^ n
+    let node = *term.node.0.first_chunk().expect("longer than that");
+    let number = u32::try_from(term.n).unwrap_or(u32::MAX);
+    u32::from_le_bytes(node) ^ term.boot.rotate_left(20) ^ number
 }
 
 /// A room, and the chain value at the end of its log: equal places have equal states.
@@ -773,7 +774,8 @@ pub struct Node {
     /// It leaves its room as soon as somebody else leads there.
     departure: Option<Departure>,
     farewell: Option<Farewell>,
-    unheard: Option<Unheard>,
+    /// Of rooms that it left while nobody coordinated them.
+    unheard: BTreeMap<RoomId, Unheard>,
     /// It is on its way out of a room: that nobody leads it there is no news.
     leaving: bool,
     /// When this node was last run, for whatever reason.
@@ -843,7 +845,7 @@ impl Node {
             shutting_down: false,
             departure: None,
             farewell: None,
-            unheard: None,
+            unheard: BTreeMap::new(),
             leaving: false,
             last_run: now,
             disk: DiskState::Ok,
@@ -1018,7 +1020,7 @@ impl Node {
         self.look_at_gate(now);
         self.tell_who_is_out(now);
         self.retry_join(now);
-        self.repeat_farewell(now);
+        self.repeat_farewells(now);
         self.rejoin(now);
         self.offer(now);
         self.refresh_election(now);
@@ -1132,7 +1134,7 @@ impl Node {
             Message::Peers(peers) => self.membership.peers_received(now, peers),
             Message::Join(op) => self.join_received(now, from, op),
             Message::Propose(op) => self.propose_received(now, from, op),
-            Message::Proposed { id, outcome } => self.proposed_received(now, id, outcome),
+            Message::Proposed { id, outcome } => self.proposed_received(now, from, id, outcome),
             Message::Append { room, term, prev_idx, prev_chain, entries } => {
                 let previous = LogPlace { idx: prev_idx, chain: prev_chain };
                 self.append_received(now, from, room, term, previous, &entries);

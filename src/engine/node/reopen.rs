@@ -11,33 +11,39 @@
 //! in it has nobody to say it to, and is still in it as far as every log of the room tells. Going
 //! back is what a restart does, by the same way, and asks for no password.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use super::commands::RoomRequest;
 use super::departure::Departure;
 use super::{KnownRoom, LocalTime, Node, NodeId, Output, RestoredRoom, Room, RoomId, Term};
 use crate::base::limits::MAX_KNOWN_ROOMS;
 use crate::engine::membership::Intent;
-use crate::wire::{Refusal, RefusalCode};
+use crate::wire::op::{Op, OpBody};
+use crate::wire::{Refusal, RefusalCode, codec};
 
-/// The highest term that was known in each room that this device has left since it started. A
-/// term names its owner and the owner's start: one that was used would be another line of time.
+/// The highest term that was known in each room that this device has left since it started, the
+/// latest last. A term names its owner and the owner's start: one that was used would be another
+/// line of time.
 #[derive(Debug, Default)]
-pub(super) struct TermsLeft(BTreeMap<RoomId, Term>);
+pub(super) struct TermsLeft(VecDeque<(RoomId, Term)>);
 
 impl TermsLeft {
     pub fn note(&mut self, room: RoomId, term: Term) {
-        let fits = self.0.len() < MAX_KNOWN_ROOMS || self.0.contains_key(&room);
-        if !fits {
-            // Which one makes way matters little: it is a room left long ago.
-            self.0.pop_first();
+        let term = term.max(self.of(room));
+        self.0.retain(|(known, _)| *known != room);
+        if self.0.len() >= MAX_KNOWN_ROOMS {
+            self.0.pop_front();
         }
-        let noted = self.0.entry(room).or_insert(term);
-        *noted = term.max(*noted);
+        self.0.push_back((room, term));
     }
 
-    fn of(&self, room: RoomId) -> Term {
-        self.0.get(&room).copied().unwrap_or(Term::ZERO)
+    pub fn of(&self, room: RoomId) -> Term {
+        let known = self.0.iter().find(|(known, _)| *known == room);
+        known.map_or(Term::ZERO, |(_, term)| *term)
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -55,7 +61,12 @@ impl Node {
 
     /// This device leaves its room: keeps in mind whether anybody stays.
     pub(super) fn note_whether_last(&mut self) {
-        let is_last = self.farewell.is_none() && self.is_member(self.me) && !self.is_with_others();
+        let is_alone = match &self.farewell {
+            None => !self.is_with_others(),
+            // Whoever seemed to be there has not answered.
+            Some(farewell) => farewell.is_open(&self.replication.outbox),
+        };
+        let is_last = is_alone && self.is_member(self.me);
         let Some(state) = self.room.as_ref().map(Room::state).filter(|_| is_last) else { return };
         self.remember_room(KnownRoom {
             id: self.room_id().expect("just seen"),
@@ -96,6 +107,7 @@ impl Node {
         if !self.requests.is_awaited(id) || self.room_id() == Some(id) {
             return;
         }
+        let is_open = self.known_rooms.iter().any(|known| known.id == id && known.left_last);
         let read = restored.and_then(|restored| {
             let room = Room::restore(&restored.snapshot, &restored.entries);
             let room = room.inspect_err(|error| tracing::warn!(%error, "a stored room")).ok()?;
@@ -104,9 +116,10 @@ impl Node {
         let is_ours =
             |room: &Room, me: &NodeId| room.id() == id && room.state().member(me).is_some();
         let outcome = match read {
-            Some((room, restored)) if is_ours(&room, &self.me) => {
+            Some((room, restored)) if is_open && is_ours(&room, &self.me) => {
                 self.depart_for_a_person(now, Departure::Reopen { room: Box::new(room), restored })
             }
+            _ if is_open => Err(not_kept(&self.known_name(id))),
             _ => Err(nobody_of_it(&self.known_name(id))),
         };
         if let Err(refusal) = outcome {
@@ -115,14 +128,14 @@ impl Node {
     }
 
     /// This device is in no room any more.
-    pub(super) fn reopen(&mut self, now: LocalTime, room: Room, restored: &RestoredRoom) {
+    pub(super) fn reopen(&mut self, now: LocalTime, room: Room, restored: &mut RestoredRoom) {
+        // A good-bye that waits there is not meant any more.
+        let stays = |op: &Op| !matches!(codec::decode_body(op), Ok(OpBody::Leave));
+        restored.outbox.retain(stays);
         let (id, name, code) =
             (room.id(), room.state().name().to_owned(), room.state().code().to_owned());
         self.membership.set_intent(now, Intent::Room(id));
         self.take_up(now, room, restored);
-        if let Some(election) = &mut self.election {
-            election.join(now, self.terms_left.of(id));
-        }
         self.requests.room_entered(&mut self.outputs, id, &name, &code);
         self.tell(super::Notice::Joined { name, code });
     }
@@ -131,6 +144,14 @@ impl Node {
         let known = self.known_rooms.iter().find(|known| known.id == id);
         known.map_or_else(|| id.short(), |known| known.name.clone())
     }
+}
+
+fn not_kept(name: &str) -> Refusal {
+    Refusal::new(
+        RefusalCode::NotFound,
+        format!("nobody is in {name:?}, and this device has not got it any more"),
+        "a room that was left is kept for a day; `groovebox room create` makes a new one",
+    )
 }
 
 fn nobody_of_it(name: &str) -> Refusal {

@@ -610,10 +610,11 @@ impl Node {
     pub(super) fn proposed_received(
         &mut self,
         now: LocalTime,
+        from: NodeId,
         id: OpId,
         outcome: Result<Accepted, Refusal>,
     ) {
-        self.farewell_heard(id);
+        self.farewell_answered(from, id, &outcome);
         if self.is_join(id) {
             if let Err(refusal) = outcome {
                 self.join_refused(now, &refusal);

@@ -196,9 +196,11 @@ impl Node {
         self.replication.reset();
         let id = room.id();
         self.room = Some(room);
-        self.unheard.take_if(|unheard| unheard.is_of(id));
+        self.unheard.remove(&id);
         self.outputs.push_back(Output::RememberIntent(Intent::Room(id)));
-        self.election = Some(Election::new(config, now));
+        let mut election = Election::new(config, now);
+        election.outlive(self.terms_left.of(id));
+        self.election = Some(election);
         self.joining = None;
         self.playback.reset();
         self.door.room_changed();
@@ -373,7 +375,7 @@ impl Node {
         }
     }
 
-    pub(super) fn coordinator_of(&self, room: RoomId) -> Option<NodeId> {
+    fn coordinator_of(&self, room: RoomId) -> Option<NodeId> {
         // Of our own room, if it is locked, a stranger's word counts for nothing.
         let is_heard = |node: NodeId| self.room_id() != Some(room) || self.lets_in(node);
         let named = self.peers.iter().filter(|(node, _)| is_heard(**node));

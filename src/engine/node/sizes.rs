@@ -33,6 +33,7 @@ impl Node {
             ("playback", self.playback.size()),
             ("clock", self.clock.size()),
             ("losses of the lead", self.condition.n_flaps()),
+            ("rooms left", self.terms_left.len() + self.unheard.len()),
             ("outputs", self.outputs.len()),
         ];
         room.into_iter().chain(own).collect()

@@ -98,8 +98,8 @@ fn a_locked_room_is_known_again_by_its_code_and_opened_without_a_password() {
     house.order(0, join(&code));
     house.run(Span::from_secs(3));
     assert_eq!(house.room(0).id(), room);
-    // The other one has a member's word from before, which holds until the password changes.
-    house.order(1, join(&code));
+    // The other one left while somebody was there.
+    house.order(1, Command::JoinRoom { room: code, password: Password::new("sesame") });
     house.run_until_agreed(Span::from_secs(10));
 }
 
@@ -129,4 +129,44 @@ fn those_who_were_cut_off_when_somebody_left_hear_of_it_when_they_meet() {
     house.order(gone, join(&code));
     house.run_until_agreed(Span::from_secs(10));
     assert_eq!(house.room(lead).state().members().len(), 3);
+}
+
+#[test]
+fn of_several_rooms_and_of_a_locked_one_too_the_others_hear_that_somebody_went() {
+    let mut house = people(3);
+    let room = house.room(0).id();
+    let secret = Password::new("sesame").expect("short").stretch(&room).expect("memory for it");
+    house.order(0, Command::Lock { room, secret: Some(secret) });
+    house.run(Span::from_secs(3));
+    let gone = house.others()[0];
+    let code = house.room(gone).state().code().to_owned();
+    house.split(&[gone]);
+    house.run(Span::from_secs(10));
+    house.order(gone, Command::LeaveRoom);
+    // Another room, left in the same way, does not make it forget the first one.
+    house.order(gone, Command::CreateRoom { name: Some("Attic".into()), password: None });
+    house.order(gone, Command::LeaveRoom);
+    house.heal();
+    house.run(Span::from_secs(8));
+    let lead = house.coordinator();
+    assert_eq!(house.room(lead).state().members().len(), 2);
+    house.split(&[gone]);
+    house.run(Span::from_secs(3));
+    let refusal = house.ask(gone, join(&code)).expect_err("it is out");
+    assert_eq!(refusal.code, RefusalCode::NotFound);
+    assert!(refusal.message.contains("nobody of it is here"), "{refusal}");
+}
+
+#[test]
+fn whoever_leaves_while_the_others_vanish_was_the_last_one() {
+    let mut house = people(2);
+    house.order(0, add(&["a"]));
+    let (lead, last) = (house.coordinator(), 1 - house.coordinator());
+    let code = house.room(last).state().code().to_owned();
+    // It is off, and its connection still looks as if it were not.
+    house.devices[lead].node = None;
+    house.order(last, Command::LeaveRoom);
+    house.lose(last, lead);
+    house.order(last, join(&code));
+    assert_eq!(house.titles(last), ["a"]);
 }
