@@ -334,10 +334,10 @@ impl Node {
     /// this room is here for seconds and does not speak to it.
     pub(super) fn rejoin(&mut self, now: LocalTime) {
         let Some(room) = self.room_id() else { return };
-        let other = self.coordinator_of(room).filter(|node| *node != self.me);
-        let Some(coordinator) = other.filter(|node| self.coordinator() != Some(*node)) else {
+        let Some(coordinator) = self.another_coordinator(room) else {
             self.replication.passed_over_since = None;
-            if let Some(coordinator) = other.filter(|_| !self.is_member(self.me)) {
+            let own = self.coordinator_of(room).filter(|node| *node != self.me);
+            if let Some(coordinator) = own.filter(|_| !self.is_member(self.me)) {
                 self.say_join_again(now, room, coordinator);
             }
             return;
@@ -376,12 +376,24 @@ impl Node {
     }
 
     fn coordinator_of(&self, room: RoomId) -> Option<NodeId> {
+        self.coordinators_of(room).next().filter(|node| self.peers.contains_key(node))
+    }
+
+    /// One that is connected and neither this node nor the one that it follows.
+    fn another_coordinator(&self, room: RoomId) -> Option<NodeId> {
+        let own = self.coordinator();
+        let is_other =
+            |node: &NodeId| *node != self.me && Some(*node) != own && self.peers.contains_key(node);
+        self.coordinators_of(room).find(is_other)
+    }
+
+    /// Whom those who are in a room name.
+    fn coordinators_of(&self, room: RoomId) -> impl Iterator<Item = NodeId> {
         // Of our own room, if it is locked, a stranger's word counts for nothing.
-        let is_heard = |node: NodeId| self.room_id() != Some(room) || self.lets_in(node);
-        let named = self.peers.iter().filter(|(node, _)| is_heard(**node));
-        let named = named.filter_map(|(_, peer)| peer.room.as_ref());
-        let mut cards = named.filter(|card| card.id == room);
-        cards.find_map(|card| card.coordinator).filter(|node| self.peers.contains_key(node))
+        let is_heard = move |node: NodeId| self.room_id() != Some(room) || self.lets_in(node);
+        let named = self.peers.iter().filter(move |(node, _)| is_heard(**node));
+        let cards = named.filter_map(|(_, peer)| peer.room.as_ref());
+        cards.filter(move |card| card.id == room).filter_map(|card| card.coordinator)
     }
 
     /// Nothing came of a join. Whether it is tried again is for `why` to say.
