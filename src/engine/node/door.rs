@@ -15,7 +15,7 @@
 //! both have in their state.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::rooms::CODE_ALPHABET;
 use super::{LocalTime, Message, Node, NodeId, Output, RequestId, RoomId, Span, Term, UserId};
@@ -81,7 +81,7 @@ pub(super) struct Door {
     knocks: Gcra,
     knocked: BTreeMap<NodeId, LocalTime>,
     asked: BTreeMap<NodeId, Asked>,
-    seeks: BTreeMap<NodeId, Gcra>,
+    seeks: BTreeMap<IpAddr, Gcra>,
     seeks_of_all: Gcra,
     invites: BTreeMap<u32, Invite>,
     last_invite: u32,
@@ -211,7 +211,6 @@ impl Door {
     pub(super) fn peer_gone(&mut self, peer: NodeId) {
         self.visits.remove(&peer);
         self.asked.remove(&peer);
-        self.seeks.remove(&peer);
     }
 
     /// What it holds of others.
@@ -220,9 +219,16 @@ impl Door {
         n + self.seeks.len() + self.invites.len() + self.users.len()
     }
 
-    /// Whether a device may ask after one more code.
-    fn may_seek(&mut self, now: LocalTime, node: NodeId) -> bool {
-        let own = self.seeks.entry(node).or_insert_with(|| Gcra::new(SEEK_EVERY, SEEK_BURST));
+    /// Whether one more code may be asked after from that address. A stranger makes as many keys
+    /// as it likes, and must not use up what all may ask.
+    fn may_seek(&mut self, now: LocalTime, from: IpAddr) -> bool {
+        if self.seeks.len() >= MAX_VISITS {
+            self.seeks.retain(|_, seeks| !seeks.is_full(now));
+        }
+        if self.seeks.len() >= MAX_VISITS && !self.seeks.contains_key(&from) {
+            return false;
+        }
+        let own = self.seeks.entry(from).or_insert_with(|| Gcra::new(SEEK_EVERY, SEEK_BURST));
         own.take(now).is_ok() && self.seeks_of_all.take(now).is_ok()
     }
 
@@ -418,7 +424,8 @@ impl Node {
 
     /// Somebody looks for a room by its code, which a locked one does not show.
     pub(super) fn seek_received(&mut self, now: LocalTime, from: NodeId, code: String) {
-        if !self.door.may_seek(now, from) {
+        let Some(address) = self.peers.get(&from).map(|peer| peer.address.ip()) else { return };
+        if !self.door.may_seek(now, address) {
             return;
         }
         let found = self.room.as_ref().filter(|room| is_code(room.state().code(), &code));

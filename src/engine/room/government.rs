@@ -118,6 +118,8 @@ pub(super) struct Government {
     pub votes: Votes,
     pub chat: Chat,
     banned: BTreeMap<Subject, Ban>,
+    /// Who may not chat, here or not, and by what.
+    silenced: BTreeMap<UserId, Stamp>,
     kicked: BTreeMap<Subject, RoomTime>,
     /// What the password became by stretching. Members only ever see it.
     pub lock: Option<[u8; 32]>,
@@ -245,6 +247,7 @@ impl Government {
             && self.banned.len() <= MAX_BANNED
             && self.banned.values().all(|ban| ban.name.chars().count() <= MAX_NAME)
             && self.kicked.len() <= MAX_BANNED
+            && self.silenced.len() <= MAX_BANNED
             && self.ended.len() <= MAX_ENDED_FRIENDSHIPS
             && self.set_by.len() <= Settings::default().list().len() + 1
             && self.dj_epoch <= u32::MAX / 2
@@ -259,17 +262,24 @@ impl Government {
     /// have made the room, they are its DJ as well.
     pub fn join(&mut self, card: &PersonCard, claim: Stamp, at: RoomTime, made_it: bool) {
         self.people.join(card, claim, at);
+        // Going and coming back is no way to be heard again.
+        let silenced = self.silenced.get(&card.user).copied();
+        if let (Some(by), Some(person)) = (silenced, self.people.get_mut(&card.user)) {
+            person.silenced = true;
+            person.silenced_by = Some(by);
+        }
         if self.owner.is_none() {
             self.owner = Some(card.user);
-            if made_it {
+            if made_it && self.dj.is_none() {
                 self.settings.control = Control::Dj;
                 self.begin_dj(card.user, at);
             }
         }
     }
 
-    /// A person has no device here any more. What they owned passes on.
-    pub fn leave(&mut self, user: &UserId, now: Moment<'_>) -> Vec<Effect> {
+    /// A person has no device here any more. What they owned passes on. If they were the DJ, they
+    /// are it no longer for this reason.
+    pub fn leave(&mut self, user: &UserId, why: DjEnd, now: Moment<'_>) -> Vec<Effect> {
         let name = self.name_of(user);
         self.people.remove(user);
         if self.owner == Some(*user) {
@@ -280,7 +290,7 @@ impl Government {
         if !self.is_dj(user) {
             return Vec::new();
         }
-        self.end_dj(DjEnd::Disconnect, &name, now.at);
+        self.end_dj(why, &name, now.at);
         match self.settings.on_dj_leave {
             OnDjLeave::Elect => self.open_election(now),
             OnDjLeave::Random => self.draw_dj(now),
@@ -296,6 +306,10 @@ impl Government {
         }
         for user in away {
             self.people.set_presence(user, false, now.at);
+        }
+        // The owner went while everybody else was away.
+        if self.owner.is_none() {
+            self.owner = self.people.by_presence().first().copied();
         }
         let vanished = self.dj.filter(|dj| away.contains(&dj.user));
         let Some(dj) = vanished else { return Vec::new() };
@@ -343,9 +357,13 @@ impl Government {
         self.lock_epoch += 1;
     }
 
+    /// With all that was banned together with them.
     pub fn unban(&mut self, subject: Subject) {
-        self.banned.remove(&subject);
-        self.kicked.remove(&subject);
+        if let Some(until) = self.kicked.remove(&subject) {
+            self.kicked.retain(|_, other| *other != until);
+        }
+        let Some(Ban { by, .. }) = self.banned.remove(&subject) else { return };
+        self.banned.retain(|_, ban| ban.by != by);
     }
 
     pub fn set_lock(&mut self, secret: Option<[u8; 32]>, by: Stamp) {
@@ -355,6 +373,11 @@ impl Government {
     }
 
     pub fn silence(&mut self, user: &UserId, silenced: bool, by: Stamp) {
+        if !silenced {
+            self.silenced.remove(user);
+        } else if self.silenced.len() < MAX_BANNED {
+            self.silenced.insert(*user, by);
+        }
         if let Some(person) = self.people.get_mut(user) {
             person.silenced = silenced;
             person.silenced_by = Some(by);

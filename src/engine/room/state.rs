@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{MAX_MEMBERS, MAX_NAME, MAX_RECENT_OPS, PLAY_STALE};
-use crate::base::{BlobHash, EntryKey, NodeId, OpId, RoomId, RoomTime, Span, UserId};
+use crate::base::{BlobHash, EntryKey, NodeId, OpId, RoomId, RoomTime, SegmentId, Span, UserId};
 use crate::engine::planted::{self, Bug};
 use crate::engine::playout::plan::PLAN_SPANS;
 use crate::engine::playout::{GainStep, PlannedSpan};
@@ -24,7 +24,7 @@ use crate::wire::op::{
 };
 
 use super::chat::ChatLine;
-use super::government::{Dj, Effect, Government, Moment, PastDj, is_meant};
+use super::government::{Dj, DjEnd, Effect, Government, Moment, PastDj, is_meant};
 use super::history::{Heard, History};
 use super::members::{self, Member, Stamp};
 use super::people::Person;
@@ -112,7 +112,9 @@ impl RoomState {
         self.settle(entry.at);
         self.applied_at = self.applied_at.later(entry.at);
         self.playback.repeats = 0;
+        let before = self.playback.focus().map(|focus| (focus.id, focus.entry.key));
         let outcome = self.checked_body(entry).map(|body| self.perform(entry, body));
+        self.carry_skip_votes(before);
         self.note_over();
         self.note(entry);
         outcome
@@ -228,28 +230,31 @@ impl RoomState {
                     self.government.join(&card, claim, entry.at, made_it);
                 }
             }
-            OpBody::Leave => self.out(now, |node, _| *node == author),
+            OpBody::Leave => self.out(now, DjEnd::Disconnect, |node, _| *node == author),
             OpBody::Presence { here, away } => {
                 let effects = self.government.presence(&here, &away, now);
                 self.follow(effects, now);
             }
             OpBody::Kick { subject } => {
-                self.government.kick(subject, entry.at);
-                self.send_out(subject, now);
+                self.kick(subject, DjEnd::Owner, now);
             }
             OpBody::Ban { subject } => {
-                // Whoever is banned is banned with all they have here.
-                let device = match subject {
+                // Whoever is banned is banned with all they have here: under another name on the
+                // same device they would be back at once.
+                let by = Stamp::of(&entry.op);
+                let person = match subject {
                     Subject::Device(node) => self.member(&node).and_then(|member| member.user),
-                    Subject::Person(_) => None,
+                    Subject::Person(user) => Some(user),
                 };
-                let (name, by) = (self.name_of_subject(&subject), Stamp::of(&entry.op));
-                self.government.ban(subject, name, by);
-                self.send_out(subject, now);
-                if let Some(user) = device {
-                    let name = self.government.name_of(&user);
-                    self.government.ban(Subject::Person(user), name, by);
-                    self.send_out(Subject::Person(user), now);
+                let mut meant = vec![subject];
+                meant.extend(person.map(Subject::Person).filter(|person| *person != subject));
+                for device in person.map(|person| self.devices_of(&person)).unwrap_or_default() {
+                    meant.extend(Some(Subject::Device(device)).filter(|device| *device != subject));
+                }
+                let named = |subject: Subject| (subject, self.name_of_subject(&subject));
+                for (subject, name) in meant.into_iter().map(named).collect::<Vec<_>>() {
+                    self.government.ban(subject, name, by);
+                    self.send_out(subject, DjEnd::Owner, now);
                 }
             }
             OpBody::Unban { subject } => self.government.unban(subject),
@@ -334,43 +339,67 @@ impl RoomState {
             match effect {
                 Effect::Skip => self.playback.next(now.op, now.at),
                 Effect::Pause => self.playback.pause(now.op, now.at),
-                Effect::Out(user) => {
-                    self.government.kick(Subject::Person(user), now.at);
-                    self.send_out(Subject::Person(user), now);
-                }
+                Effect::Out(user) => self.kick(Subject::Person(user), DjEnd::Vote, now),
             }
         }
     }
 
-    fn send_out(&mut self, subject: Subject, now: Moment<'_>) {
-        self.out(now, |node, member| is_meant(subject, node, member.user.as_ref()));
+    /// For a while; a person with their devices.
+    fn kick(&mut self, subject: Subject, why: DjEnd, now: Moment<'_>) {
+        self.government.kick(subject, now.at);
+        if let Subject::Person(user) = subject {
+            for device in self.devices_of(&user) {
+                self.government.kick(Subject::Device(device), now.at);
+            }
+        }
+        self.send_out(subject, why, now);
+    }
+
+    fn devices_of(&self, user: &UserId) -> Vec<NodeId> {
+        let theirs = self.members.iter().filter(|(_, member)| member.user == Some(*user));
+        theirs.map(|(node, _)| *node).collect()
+    }
+
+    fn send_out(&mut self, subject: Subject, why: DjEnd, now: Moment<'_>) {
+        self.out(now, why, |node, member| is_meant(subject, node, member.user.as_ref()));
         // A person may be in the room without a device that is a member.
         if let Subject::Person(user) = subject {
-            self.person_left(user, now);
+            self.person_left(user, why, now);
         }
     }
 
     /// These devices are members no longer, and neither are people who have none left.
-    fn out(&mut self, now: Moment<'_>, who: impl Fn(&NodeId, &Member) -> bool) {
+    fn out(&mut self, now: Moment<'_>, why: DjEnd, who: impl Fn(&NodeId, &Member) -> bool) {
         let gone = self.members.iter().filter(|(node, member)| who(node, member));
         let gone = gone.map(|(node, member)| (*node, member.user)).collect::<Vec<_>>();
         for (node, user) in gone {
             self.members.remove(&node);
             if let Some(user) = user {
-                self.person_left(user, now);
+                self.person_left(user, why, now);
             }
         }
     }
 
     /// A person has one device less.
-    fn person_left(&mut self, user: UserId, now: Moment<'_>) {
+    fn person_left(&mut self, user: UserId, why: DjEnd, now: Moment<'_>) {
         let has_device = self.members.values().any(|member| member.user == Some(user));
         if has_device || self.government.people.get(&user).is_none() {
             return;
         }
-        let effects = self.government.leave(&user, now);
+        let effects = self.government.leave(&user, why, now);
         self.government.kick_is_over(&user);
         self.follow(effects, now);
+    }
+
+    /// A pause or a jump begins another stretch of the same track: who wants to skip it still does.
+    fn carry_skip_votes(&mut self, before: Option<(SegmentId, EntryKey)>) {
+        let after = self.playback.focus().map(|focus| (focus.id, focus.entry.key));
+        if let (Some((from, entry)), Some((to, same))) = (before, after)
+            && entry == same
+            && from != to
+        {
+            self.government.votes.carry_skips(from, to);
+        }
     }
 
     /// What is over becomes history, with what the room knows of that moment.
@@ -425,7 +454,7 @@ impl RoomState {
             None
         };
         if let Some(before) = before.filter(|before| Some(*before) != user) {
-            self.person_left(before, now);
+            self.person_left(before, DjEnd::Disconnect, now);
         }
     }
 

@@ -228,6 +228,15 @@ impl Votes {
         self.skips.contains(&(segment, user))
     }
 
+    /// What was a vote on one stretch is one on another.
+    pub fn carry_skips(&mut self, from: SegmentId, to: SegmentId) {
+        let sessions = self.open.values_mut().filter_map(|session| session.segment.as_mut());
+        let called = self.skips.iter_mut().map(|(segment, _)| segment);
+        for segment in sessions.chain(called).filter(|segment| **segment == from) {
+            *segment = to;
+        }
+    }
+
     pub fn begin(&mut self, session: Session) {
         if let (Some(segment), Some(caller)) = (session.segment, session.caller) {
             self.skips.push_back((segment, caller));

@@ -450,8 +450,73 @@ fn who_is_sent_out_may_come_back_later_and_who_is_banned_may_not() {
     let other = NodeId([91; 32]);
     let with_another_device = house.by(other, &joins(other, &person(2), "carla"));
     assert_eq!(with_another_device.expect_err("banned").code, RefusalCode::Banned);
+    let as_another_person = joins(node(2), &person(7), "eve");
+    assert_eq!(house.refuses(2, &as_another_person), RefusalCode::Banned);
     house.does(0, &OpBody::Unban { subject: carla });
     house.does(2, &joins(node(2), &person(2), "carla"));
+    house.does(0, &OpBody::Kick { subject: carla });
+    assert_eq!(house.refuses(2, &as_another_person), RefusalCode::Cooldown);
+    house.does(0, &OpBody::Unban { subject: carla });
+    house.does(2, &as_another_person);
+}
+
+#[test]
+fn a_dj_who_is_put_out_was_removed_and_cools_down() {
+    let mut house = House::of(4);
+    for by_vote in [false, true] {
+        house.does(0, &OpBody::DjAppoint { to: id(1) });
+        if by_vote {
+            house.does(2, &OpBody::CallVote(VoteCall::Kick { user: id(1) }));
+            house.votes(0, VoteKind::Kick, Choice::Yes);
+            house.votes(3, VoteKind::Kick, Choice::Yes);
+        } else {
+            house.does(0, &OpBody::Kick { subject: Subject::Person(id(1)) });
+        }
+        let state = house.settled();
+        let last = state.past_djs().last().expect("one").reason;
+        assert_eq!(last, if by_vote { DjEnd::Vote } else { DjEnd::Owner });
+        house.does(0, &OpBody::Unban { subject: Subject::Person(id(1)) });
+        house.comes(1);
+        assert_eq!(house.refuses(1, &OpBody::DjTake), RefusalCode::Cooldown);
+    }
+}
+
+#[test]
+fn a_room_whose_owner_went_while_all_were_away_belongs_to_whoever_is_back_first() {
+    let mut house = House::of(3);
+    house.away(1);
+    house.away(2);
+    house.does(0, &OpBody::Leave);
+    assert_eq!(house.settled().owner(), None);
+    house.back(2);
+    assert_eq!(house.settled().owner(), Some(id(2)));
+    house.back(1);
+    assert_eq!(house.settled().owner(), Some(id(2)));
+    assert_eq!(house.refuses(1, &OpBody::Delete), RefusalCode::NotOwner);
+}
+
+#[test]
+fn a_pause_or_a_jump_does_not_end_a_vote_to_skip() {
+    let mut house = House::of(5);
+    house.does(0, &add(AddMode::Play, &[("a", 300), ("b", 300)]));
+    let mut begin = OpBody::Begin { segment: house.settled().pending().expect("it waits").id };
+    house.housekeeping(&mut begin);
+    house.pass(5);
+    let focus = |house: &House| house.settled().focus().expect("it plays").id;
+    let skip = |house: &House| OpBody::CallVote(VoteCall::Skip { segment: focus(house) });
+    let before = focus(&house);
+    house.does(1, &skip(&house));
+    house.does(0, &OpBody::Pause(NOW));
+    house.pass(2);
+    house.does(0, &OpBody::Seek { position: Span::from_secs(60), guard: NOW });
+    house.does(0, &OpBody::Resume(NOW));
+    assert_ne!(focus(&house), before);
+    assert_eq!(house.refuses(1, &skip(&house)), RefusalCode::VoteOpen);
+    house.votes(2, VoteKind::Skip, Choice::Yes);
+    house.votes(3, VoteKind::Skip, Choice::Yes);
+    assert_eq!(house.settled().focus().expect("the next").entry.track.title, "b");
+    // It was about that track only.
+    house.does(1, &skip(&house));
 }
 
 #[test]
@@ -477,6 +542,9 @@ fn a_muted_person_is_not_heard_in_the_chat() {
         );
     }
     house.does(0, &OpBody::Silence { user: id(1), silenced: true });
+    assert_eq!(house.refuses(1, &OpBody::Chat { text: "hm".into() }), RefusalCode::NotAllowed);
+    house.does(1, &OpBody::Leave);
+    house.comes(1);
     assert_eq!(house.refuses(1, &OpBody::Chat { text: "hm".into() }), RefusalCode::NotAllowed);
     house.does(0, &OpBody::Silence { user: id(1), silenced: false });
     house.does(1, &OpBody::Chat { text: "thanks".into() });
@@ -523,6 +591,9 @@ fn a_fair_queue_plays_people_in_turn() {
     house.does(0, &OpBody::Resume(NOW));
     house.does(0, &one("a1"));
     assert_eq!(house.queue(), ["b2", "c1", "a1", "b3", "c2"]);
+    // Whose entry plays has had that turn, and cannot have it again by adding one more.
+    house.does(3, &one("d2"));
+    assert_eq!(house.queue(), ["b2", "c1", "a1", "b3", "c2", "d2"]);
 }
 
 #[test]
