@@ -446,12 +446,12 @@ impl Election {
         self.log.idx > 0 && !self.is_leaving
     }
 
-    /// Remembers a term heard of, so that the next one lies above it.
     /// This node knew that term here when it left: what it begins is above it.
     pub fn outlive(&mut self, term: Term) {
         self.note(term);
     }
 
+    /// Remembers a term heard of, so that the next one lies above it.
     fn note(&mut self, term: Term) {
         self.highest = self.highest.max(term);
     }

@@ -10,6 +10,8 @@
 //! then, and those who stay would list a device, and a person, that went long ago. Where nobody is
 //! there to hear it, it is said again to whoever coordinates that room when they are met.
 
+use std::collections::BTreeSet;
+
 use super::outbox::Outbox;
 use super::rooms::not_in_room;
 use super::{
@@ -43,8 +45,10 @@ pub(super) struct Farewell {
 #[derive(Debug)]
 pub(super) struct Unheard {
     op: Op,
-    /// To whom it was said last, and when.
-    said: Option<(NodeId, LocalTime)>,
+    /// When it was said last.
+    said: Option<LocalTime>,
+    /// To whom it was said.
+    asked: BTreeSet<NodeId>,
 }
 
 impl Farewell {
@@ -232,7 +236,7 @@ impl Node {
             let op = Op::signed(&self.key, room, id, Op::NO_TIME, &OpBody::Leave);
             op.inspect_err(|error| tracing::error!(%error, "a leave that cannot be said")).ok()?
         };
-        Some(Unheard { op, said: None })
+        Some(Unheard { op, said: None, asked: BTreeSet::new() })
     }
 
     /// Somebody coordinates a room that this node left while nobody did.
@@ -240,19 +244,25 @@ impl Node {
         let rooms = self.unheard.keys().copied().collect::<Vec<_>>();
         for room in rooms {
             let is_joining = self.joining.as_ref().is_some_and(|joining| joining.is_for(room));
-            let leads = |peer: &(&NodeId, &Peer)| {
-                let card = peer.1.room.as_ref();
-                card.is_some_and(|card| card.id == room && card.coordinator == Some(*peer.0))
+            // Who coordinates a locked room is not shown to everybody: only they will answer.
+            let may_lead = |peer: &(&NodeId, &Peer)| {
+                let card = peer.1.room.as_ref().filter(|card| card.id == room);
+                card.is_some_and(|card| card.coordinator.is_none_or(|node| node == *peer.0))
             };
-            let coordinator = self.peers.iter().find(leads).map(|(node, _)| *node);
-            let (Some(coordinator), false) = (coordinator, is_joining) else { continue };
-            let Some(unheard) = self.unheard.get_mut(&room) else { continue };
-            if unheard.said.is_some_and(|(_, said)| now - said < SAY_AGAIN) {
+            let asked = self.peers.iter().filter(may_lead).map(|(node, _)| *node);
+            let asked = asked.collect::<BTreeSet<_>>();
+            let Some(unheard) = self.unheard.get_mut(&room).filter(|_| !is_joining) else {
+                continue;
+            };
+            if asked.is_empty() || unheard.said.is_some_and(|said| now - said < SAY_AGAIN) {
                 continue;
             }
-            unheard.said = Some((coordinator, now));
+            unheard.said = Some(now);
+            unheard.asked.clone_from(&asked);
             let op = unheard.op.clone();
-            self.send(coordinator, Message::Propose(op));
+            for node in asked {
+                self.send(node, Message::Propose(op.clone()));
+            }
         }
     }
 
@@ -273,9 +283,7 @@ impl Node {
             Ok(_) => true,
             Err(refusal) => refusal.code == RefusalCode::NotInRoom,
         };
-        let answered = |unheard: &Unheard| {
-            unheard.op.id == id && unheard.said.is_some_and(|(asked, _)| asked == from)
-        };
+        let answered = |unheard: &Unheard| unheard.op.id == id && unheard.asked.contains(&from);
         let room = self.unheard.iter().find(|(_, unheard)| answered(unheard));
         if let Some(room) = room.map(|(room, _)| *room).filter(|_| is_out) {
             self.unheard.remove(&room);

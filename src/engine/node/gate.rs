@@ -79,8 +79,8 @@ impl Node {
             // From the room into which this node moves.
             Message::Peers(_) => self.joining.is_some(),
             Message::Proposed { id, .. } => self.is_join(*id) || self.is_farewell(*id),
-            // A member that is let in no more, or not yet, may still go.
-            Message::Propose(op) => op.id.author == from && self.is_member(from) && is_leaving(op),
+            // Whoever is let in no more, or not yet, may still say that it went.
+            Message::Propose(op) => op.id.author == from && is_leaving(op),
             Message::Snapshot(snapshot) => joins(codec::room_id(&snapshot.genesis)),
             other => is_about_entering(other),
         };
@@ -233,11 +233,11 @@ fn is_sending_out(op: &Op) -> bool {
     subject_out(op).is_some()
 }
 
-/// What is said at the door, by either side.
-fn is_leaving(op: &Op) -> bool {
+pub(super) fn is_leaving(op: &Op) -> bool {
     matches!(codec::decode_body(op), Ok(OpBody::Leave))
 }
 
+/// What is said at the door, by either side.
 fn is_about_entering(message: &Message) -> bool {
     matches!(
         message,

@@ -112,7 +112,7 @@ pub(super) struct Replication {
     /// Since when the room is known to have been deleted.
     pub(super) deleted_since: Option<LocalTime>,
     /// The joining that was said again lately: a refusal means that this device is out.
-    pub(super) asked_again: Option<OpId>,
+    pub(super) asked_again: Option<(NodeId, Op)>,
 }
 
 impl Replication {
@@ -599,6 +599,9 @@ impl Node {
         } else if !self.is_coordinator() {
             // It will find the coordinator by itself and say it again.
             return;
+        } else if !self.is_member(from) && super::gate::is_leaving(&op) {
+            // It is out already; anybody may say this, so it gets no place in the log.
+            Err(super::rooms::not_in_room())
         } else {
             self.check_pace(now, &op).and_then(|()| self.order(now, op, Origin::Peer(from)))
         };
@@ -621,8 +624,18 @@ impl Node {
             }
             return;
         }
-        if self.replication.asked_again == Some(id) {
+        // Only a member that was asked may send this device away. Whoever leads goes for a ban of
+        // the other half, and not because that one would be entered in another way.
+        let asked_again = self.replication.asked_again.as_ref();
+        if asked_again.is_some_and(|(of, op)| op.id == id && *of == from) {
             self.replication.asked_again = None;
+            let is_out = |refusal: &Refusal| {
+                matches!(refusal.code, RefusalCode::Banned | RefusalCode::Cooldown)
+            };
+            let is_heard = !self.is_coordinator() || outcome.as_ref().is_err_and(is_out);
+            if !is_heard || !self.is_member(from) {
+                return;
+            }
             if let Err(refusal) = &outcome {
                 self.refused_again(now, refusal);
             }

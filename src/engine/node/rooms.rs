@@ -354,11 +354,20 @@ impl Node {
             return;
         }
         self.replication.rejoined = Some(now);
+        // The same one is said again: where it has its place already, it gets no other.
+        let before = self.replication.asked_again.take();
+        if let Some((of, op)) = before.filter(|(of, op)| *of == coordinator && op.room == room) {
+            self.send(of, Message::Join(op.clone()));
+            self.replication.asked_again = Some((of, op));
+            return;
+        }
         let (id, created) = (self.next_op_id(), self.room_now(now));
         let body = self.join_body_for(room);
-        self.replication.asked_again = Some(id);
         match Op::signed(&self.key, room, id, created, &body) {
-            Ok(op) => self.send(coordinator, Message::Join(op)),
+            Ok(op) => {
+                self.send(coordinator, Message::Join(op.clone()));
+                self.replication.asked_again = Some((coordinator, op));
+            }
             Err(error) => tracing::error!(%error, "a join that cannot be said"),
         }
     }

@@ -351,10 +351,21 @@ impl Government {
 
     /// Whoever is banned stays out, and so does whoever was let in by what they know.
     pub fn ban(&mut self, subject: Subject, name: String, by: Stamp) {
-        if self.banned.len() < MAX_BANNED {
+        // Who was banned with them before is now banned with them by this.
+        if let Some(before) = self.banned_by(subject) {
+            let together = self.banned.values_mut().filter(|ban| ban.by == before);
+            together.for_each(|ban| ban.by = by);
+        } else if self.banned.len() < MAX_BANNED {
             self.banned.insert(subject, Ban { name, by });
         }
         self.lock_epoch += 1;
+    }
+
+    /// Who was sent out by the same kick.
+    pub fn kicked_with(&self, subject: Subject) -> Vec<Subject> {
+        let until = self.kicked.get(&subject);
+        let together = self.kicked.iter().filter(|(_, other)| Some(*other) == until);
+        together.map(|(other, _)| *other).filter(|other| *other != subject).collect()
     }
 
     /// With all that was banned together with them.

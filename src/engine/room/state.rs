@@ -113,8 +113,14 @@ impl RoomState {
         self.applied_at = self.applied_at.later(entry.at);
         self.playback.repeats = 0;
         let before = self.playback.focus().map(|focus| (focus.id, focus.entry.key));
-        let outcome = self.checked_body(entry).map(|body| self.perform(entry, body));
-        self.carry_skip_votes(before);
+        let outcome = self.checked_body(entry).map(|body| {
+            let same_playing = body.guard().is_some()
+                && !matches!(body, OpBody::Next(_) | OpBody::Prev(_) | OpBody::Stop(_));
+            self.perform(entry, body);
+            if same_playing {
+                self.carry_skip_votes(before);
+            }
+        });
         self.note_over();
         self.note(entry);
         outcome
@@ -251,6 +257,8 @@ impl RoomState {
                 for device in person.map(|person| self.devices_of(&person)).unwrap_or_default() {
                     meant.extend(Some(Subject::Device(device)).filter(|device| *device != subject));
                 }
+                // Sent out first, and banned then.
+                meant.extend(self.government.kicked_with(subject));
                 let named = |subject: Subject| (subject, self.name_of_subject(&subject));
                 for (subject, name) in meant.into_iter().map(named).collect::<Vec<_>>() {
                     self.government.ban(subject, name, by);

@@ -456,6 +456,11 @@ fn who_is_sent_out_may_come_back_later_and_who_is_banned_may_not() {
     house.does(2, &joins(node(2), &person(2), "carla"));
     house.does(0, &OpBody::Kick { subject: carla });
     assert_eq!(house.refuses(2, &as_another_person), RefusalCode::Cooldown);
+    // Banned once she is out, and once more: her device too, and one word takes it all back.
+    house.does(0, &OpBody::Ban { subject: carla });
+    house.pass(1000);
+    house.does(0, &OpBody::Ban { subject: carla });
+    assert_eq!(house.refuses(2, &as_another_person), RefusalCode::Banned);
     house.does(0, &OpBody::Unban { subject: carla });
     house.does(2, &as_another_person);
 }
