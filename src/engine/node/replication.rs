@@ -596,18 +596,25 @@ impl Node {
             ))
         } else if self.room_id() != Some(op.room) {
             Err(super::rooms::not_in_room())
+        } else if self.is_idle_farewell(from, &op) {
+            // It is out already. Anybody may say this, so it gets no place in the log; and whoever
+            // answers shows nothing of who coordinates.
+            Err(super::rooms::not_in_room())
         } else if !self.is_coordinator() {
             // It will find the coordinator by itself and say it again.
             return;
-        } else if !self.is_member(from) && super::gate::is_leaving(&op) {
-            // It is out already; anybody may say this, so it gets no place in the log.
-            Err(super::rooms::not_in_room())
         } else {
             self.check_pace(now, &op).and_then(|()| self.order(now, op, Origin::Peer(from)))
         };
         if let Err(refusal) = outcome {
             self.send(from, Message::Proposed { id, outcome: Err(refusal) });
         }
+    }
+
+    /// A good-bye of somebody who is not here, and whose going is no entry of the log.
+    fn is_idle_farewell(&self, from: NodeId, op: &Op) -> bool {
+        let is_known = self.room.as_ref().is_some_and(|room| room.state().has_seen(&op.id));
+        !is_known && !self.is_member(from) && super::gate::is_leaving(op)
     }
 
     pub(super) fn proposed_received(
