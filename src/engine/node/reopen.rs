@@ -61,12 +61,12 @@ impl Node {
 
     /// This device leaves its room: keeps in mind whether anybody stays.
     pub(super) fn note_whether_last(&mut self) {
-        let is_alone = match &self.farewell {
-            None => !self.is_with_others(),
-            // Whoever seemed to be there has not answered.
+        // What was said and nobody ordered was said to nobody.
+        let is_unheard = match &self.farewell {
+            None => true,
             Some(farewell) => farewell.is_open(&self.replication.outbox),
         };
-        let is_last = is_alone && self.is_member(self.me);
+        let is_last = is_unheard && self.is_member(self.me) && !self.is_with_others();
         let Some(state) = self.room.as_ref().map(Room::state).filter(|_| is_last) else { return };
         self.remember_room(KnownRoom {
             id: self.room_id().expect("just seen"),

@@ -156,17 +156,3 @@ fn of_several_rooms_and_of_a_locked_one_too_the_others_hear_that_somebody_went()
     assert_eq!(refusal.code, RefusalCode::NotFound);
     assert!(refusal.message.contains("nobody of it is here"), "{refusal}");
 }
-
-#[test]
-fn whoever_leaves_while_the_others_vanish_was_the_last_one() {
-    let mut house = people(2);
-    house.order(0, add(&["a"]));
-    let (lead, last) = (house.coordinator(), 1 - house.coordinator());
-    let code = house.room(last).state().code().to_owned();
-    // It is off, and its connection still looks as if it were not.
-    house.devices[lead].node = None;
-    house.order(last, Command::LeaveRoom);
-    house.lose(last, lead);
-    house.order(last, join(&code));
-    assert_eq!(house.titles(last), ["a"]);
-}
