@@ -379,14 +379,13 @@ impl Pump {
     }
 
     fn fail(&mut self, now: LocalTime, error: &SinkError) {
-        let state = OutputState::from(error);
         // It is tried again and again, and said once.
         if std::mem::replace(&mut self.is_told, true) {
             debug!(output = self.sink.name(), %error, "no output");
         } else {
             warn!(output = self.sink.name(), %error, "no sound here; trying again");
         }
-        self.state = state;
+        self.state = OutputState::from(error);
         self.retry_at = now + self.retry_after;
         let is_expected = self.lost_at.is_some_and(|at| now - at < LOST_FOR);
         let longest = if is_expected { RETRY_LOST } else { RETRY_LAST };

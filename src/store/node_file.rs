@@ -177,24 +177,23 @@ impl NodeFile {
     pub fn save_peer(&self, peer: &PeerAddress) -> Result<(), StoreError> {
         let addresses: Vec<String> =
             peer.addresses.iter().take(MAX_ADDRESSES).map(ToString::to_string).collect();
-        let columns = "peer(node, name, addresses, saved)";
-        self.put_latest(columns, "node", (&peer.node.0, &peer.name, &addresses.join(" ")), KEPT)
+        let columns = ["node", "name", "addresses"];
+        self.put_latest("peer", columns, (&peer.node.0, &peer.name, &addresses.join(" ")), KEPT)
     }
 
-    /// Puts a row into a table, whose columns are a key, two texts, and when it was saved, and
-    /// keeps the latest ones.
+    /// Puts a row into a table of a key, two texts, and when it was saved, and keeps the latest
+    /// ones.
     fn put_latest(
         &self,
-        columns: &str,
-        key: &str,
+        table: &str,
+        [key, first, second]: [&str; 3],
         row: (&[u8; 32], &str, &str),
         kept: u32,
     ) -> Result<(), StoreError> {
-        let table = columns.split('(').next().unwrap_or_default();
         let write = || {
             let transaction = self.conn.unchecked_transaction()?;
             let insert = format!(
-                "INSERT OR REPLACE INTO {columns}
+                "INSERT OR REPLACE INTO {table}({key}, {first}, {second}, saved)
                  SELECT ?1, ?2, ?3, coalesce(max(saved), 0) + 1 FROM {table}"
             );
             transaction.execute(&insert, row)?;
@@ -238,8 +237,8 @@ impl NodeFile {
     }
 
     pub fn save_room(&self, room: &KnownRoom) -> Result<(), StoreError> {
-        let columns = "known_room(room, name, code, saved)";
-        self.put_latest(columns, "room", (&room.id.0, &room.name, &room.code), ROOMS_KEPT)?;
+        let columns = ["room", "name", "code"];
+        self.put_latest("known_room", columns, (&room.id.0, &room.name, &room.code), ROOMS_KEPT)?;
         // A row that was replaced says no; so does one that a crash leaves here.
         let sql = "UPDATE known_room SET left_last = ?2 WHERE room = ?1";
         self.conn.execute(sql, params![room.id.0, room.left_last]).map(drop).map_err(of(&self.path))

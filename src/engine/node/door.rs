@@ -222,25 +222,13 @@ impl Door {
     /// Whether one more code may be asked after from that address. A stranger makes as many keys
     /// as it likes, and must not use up what all may ask.
     fn may_seek(&mut self, now: LocalTime, from: IpAddr) -> bool {
-        if self.seeks.len() >= MAX_VISITS {
-            self.seeks.retain(|_, seeks| !seeks.is_full(now));
-        }
-        if self.seeks.len() >= MAX_VISITS && !self.seeks.contains_key(&from) {
-            return false;
-        }
-        let own = self.seeks.entry(from).or_insert_with(|| Gcra::new(SEEK_EVERY, SEEK_BURST));
-        own.take(now).is_ok() && self.seeks_of_all.take(now).is_ok()
+        let own = bucket(&mut self.seeks, now, from, SEEK_EVERY, SEEK_BURST);
+        own.is_some_and(|own| own.take(now).is_ok()) && self.seeks_of_all.take(now).is_ok()
     }
 
     /// One more try of that node, or how long it has to wait.
     fn take_try(&mut self, now: LocalTime, node: NodeId) -> Result<(), Span> {
-        if self.tries.len() >= MAX_VISITS {
-            self.tries.retain(|_, tries| !tries.is_full(now));
-        }
-        if self.tries.len() >= MAX_VISITS && !self.tries.contains_key(&node) {
-            return Err(LATEST);
-        }
-        let tries = self.tries.entry(node).or_insert_with(|| Gcra::new(NODE_EVERY, NODE_BURST));
+        let tries = bucket(&mut self.tries, now, node, NODE_EVERY, NODE_BURST).ok_or(LATEST)?;
         tries.take(now)?;
         self.tries_of_all.take(now).inspect_err(|_| tries.give_back())
     }
@@ -669,8 +657,25 @@ impl Node {
     }
 }
 
+/// What one of many has left; none for one more than are kept apart.
+fn bucket<K: Ord + Copy>(
+    of: &mut BTreeMap<K, Gcra>,
+    now: LocalTime,
+    key: K,
+    every: Span,
+    burst: u32,
+) -> Option<&mut Gcra> {
+    if of.len() >= MAX_VISITS {
+        of.retain(|_, bucket| !bucket.is_full(now));
+    }
+    if of.len() >= MAX_VISITS && !of.contains_key(&key) {
+        return None;
+    }
+    Some(of.entry(key).or_insert_with(|| Gcra::new(every, burst)))
+}
+
 /// Whether a person means that code.
-fn is_code(code: &str, said: &str) -> bool {
+pub(super) fn is_code(code: &str, said: &str) -> bool {
     let said = said.trim().to_uppercase();
     code == said || code == format!("GROOVE-{said}")
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  a person says join ── nobody of the room in reach ── reads the disk ──┐
-//!         takes the room up, as after a restart ── leaves where it was ──┘
+//!         leaves where it is ── takes the room up, as after a restart ──┘
 //! ```
 //!
 //! Whoever leaves while others are there says so in the log, and is out: only they can let it in
@@ -15,11 +15,12 @@ use std::collections::VecDeque;
 
 use super::commands::RoomRequest;
 use super::departure::Departure;
+use super::door::is_code;
+use super::gate::is_leaving;
 use super::{KnownRoom, LocalTime, Node, NodeId, Output, RestoredRoom, Room, RoomId, Term};
 use crate::base::limits::MAX_KNOWN_ROOMS;
 use crate::engine::membership::Intent;
-use crate::wire::op::{Op, OpBody};
-use crate::wire::{Refusal, RefusalCode, codec};
+use crate::wire::{Refusal, RefusalCode};
 
 /// The highest term that was known in each room that this device has left since it started, the
 /// latest last. A term names its owner and the owner's start: one that was used would be another
@@ -51,8 +52,7 @@ impl Node {
     /// The room with that code or name that this device was in.
     pub(super) fn known_room(&self, text: &str) -> Option<&KnownRoom> {
         let wanted = text.trim().to_uppercase();
-        let short = format!("GROOVE-{wanted}");
-        let by_code = |known: &&KnownRoom| known.code == wanted || known.code == short;
+        let by_code = |known: &&KnownRoom| is_code(&known.code, text);
         let by_name = |known: &&KnownRoom| known.name.to_uppercase() == wanted;
         let by_id = |known: &&KnownRoom| known.id.to_string().to_uppercase() == wanted;
         let mut rooms = self.known_rooms.iter();
@@ -130,8 +130,7 @@ impl Node {
     /// This device is in no room any more.
     pub(super) fn reopen(&mut self, now: LocalTime, room: Room, restored: &mut RestoredRoom) {
         // A good-bye that waits there is not meant any more.
-        let stays = |op: &Op| !matches!(codec::decode_body(op), Ok(OpBody::Leave));
-        restored.outbox.retain(stays);
+        restored.outbox.retain(|op| !is_leaving(op));
         let (id, name, code) =
             (room.id(), room.state().name().to_owned(), room.state().code().to_owned());
         self.membership.set_intent(now, Intent::Room(id));

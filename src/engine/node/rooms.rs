@@ -1,6 +1,7 @@
 //! Which room to be in: found, join, come back. How one is left is in `departure.rs`.
 
 use super::KnownRoom;
+use super::door::is_code;
 use super::{
     LocalTime, Message, Node, NodeId, Notice, Output, Peer, RestoredRoom, Room, RoomCard, RoomId,
     Snapshot, Span, Term,
@@ -356,14 +357,15 @@ impl Node {
         self.replication.rejoined = Some(now);
         // The same one is said again: where it has its place already, it gets no other.
         let before = self.replication.asked_again.take();
-        if let Some((of, op)) = before.filter(|(of, op)| *of == coordinator && op.room == room) {
-            self.send(of, Message::Join(op.clone()));
-            self.replication.asked_again = Some((of, op));
-            return;
-        }
-        let (id, created) = (self.next_op_id(), self.room_now(now));
-        let body = self.join_body_for(room);
-        match Op::signed(&self.key, room, id, created, &body) {
+        let before = before.filter(|(of, op)| *of == coordinator && op.room == room);
+        let said = before.map_or_else(
+            || {
+                let (id, created) = (self.next_op_id(), self.room_now(now));
+                Op::signed(&self.key, room, id, created, &self.join_body_for(room))
+            },
+            |(_, op)| Ok(op),
+        );
+        match said {
             Ok(op) => {
                 self.send(coordinator, Message::Join(op.clone()));
                 self.replication.asked_again = Some((coordinator, op));
@@ -550,12 +552,10 @@ impl Node {
     /// The room that a person means by a code, a name or an id.
     pub(super) fn find_room(&self, text: &str) -> Result<RoomCard, Refusal> {
         let wanted = text.trim().to_uppercase();
-        let short = format!("GROOVE-{wanted}");
         // A locked one does not show its code, but whoever was in it knows which it is.
         let known = self.known_room(text).map(|known| known.id);
         let fits = |card: &RoomCard| {
-            card.code == wanted
-                || card.code == short
+            is_code(&card.code, text)
                 || card.name.to_uppercase() == wanted
                 || card.id.to_string().to_uppercase() == wanted
                 || known == Some(card.id)

@@ -5,10 +5,10 @@
 //!  turn  1  2  3           turn  1  2            turn  1           ──►  a1 b1 c1 a2 b2 a3
 //! ```
 //!
-//! An entry gets the turn behind its person's last one, what plays among them, but none that is over, and stands behind
-//! everything of that turn. Up-votes and moves of one's own entries change who of one person's
-//! entries takes which of their turns, and never anybody else's. What came from devices without a
-//! person takes turns as if one person had brought it.
+//! An entry gets the turn behind its person's last one, what plays among them, but none that is
+//! over, and stands behind everything of that turn. Up-votes and moves of one's own entries change
+//! who of one person's entries takes which of their turns, and never anybody else's. What came from
+//! devices without a person takes turns as if one person had brought it.
 
 use std::cmp::Reverse;
 
@@ -20,9 +20,9 @@ use super::playback::{Playback, QueueEntry};
 impl Playback {
     /// At the end of the queue, or in a fair one at the end of each one's turn.
     pub(super) fn append(&mut self, entries: impl Iterator<Item = QueueEntry>, fair: bool) {
+        // Whose entry plays has had that turn.
+        let playing = self.focus().map(|focus| focus.entry.clone());
         for mut entry in entries {
-            // Whose entry plays has had that turn.
-            let playing = self.focus().map(|focus| focus.entry.clone());
             let own = self.queue.iter().chain(&playing).filter(|own| own.same_adder(&entry));
             let own = own.map(|waiting| waiting.turn + 1).max();
             let last = self.queue.back().map_or(self.turn, |last| last.turn);

@@ -22,14 +22,20 @@ fn locked_house(size: usize, inside: usize) -> House {
     house.run(Span::from_secs(3));
     house.command(0, Command::BecomeUser { user: Some(user("anna")) });
     house.run(Span::from_secs(2));
-    let room = house.room(0).id();
-    let secret = password("sesame").expect("short").stretch(&room).expect("memory for it");
-    house.order(0, Command::Lock { room, secret: Some(secret) });
-    house.run(Span::from_secs(2));
+    house.lock(0, "sesame");
     for i in inside..size {
         assert!(house.node(i).room.is_none());
     }
     house
+}
+
+impl House {
+    pub(super) fn lock(&mut self, i: usize, with: &str) {
+        let room = self.room(i).id();
+        let secret = password(with).expect("short").stretch(&room).expect("memory for it");
+        self.order(i, Command::Lock { room, secret: Some(secret) });
+        self.run(Span::from_secs(2));
+    }
 }
 
 /// What a device is answered that wants in, and after how long.

@@ -91,9 +91,7 @@ fn who_was_sent_out_does_not_come_in_by_its_own_disk() {
 fn a_locked_room_is_known_again_by_its_code_and_opened_without_a_password() {
     let mut house = people(2);
     let room = house.room(0).id();
-    let secret = Password::new("sesame").expect("short").stretch(&room).expect("memory for it");
-    house.order(0, Command::Lock { room, secret: Some(secret) });
-    house.run(Span::from_secs(2));
+    house.lock(0, "sesame");
     let code = emptied(&mut house, 0);
     house.order(0, join(&code));
     house.run(Span::from_secs(3));
@@ -134,10 +132,7 @@ fn those_who_were_cut_off_when_somebody_left_hear_of_it_when_they_meet() {
 #[test]
 fn of_several_rooms_and_of_a_locked_one_too_the_others_hear_that_somebody_went() {
     let mut house = people(3);
-    let room = house.room(0).id();
-    let secret = Password::new("sesame").expect("short").stretch(&room).expect("memory for it");
-    house.order(0, Command::Lock { room, secret: Some(secret) });
-    house.run(Span::from_secs(3));
+    house.lock(0, "sesame");
     let gone = house.others()[0];
     let code = house.room(gone).state().code().to_owned();
     house.split(&[gone]);
