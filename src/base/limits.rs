@@ -125,6 +125,10 @@ pub const MAX_PLAYED: usize = 50;
 /// that was away for longer has not heard it either.
 pub const MAX_HEARD: usize = 32;
 
+/// How many different tracks a room remembers to have been played lately: half an hour of one each
+/// seven seconds.
+pub const MAX_LATELY: usize = 256;
+
 /// How often entries follow each other by repetition alone until somebody, or the coordinator's
 /// next entry, shows that there is still a room: weeks of music. It bounds the work of moving a
 /// state on, however far.

@@ -1,9 +1,10 @@
 //! What a person's request means as an operation, and who waits for which answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use super::door::{InviteText, Key, parse_invite};
+use super::door::{InviteText, Key, is_code, parse_invite};
+use super::rooms::{no_such_room, several_rooms};
 use super::{Command, LocalTime, Node, OpId, Output, RequestId, RoomCard, RoomId, Span, Track};
 use crate::base::EntryId;
 use crate::engine::command::{CommandReply, Done, SeekTo, VolumeChange};
@@ -23,8 +24,12 @@ const JOIN_PATIENCE: Span = Span::from_secs(8);
 
 /// Commands that wait for a room: more than people give in the seconds that it takes.
 const MAX_EARLY: usize = 64;
+
 /// How long those in locked rooms may take to say whether theirs is the one that is looked for.
 const SEEK_PATIENCE: Span = Span::from_secs(2);
+
+/// How long they may take once a room is known that could be it.
+const OTHERS_PATIENCE: Span = Span::from_millis(400);
 
 /// Commands that wait for an answer.
 #[derive(Debug, Default)]
@@ -44,12 +49,21 @@ pub(super) struct RoomRequest {
     address: Option<SocketAddr>,
     /// Somebody's invite, which says who made it.
     invite: Option<InviteText>,
-    /// The code of a room that may be locked and not show it.
-    code: Option<String>,
+    /// The search for a code that locked rooms may have without showing it.
+    sought: Option<Sought>,
     password: Option<Password>,
     /// What was wanted before: it is again if nothing comes of this.
     before: Intent,
     until: LocalTime,
+}
+
+/// Which rooms have a code.
+#[derive(Debug)]
+pub(super) struct Sought {
+    code: String,
+    /// Those that were asked and have not said that it is theirs. Others never answer.
+    asked: BTreeSet<RoomId>,
+    found: Vec<RoomCard>,
 }
 
 impl Requests {
@@ -95,15 +109,11 @@ impl Requests {
     pub(super) fn expire_room(&mut self, now: LocalTime, outputs: &mut VecDeque<Output>) {
         if self.room.as_ref().is_some_and(|request| request.until <= now) {
             let request = self.room.take().expect("just seen");
-            let refusal = if let (None, Some(code)) = (request.room, &request.code) {
-                super::rooms::no_such_room(code)
-            } else {
-                Refusal::new(
-                    RefusalCode::JoinFailed,
-                    "the room did not answer in time",
-                    "is a device of it still on? `groovebox rooms` lists the rooms in reach",
-                )
-            };
+            let refusal = Refusal::new(
+                RefusalCode::JoinFailed,
+                "the room did not answer in time",
+                "is a device of it still on? `groovebox rooms` lists the rooms in reach",
+            );
             outputs.push_back(Output::Reply { id: request.id, reply: Err(refusal) });
         }
     }
@@ -406,7 +416,7 @@ impl Node {
             room: None,
             address: None,
             invite: None,
-            code: None,
+            sought: None,
             password,
             before: self.membership.intent(),
             until: now + JOIN_PATIENCE,
@@ -427,38 +437,73 @@ impl Node {
             return Ok(());
         }
         match self.find_room(text) {
+            Ok(card) if is_code(&card.code, text) && self.room_id() != Some(card.id) => {
+                self.seek(now, request, text, Some(card))
+            }
             Ok(card) => self.go_to(now, request, &card),
             Err(refusal) if refusal.code == RefusalCode::NotFound => {
                 match self.known_room(text).map(|known| known.id) {
                     Some(room) => self.read_room(request, room),
-                    None => self.seek(now, request, text, refusal),
+                    None => self.seek(now, request, text, None),
                 }
             }
             Err(refusal) => Err(refusal),
         }
     }
 
-    /// Locked rooms do not show their codes: those in reach are asked.
+    /// Locked rooms do not show their codes: those in reach are asked, also where a room that
+    /// shows its code has the same one.
     fn seek(
         &mut self,
         now: LocalTime,
         request: RoomRequest,
         text: &str,
-        refusal: Refusal,
+        shown: Option<RoomCard>,
     ) -> Result<(), Refusal> {
         let code = text.trim().to_uppercase();
-        let hidden = |card: &RoomCard| card.locked && card.code.is_empty();
-        let asked = self.peers.iter().filter(|(_, peer)| peer.room.as_ref().is_some_and(hidden));
-        let asked = asked.map(|(node, _)| *node).collect::<Vec<_>>();
-        if asked.is_empty() || code.chars().count() > crate::base::limits::MAX_CODE {
-            return Err(refusal);
+        let hidden = |card: &&RoomCard| card.locked && card.code.is_empty();
+        let peers = self.peers.iter();
+        let hidden = peers.filter_map(|(node, peer)| {
+            let card = peer.room.as_ref().filter(hidden)?;
+            Some((*node, card.id))
+        });
+        let mut hidden = hidden.collect::<Vec<_>>();
+        if code.chars().count() > crate::base::limits::MAX_CODE {
+            hidden.clear();
         }
-        let until = now + SEEK_PATIENCE;
-        self.requests.room = Some(RoomRequest { code: Some(code.clone()), until, ..request });
-        for node in asked {
+        let patience = if shown.is_some() { OTHERS_PATIENCE } else { SEEK_PATIENCE };
+        let asked = hidden.iter().map(|(_, room)| *room).collect::<BTreeSet<_>>();
+        let found = shown.into_iter().collect();
+        for (node, _) in hidden {
             self.send(node, super::Message::Seek { code: code.clone() });
         }
-        Ok(())
+        let sought = Some(Sought { code, asked, found });
+        self.seek_on(now, RoomRequest { sought, until: now + patience, ..request })
+    }
+
+    /// What is found is entered once all have answered; until then it waits.
+    fn seek_on(&mut self, now: LocalTime, mut request: RoomRequest) -> Result<(), Refusal> {
+        let Some(sought) = request.sought.take() else { return Ok(()) };
+        if !sought.asked.is_empty() && now < request.until {
+            self.requests.room = Some(RoomRequest { sought: Some(sought), ..request });
+            return Ok(());
+        }
+        match sought.found.as_slice() {
+            [] => Err(no_such_room(&sought.code)),
+            [card] => self.go_to(now, request, card),
+            cards => Err(several_rooms(&sought.code, cards)),
+        }
+    }
+
+    /// A search that has lasted long enough ends with what it has found.
+    pub(super) fn expire_search(&mut self, now: LocalTime) {
+        let is_over = |r: &mut RoomRequest| r.sought.is_some() && r.until <= now;
+        if let Some(request) = self.requests.room.take_if(is_over) {
+            let id = request.id;
+            if let Err(refusal) = self.seek_on(now, request) {
+                self.outputs.push_back(Output::Reply { id, reply: Err(refusal) });
+            }
+        }
     }
 
     /// A node says that its room has the code that a person looks for.
@@ -471,9 +516,17 @@ impl Node {
     ) {
         let card = self.peers.get(&from).and_then(|peer| peer.room.clone());
         let Some(card) = card.filter(|card| card.id == room) else { return };
-        let sought = |r: &mut RoomRequest| r.room.is_none() && r.code.as_deref() == Some(code);
-        if let Some(request) = self.requests.room.take_if(sought) {
-            self.go_on_to(now, request, &card);
+        let is_it = |r: &mut RoomRequest| r.sought.as_ref().is_some_and(|s| s.code == code);
+        let Some(mut request) = self.requests.room.take_if(is_it) else { return };
+        if let Some(sought) = &mut request.sought
+            && sought.asked.remove(&room)
+        {
+            sought.found.push(card);
+            request.until = request.until.min(now + OTHERS_PATIENCE);
+        }
+        let id = request.id;
+        if let Err(refusal) = self.seek_on(now, request) {
+            self.outputs.push_back(Output::Reply { id, reply: Err(refusal) });
         }
     }
 

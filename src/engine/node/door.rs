@@ -680,6 +680,12 @@ pub(super) fn is_code(code: &str, said: &str) -> bool {
     code == said || code == format!("GROOVE-{said}")
 }
 
+/// Whether a person means the room with that id: they name it as it is shown, or all of it.
+pub(super) fn is_id(room: RoomId, said: &str) -> bool {
+    let said = said.trim().to_lowercase();
+    said.len() >= room.short().len() && room.to_string().starts_with(&said)
+}
+
 /// An invite as somebody pasted it; none if it is something else.
 pub(super) fn parse_invite(text: &str) -> Option<InviteText> {
     let rest = text.trim().strip_prefix(INVITE)?;

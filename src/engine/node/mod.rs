@@ -901,6 +901,7 @@ impl Node {
         }
         self.clock.handle_timeout(now);
         self.transfer.handle_timeout(now);
+        self.expire_search(now);
         self.requests.expire_room(now, &mut self.outputs);
         if now >= self.next_tick {
             self.next_tick = now + TICK;

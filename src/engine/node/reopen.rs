@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 
 use super::commands::RoomRequest;
 use super::departure::Departure;
-use super::door::is_code;
+use super::door::{is_code, is_id};
 use super::gate::is_leaving;
 use super::{KnownRoom, LocalTime, Node, NodeId, Output, RestoredRoom, Room, RoomId, Term};
 use crate::base::limits::MAX_KNOWN_ROOMS;
@@ -54,7 +54,7 @@ impl Node {
         let wanted = text.trim().to_uppercase();
         let by_code = |known: &&KnownRoom| is_code(&known.code, text);
         let by_name = |known: &&KnownRoom| known.name.to_uppercase() == wanted;
-        let by_id = |known: &&KnownRoom| known.id.to_string().to_uppercase() == wanted;
+        let by_id = |known: &&KnownRoom| is_id(known.id, text);
         let mut rooms = self.known_rooms.iter();
         rooms.clone().find(by_code).or_else(|| rooms.find(|known| by_name(known) || by_id(known)))
     }

@@ -1,7 +1,7 @@
 //! Which room to be in: found, join, come back. How one is left is in `departure.rs`.
 
 use super::KnownRoom;
-use super::door::is_code;
+use super::door::{is_code, is_id};
 use super::{
     LocalTime, Message, Node, NodeId, Notice, Output, Peer, RestoredRoom, Room, RoomCard, RoomId,
     Snapshot, Span, Term,
@@ -557,7 +557,7 @@ impl Node {
         let fits = |card: &RoomCard| {
             is_code(&card.code, text)
                 || card.name.to_uppercase() == wanted
-                || card.id.to_string().to_uppercase() == wanted
+                || is_id(card.id, text)
                 || known == Some(card.id)
         };
         let rooms = self.membership.rooms();
@@ -565,14 +565,7 @@ impl Node {
         match found.len() {
             1 => Ok(found.remove(0)),
             0 => Err(no_such_room(text)),
-            _ => {
-                let ids = found.iter().map(|card| card.id.short()).collect::<Vec<_>>().join(", ");
-                Err(Refusal::new(
-                    RefusalCode::InvalidRequest,
-                    format!("{} rooms are called {text:?}", found.len()),
-                    format!("name one by its id; they begin with {ids}"),
-                ))
-            }
+            _ => Err(several_rooms(text, &found)),
         }
     }
 
@@ -659,6 +652,16 @@ pub(super) fn no_such_room(text: &str) -> Refusal {
         RefusalCode::NotFound,
         format!("no room {text:?} is in reach"),
         "`groovebox rooms` lists those that are; `host:port` of a member works too",
+    )
+}
+
+/// The person is asked which room is meant.
+pub(super) fn several_rooms(text: &str, rooms: &[RoomCard]) -> Refusal {
+    let ids = rooms.iter().map(|card| card.id.short()).collect::<Vec<_>>().join(", ");
+    Refusal::new(
+        RefusalCode::InvalidRequest,
+        format!("{} rooms are called {text:?}", rooms.len()),
+        format!("name one by its id; they begin with {ids}"),
     )
 }
 

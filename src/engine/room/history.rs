@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{MAX_HEARD, MAX_NAME};
-use crate::base::{NodeId, RoomTime, SegmentId};
+use crate::base::limits::{MAX_HEARD, MAX_LATELY, MAX_NAME};
+use crate::base::{BlobHash, NodeId, RoomTime, SegmentId, Span};
 use crate::wire::Track;
 
 use super::playback::QueueEntry;
@@ -109,9 +109,18 @@ pub(super) struct Over {
     pub reason: EndReason,
 }
 
-/// The latest rows, most recent last.
+/// The same track again within this time is too soon.
+pub(super) const LATELY: Span = Span::from_secs(30 * 60);
+
+/// What the room remembers of what was played.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(super) struct History(VecDeque<Heard>);
+pub(super) struct History {
+    /// The latest rows, most recent last.
+    rows: VecDeque<Heard>,
+    /// The tracks that were heard within [`LATELY`], each with the end of its last playing, the
+    /// latest last. Many short ones outlive their rows.
+    lately: VecDeque<(BlobHash, RoomTime)>,
+}
 
 impl History {
     pub fn note(&mut self, over: Over, added_by_name: String, dj: Option<String>, present: u32) {
@@ -119,14 +128,31 @@ impl History {
         let (track, added_by) = (entry.track, entry.added_by);
         let heard =
             Heard { segment, track, added_by, added_by_name, started, ended, dj, reason, present };
-        self.0.push_back(heard);
-        while self.0.len() > MAX_HEARD {
-            self.0.pop_front();
+        if heard.started < heard.ended {
+            self.remember(heard.track.hash, heard.ended);
+        }
+        self.rows.push_back(heard);
+        while self.rows.len() > MAX_HEARD {
+            self.rows.pop_front();
         }
     }
 
+    fn remember(&mut self, track: BlobHash, at: RoomTime) {
+        self.lately.retain(|(other, ended)| *other != track && at - *ended < LATELY);
+        self.lately.push_back((track, at));
+        while self.lately.len() > MAX_LATELY {
+            self.lately.pop_front();
+        }
+    }
+
+    /// When a track was heard last, if that was lately.
+    pub fn last_heard(&self, track: BlobHash) -> Option<RoomTime> {
+        let (_, ended) = self.lately.iter().find(|(other, _)| *other == track)?;
+        Some(*ended)
+    }
+
     pub fn rows(&self) -> impl DoubleEndedIterator<Item = &Heard> {
-        self.0.iter()
+        self.rows.iter()
     }
 
     /// What every reachable history obeys; for states from elsewhere.
@@ -136,7 +162,8 @@ impl History {
                 && row.started <= row.ended
                 && row.added_by_name.chars().count() <= MAX_NAME
         };
-        if self.0.len() > MAX_HEARD || !self.0.iter().all(is_sane) {
+        let is_bounded = self.rows.len() <= MAX_HEARD && self.lately.len() <= MAX_LATELY;
+        if !is_bounded || !self.rows.iter().all(is_sane) {
             return Err("a history that no room makes");
         }
         Ok(())

@@ -22,7 +22,7 @@ use std::collections::{BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{
-    MAX_HEARD, MAX_PLAYED, MAX_QUEUE, MAX_REASON, MAX_REPEATS, MAX_TAG, MIN_REPEATED,
+    MAX_LATELY, MAX_PLAYED, MAX_QUEUE, MAX_REASON, MAX_REPEATS, MAX_TAG, MIN_REPEATED,
 };
 use crate::base::rng::Rng;
 use crate::base::{EntryId, EntryKey, NodeId, OpId, RoomTime, SegmentId, Span, UserId};
@@ -386,7 +386,7 @@ impl Playback {
         if was_heard || is_told && over.started == over.ended {
             self.over.push_back(over);
         }
-        while self.over.len() > MAX_HEARD {
+        while self.over.len() > MAX_LATELY {
             self.over.pop_front();
         }
     }

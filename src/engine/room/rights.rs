@@ -12,13 +12,11 @@ use crate::wire::codec;
 
 use super::chat::is_chat_text;
 use super::government::Government;
+use super::history::LATELY;
 use super::people::{Person, is_display_name, is_user_name};
 use super::playback::QueueEntry;
 use super::settings;
 use super::state::RoomState;
-
-/// The same track again within this time is too soon.
-const PLAYED_LATELY: Span = Span::from_secs(30 * 60);
 
 /// Who asks, and when it would take effect.
 #[derive(Clone, Copy)]
@@ -674,9 +672,20 @@ pub(super) fn check_adding(
     if plays {
         asker.controls()?;
     }
-    if asker.may_control() {
-        return Ok(());
+    let government = &asker.state.government;
+    if !asker.may_control() {
+        check_portion(asker, tracks.len())?;
     }
+    let is_dj = match government.dj {
+        Some(_) => asker.user.is_some_and(|user| government.is_dj(&user)),
+        // Without one, whoever controls stands in.
+        None => asker.may_control(),
+    };
+    if is_dj { Ok(()) } else { check_not_again(asker, tracks) }
+}
+
+/// Who does not control adds so much and no more.
+fn check_portion(asker: Asker<'_>, added: usize) -> Result<(), Refusal> {
     let government = &asker.state.government;
     if let Some(person) = asker.user.and_then(|user| asker.state.person(&user))
         && person.kind == MemberKind::Guest
@@ -690,20 +699,24 @@ pub(super) fn check_adding(
     }
     let waiting = asker.state.queue().iter().filter(|entry| asker.has_added(entry)).count();
     let limit = usize::from(government.settings.queue_limit);
-    if waiting + tracks.len() > limit {
+    if waiting + added > limit {
         return Err(Refusal::new(
             RefusalCode::QueueLimit,
             format!(
                 "each has at most {limit} tracks waiting here; you have {waiting}, and this would \
-                 be {} more",
-                tracks.len()
+                 be {added} more"
             ),
             "wait until some have been played, or take some out: `groovebox queue remove N`",
         ));
     }
+    Ok(())
+}
+
+/// The same track not twice within half an hour.
+fn check_not_again(asker: Asker<'_>, tracks: &[crate::wire::Track]) -> Result<(), Refusal> {
     let again = tracks.iter().find_map(|track| {
-        let last = asker.state.last_heard(track.hash)?;
-        (asker.at - last < PLAYED_LATELY).then_some((track, last))
+        let last = asker.state.last_heard(track.hash, asker.at)?;
+        (asker.at - last < LATELY).then_some((track, last))
     });
     match again {
         None => Ok(()),
@@ -711,7 +724,7 @@ pub(super) fn check_adding(
             RefusalCode::PlayedRecently,
             &format!("{:?} was played not long ago", track.title),
             "only the DJ plays something again so soon",
-            last + PLAYED_LATELY - asker.at,
+            last + LATELY - asker.at,
         )),
     }
 }

@@ -764,11 +764,12 @@ impl RoomState {
         self.government.chat.lines()
     }
 
-    /// When a track was heard last, if that was lately.
+    /// When a track was heard last, if that was lately: `at` for what plays then.
     #[must_use]
-    pub fn last_heard(&self, track: BlobHash) -> Option<RoomTime> {
-        let heard = self.history.rows().rev().find(|row| row.track.hash == track);
-        heard.map(|row| row.ended)
+    pub fn last_heard(&self, track: BlobHash, at: RoomTime) -> Option<RoomTime> {
+        let playing = self.playback.playing.as_ref().filter(|p| p.entry.track.hash == track);
+        let now = playing.map(|playing| playing.silent.unwrap_or(at));
+        now.max(self.history.last_heard(track))
     }
 
     /// The devices, by id.

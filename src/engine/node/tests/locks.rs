@@ -152,6 +152,36 @@ fn codes_of_locked_rooms_cannot_be_tried_out() {
 }
 
 #[test]
+fn of_two_rooms_with_one_code_the_person_is_asked_which_though_one_does_not_show_it() {
+    let mut house = locked_house(4, 2);
+    let locked = house.room(0).id();
+    let code = house.room(0).state().code().to_owned();
+    let open = RoomId([7; 32]);
+    let card = house.node(0).shown_card.clone().expect("it has a room");
+    let card = RoomCard { id: open, name: "Attic".into(), locked: false, ..card };
+    let card = |code: &str| Message::Card(Some(RoomCard { code: code.into(), ..card.clone() }));
+    let from = house.node(3).me;
+    outputs_of(&mut house, 2, Input::MessageReceived { from, message: card(&code) });
+    let (reply, took) = join(&mut house, 2, &code, Some("sesame"));
+    let refusal = reply.expect_err("which one?");
+    assert_eq!(refusal.code, RefusalCode::InvalidRequest);
+    for room in [locked, open] {
+        assert!(refusal.hint.contains(&room.short()), "{refusal:?}");
+    }
+    assert!(took < Span::from_millis(400), "all have answered: {took:?}");
+    // The other one's code is another: it says nothing, and is not waited for long.
+    outputs_of(&mut house, 2, Input::MessageReceived { from, message: card("GROOVE-0000") });
+    let begun = house.now;
+    house.command(2, Command::JoinRoom { room: "GROOVE-0000".into(), password: None });
+    while !house.node(2).requests.is_awaited(open) {
+        house.run(Span::from_millis(5));
+        assert!(house.now - begun < Span::from_millis(500), "it is entered by its code");
+    }
+    let (reply, _) = join(&mut house, 2, &locked.short(), Some("sesame"));
+    assert!(reply.is_ok(), "the beginning of its id says which: {reply:?}");
+}
+
+#[test]
 fn what_a_stranger_says_is_not_heard_and_what_it_asks_for_not_answered() {
     let mut house = locked_house(3, 2);
     let (room, stranger) = (house.room(0).id(), house.node(2).me);

@@ -627,12 +627,35 @@ fn each_has_so_much_waiting_and_nothing_twice_within_half_an_hour() {
     let segment = house.settled().pending().expect("it waits").id;
     let mut begin = OpBody::Begin { segment };
     house.housekeeping(&mut begin);
-    house.pass(21);
+    house.pass(1);
+    assert_eq!(house.refuses(1, &one("a")), RefusalCode::PlayedRecently, "it plays");
+    house.pass(20);
     assert_eq!(house.refuses(1, &one("a")), RefusalCode::PlayedRecently);
     house.does(0, &one("a"));
     house.pass(30 * 60);
     house.does(0, &OpBody::Clear);
     house.does(1, &one("a"));
+}
+
+#[test]
+fn what_was_heard_is_remembered_however_short_and_only_the_dj_plays_it_again() {
+    let mut house = House::of(3);
+    let titles: Vec<String> = (0..60).map(|n| format!("short {n}")).collect();
+    let short: Vec<(&str, u64)> = titles.iter().map(|title| (title.as_str(), 10)).collect();
+    house.does(0, &add(AddMode::Play, &short));
+    let segment = house.settled().pending().expect("it waits").id;
+    let mut begin = OpBody::Begin { segment };
+    house.housekeeping(&mut begin);
+    house.pass(601);
+    assert_eq!(house.settled().heard().count(), 32, "the rows themselves are fewer");
+    assert_eq!(house.refuses(1, &one(&titles[0])), RefusalCode::PlayedRecently);
+    house.does(0, &OpBody::Set(Setting::Control(Control::Everyone)));
+    let again = add(AddMode::Play, &[(titles[1].as_str(), 10)]);
+    assert_eq!(house.refuses(1, &again), RefusalCode::PlayedRecently, "who controls is no DJ");
+    house.does(0, &again);
+    house.does(0, &OpBody::Stop(NOW));
+    house.does(0, &OpBody::DjDrop);
+    house.does(1, &again);
 }
 
 #[test]
