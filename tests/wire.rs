@@ -157,6 +157,15 @@ fn admission() -> Admission {
     Admission { issuer: NODE, epoch: 2, invited: false, signature }
 }
 
+fn friendship() -> Friendship {
+    let signature = ([0x99; 32], [0xaa; 32]);
+    Friendship {
+        people: (UserId([0x88; 32]), UserId([0x89; 32])),
+        since: 1_700_000_000,
+        signatures: (signature, signature),
+    }
+}
+
 fn pake_start(secret: SecretKind) -> Message {
     Message::PakeStart { room: ROOM, secret, share: [0x88; 32] }
 }
@@ -232,7 +241,12 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("PakeConfirm", Message::PakeConfirm { room: ROOM, confirmation: [0x99; 32] }),
         (
             "Admitted",
-            Message::Admitted { room: ROOM, confirmation: [0x99; 32], admission: admission() },
+            Message::Admitted {
+                room: ROOM,
+                confirmation: [0x99; 32],
+                admission: admission(),
+                friendship: Some(friendship()),
+            },
         ),
         ("PakeLater", Message::PakeLater { room: ROOM, wait_ms: 12_000 }),
         ("PakeRefused", Message::PakeRefused { room: ROOM, refusal: refusal() }),
@@ -250,11 +264,6 @@ fn person_messages() -> Vec<(&'static str, Message)> {
     let card =
         || PersonCard { user, name: "anna".into(), display: "Anna".into(), certificate: signature };
     let other = UserId([0x89; 32]);
-    let friendship = || Friendship {
-        people: (user, other),
-        since: 1_700_000_000,
-        signatures: (signature, signature),
-    };
     let contact =
         || Contact { user: other, name: "ben".into(), display: String::new(), devices: vec![NODE] };
     let since = 1_700_000_000;
@@ -348,16 +357,11 @@ fn bodies() -> Vec<(&'static str, OpBody)> {
     let person =
         PersonCard { user, name: "anna".into(), display: "Anna".into(), certificate: signature };
     let admission = Admission { issuer: NodeId([0x77; 32]), epoch: 3, invited: true, signature };
-    let friendship = Friendship {
-        people: (user, UserId([0x89; 32])),
-        since: 1_700_000_000,
-        signatures: (signature, signature),
-    };
     let join = OpBody::Join {
         name: "pi".into(),
         person: Some(person),
         admission: Some(admission),
-        friendship: Some(friendship),
+        friendship: Some(friendship()),
     };
     let subject = Subject::Person(user);
     let session = SessionId(0x42);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec;
 use super::datagram::RoomLine;
-use super::op::{Admission, Entry, Genesis, Op, Refusal};
+use super::op::{Admission, Entry, Friendship, Genesis, Op, Refusal};
 use super::person::{FriendMessage, PairMessage};
 use crate::base::{BlobHash, NodeId, OpId, RoomId, RoomTime, SegmentId, Term};
 use crate::identity::{IdentityError, NodeKey, Signature, verify};
@@ -212,6 +212,8 @@ pub enum Message {
         confirmation: [u8; 32],
         /// The member's word, to be shown in the join.
         admission: Admission,
+        /// In a room for friends: that the member is one. Whom it invites comes in on its account.
+        friendship: Option<Friendship>,
     },
     /// There were many tries of late: the answer to a start comes late.
     PakeLater {

@@ -24,7 +24,7 @@ use crate::engine::limits::Gcra;
 use crate::identity::pake::{Bound, Confirmation, Purpose, Run, Side};
 use crate::wire::codec;
 use crate::wire::message::SecretKind;
-use crate::wire::op::{Admission, OpBody};
+use crate::wire::op::{Admission, Friendship, OpBody};
 use crate::wire::{Refusal, RefusalCode};
 
 /// Tries of one node: five a minute.
@@ -89,6 +89,8 @@ pub(super) struct Door {
     pub(super) key: Option<(RoomId, Key)>,
     /// A member's word that this node may come in.
     pub(super) pass: Option<(RoomId, Admission)>,
+    /// That whoever gave it is a friend of the room's owner.
+    inviter: Option<(RoomId, Friendship)>,
     /// A new room that is to be locked before anybody comes in, and who waits for that.
     pub(super) locking: Option<(Option<RoomId>, RequestId)>,
     /// To whom the network gives pieces; none is everybody.
@@ -190,6 +192,7 @@ impl Default for Door {
             last_invite: 0,
             key: None,
             pass: None,
+            inviter: None,
             locking: None,
             admitted: None,
             users: BTreeMap::new(),
@@ -200,11 +203,11 @@ impl Default for Door {
 impl Door {
     /// Another room, or none. What was shown for a room stays.
     pub(super) fn room_changed(&mut self) {
-        let (key, pass) = (self.key.take(), self.pass.take());
+        let (key, pass, inviter) = (self.key.take(), self.pass.take(), self.inviter.take());
         let (asked, admitted) = (std::mem::take(&mut self.asked), self.admitted.take());
         // One that is to be locked has no id before it is made.
         let locking = self.locking.filter(|(room, _)| room.is_none());
-        *self = Door { asked, key, pass, locking, admitted, ..Door::default() };
+        *self = Door { asked, key, pass, inviter, locking, admitted, ..Door::default() };
     }
 
     /// A connection is gone, and every run that was bound to it.
@@ -376,7 +379,8 @@ impl Node {
         let signature = self.key.sign(&codec::admission_bytes(&room, &from, epoch, invited));
         let admission = Admission { issuer: self.me, epoch, invited, signature };
         let confirmation = run.ours();
-        self.send(from, Message::Admitted { room, confirmation, admission });
+        let friendship = self.friendship_for(room).filter(|_| invited);
+        self.send(from, Message::Admitted { room, confirmation, admission, friendship });
         self.let_in(now, from);
     }
 
@@ -431,6 +435,17 @@ impl Node {
         lasts: Span,
     ) -> Result<(), Refusal> {
         let room = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?;
+        if let Some(owner) = room.state().owner().filter(|_| room.state().settings().friends_only)
+            && self.user_id() != Some(owner)
+            && self.friendship_for(room.id()).is_none()
+        {
+            let name = room.state().person_name(&owner);
+            return Err(Refusal::new(
+                RefusalCode::NotAllowed,
+                format!("only {name} and their friends invite to this room"),
+                format!("ask {name} to invite them, or to be your friend: `groovebox friend add`"),
+            ));
+        }
         let epoch = room.state().lock_epoch();
         self.door.invites.retain(|_, i| i.uses > 0 && i.until > now && i.epoch == epoch);
         if self.door.invites.len() >= MAX_INVITES {
@@ -464,6 +479,13 @@ impl Node {
     pub(super) fn pass_for(&self, room: RoomId) -> Option<Admission> {
         let pass = self.door.pass.as_ref().filter(|(known, _)| *known == room);
         pass.map(|(_, pass)| pass.clone())
+    }
+
+    /// What lets this person into a room for friends: their own friendship with its owner, else
+    /// that of whoever invited them.
+    pub(super) fn introduction_to(&self, room: RoomId) -> Option<Friendship> {
+        let inviter = || self.door.inviter.as_ref().filter(|(known, _)| *known == room);
+        self.friendship_for(room).or_else(|| inviter().map(|(_, friendship)| friendship.clone()))
     }
 
     /// Shows a member that this node knows what opens the room. Whether it is under way.
@@ -524,6 +546,7 @@ impl Node {
         room: RoomId,
         confirmation: &[u8; 32],
         admission: Admission,
+        friendship: Option<Friendship>,
     ) {
         let asked = self.door.asked.remove(&from).filter(|asked| asked.room == room);
         let Some(Asked { step: Step::Confirmed(run), .. }) = asked else { return };
@@ -532,6 +555,7 @@ impl Node {
             return self.not_let_in(now, room, &twin());
         }
         self.door.pass = Some((room, admission));
+        self.door.inviter = friendship.map(|friendship| (room, friendship));
         if self.room_id() == Some(room) {
             // It knows the secret of our room: whoever it is, it belongs to it.
             self.let_in(now, from);

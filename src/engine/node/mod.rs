@@ -1194,8 +1194,8 @@ impl Node {
             Message::PakeConfirm { room, confirmation } => {
                 self.pake_confirm_received(now, from, room, &confirmation);
             }
-            Message::Admitted { room, confirmation, admission } => {
-                self.admitted_received(now, from, room, &confirmation, admission);
+            Message::Admitted { room, confirmation, admission, friendship } => {
+                self.admitted_received(now, from, room, &confirmation, admission, friendship);
             }
             Message::PakeLater { room, wait_ms } => {
                 self.pake_later_received(now, from, room, wait_ms);

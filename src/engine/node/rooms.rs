@@ -155,7 +155,7 @@ impl Node {
         let mut body = self.join_body();
         if let OpBody::Join { admission, friendship, .. } = &mut body {
             *admission = self.pass_for(room);
-            *friendship = self.friendship_for(room);
+            *friendship = self.introduction_to(room);
         }
         body
     }
@@ -172,8 +172,10 @@ impl Node {
         let Some(joining) = self.joining.as_ref() else { return false };
         let (room, via) = (joining.room, joining.via);
         let said = joining.op.as_ref().map(codec::decode_body);
-        let tried = matches!(said, Some(Ok(OpBody::Join { friendship: Some(_), .. })));
-        if refusal.code != RefusalCode::NotAllowed || tried || self.friendship_for(room).is_none() {
+        let proof = self.friendship_for(room);
+        let tried =
+            matches!(said, Some(Ok(OpBody::Join { friendship, .. })) if friendship == proof);
+        if refusal.code != RefusalCode::NotAllowed || tried || proof.is_none() {
             return false;
         }
         let (id, body) = (self.next_op_id(), self.join_body_for(room));

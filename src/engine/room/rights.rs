@@ -292,28 +292,29 @@ fn check_admission(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
     if asker.state.admits(&asker.node, admission) { Ok(()) } else { Err(needed()) }
 }
 
-/// The owner's own devices come in, and their friends; others with an invite.
+/// The owner's own devices come in, and their friends; others with an invite of one of these.
 fn check_friendship(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
     let government = &asker.state.government;
     let Some(owner) = government.owner.filter(|_| government.settings.friends_only) else {
         return Ok(());
     };
-    let user = card.person.map(|person| person.user);
-    let is_friend = user.is_some_and(|user| {
+    let is_friend = |user: UserId| {
         let over = codec::ended_mark(&asker.state.id(), &owner, &user);
         let holds = |f: &Friendship| f.is_between(user, owner) && f.verify().is_ok();
         user == owner
             || card.friendship.is_some_and(|f| holds(f) && f.since > government.ended_up_to(&over))
-    });
+    };
     let invited = card.admission.filter(|admission| admission.invited);
-    let is_invited = invited.is_some_and(|word| asker.state.admits(&asker.node, word));
-    if is_friend || is_invited {
+    let word = invited.filter(|word| asker.state.admits(&asker.node, word));
+    let inviter = word.and_then(|word| asker.state.member(&word.issuer)?.user);
+    let themselves = card.person.map(|person| person.user);
+    if themselves.is_some_and(is_friend) || inviter.is_some_and(is_friend) {
         return Ok(());
     }
     Err(Refusal::new(
         RefusalCode::NotAllowed,
         format!("only friends of {} come into this room", government.name_of(&owner)),
-        "ask them to be your friend (`groovebox friend add NAME`), or for an invite",
+        "ask them to be your friend (`groovebox friend add NAME`), or one of them for an invite",
     ))
 }
 

@@ -221,6 +221,24 @@ fn a_friend_no_longer_stays_out_while_the_owner_is_away() {
 }
 
 #[test]
+fn a_friend_invites_to_a_room_for_friends_and_another_member_does_not() {
+    let invite = || Command::Invite { uses: 1, lasts: Span::from_secs(600) };
+    let (mut house, _) = room_for_friends(&[]);
+    let refused = house.ask(1, invite()).expect_err("ben came in before");
+    assert_eq!(refused.code, RefusalCode::NotAllowed);
+    assert!(refused.message.contains("anna"), "{refused}");
+    assert!(house.ask(0, invite()).is_ok(), "it is anna's room");
+
+    let (mut house, _) = room_for_friends(&[(1, "ben")]);
+    let room = house.room_of(0);
+    let text = house.order(1, invite()).message.expect("its text");
+    house.kill(0);
+    house.run(Span::from_secs(5));
+    house.order(2, Command::JoinRoom { room: text, password: None });
+    assert_eq!(house.room_of(2), room);
+}
+
+#[test]
 fn a_paired_device_is_the_same_voter_and_has_the_same_friends() {
     let mut house = people(2);
     house.befriend(0, 1, ("anna", "ben"));

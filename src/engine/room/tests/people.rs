@@ -750,9 +750,48 @@ fn a_room_for_friends_is_entered_while_its_owner_is_away() {
         RefusalCode::NotAllowed
     );
     house.does(2, &with(carla, None, Some(friends(0, 2))));
-    let state = house.settled();
-    let invited = admitted(&state, &member, node(3), state.lock_epoch(), true);
-    house.does(3, &with(joins(node(3), &person(3), "dora"), Some(invited), None));
+}
+
+#[test]
+fn into_a_room_for_friends_its_owner_and_their_friends_invite() {
+    let mut house = House::of(1);
+    let random = ring::rand::SystemRandom::new();
+    let device = || crate::identity::NodeKey::generate(&random).expect("random numbers");
+    let members = [device(), device(), device()];
+    for (n, key) in members.iter().enumerate() {
+        let card = joins(key.node_id(), &person(n), NAMES[n]);
+        house.by(key.node_id(), &card).expect("open");
+    }
+    let speaker = device();
+    house.by(speaker.node_id(), &join("Kitchen")).expect("open");
+    house.sets("friends_only", "true");
+    let dora = |house: &House, by: &crate::identity::NodeKey, shown: Option<Friendship>| {
+        let state = house.settled();
+        let word = admitted(&state, by, node(3), state.lock_epoch(), true);
+        with(joins(node(3), &person(3), "dora"), Some(word), shown)
+    };
+    let [of_anna, of_ben, of_carla] = &members;
+    let is_friend = friendship(0, 1, 7);
+    for (by, shown) in [
+        (&speaker, None),
+        (of_ben, None),
+        (of_carla, None),
+        (of_carla, Some(is_friend.clone())),
+        (of_ben, Some(friendship(1, 2, 7))),
+    ] {
+        let joins = dora(&house, by, shown);
+        assert_eq!(house.refuses(3, &joins), RefusalCode::NotAllowed);
+    }
+    let invited = dora(&house, of_ben, Some(is_friend.clone()));
+    house.does(3, &invited);
+    house.does(3, &OpBody::Leave);
+    let invited = dora(&house, of_anna, None);
+    house.does(3, &invited);
+    house.does(3, &OpBody::Leave);
+    let mark = codec::ended_mark(&house.scene.state.id(), &id(0), &id(1));
+    house.does(0, &OpBody::EndFriendships { ended: vec![EndedFriendship { mark, since: 7 }] });
+    let invited = dora(&house, of_ben, Some(is_friend));
+    assert_eq!(house.refuses(3, &invited), RefusalCode::NotAllowed, "friends no longer");
 }
 
 fn friendship(one: usize, other: usize, since: u64) -> Friendship {
