@@ -49,7 +49,7 @@ const ROWS: [Row; 11] = [
     Row { codec: "MP3 constant", ending: "mp3", program: "lame", arguments: &["--quiet", "--cbr", "IN", "OUT"], rates: 8_000..=48_000, channels: &[1, 2] },
     Row { codec: "MP3 variable", ending: "mp3", program: "lame", arguments: &["--quiet", "-V", "2", "IN", "OUT"], rates: 8_000..=48_000, channels: &[1, 2] },
     Row { codec: "AAC", ending: "m4a", program: "ffmpeg", arguments: &["aac", "-b:a", "128k", "OUT"], rates: 8_000..=96_000, channels: &[1, 2] },
-    Row { codec: "Apple Lossless", ending: "m4a", program: "ffmpeg", arguments: &["alac", "OUT"], rates: 8_000..=192_000, channels: &[1, 2, 6] },
+    Row { codec: "Apple Lossless", ending: "m4a", program: "ffmpeg", arguments: &["alac", "OUT"], rates: 8_000..=192_000, channels: &[1, 2, 3, 4, 5, 6, 7, 8] },
     Row { codec: "Vorbis", ending: "ogg", program: "oggenc", arguments: &["-Q", "-q", "6", "-o", "OUT", "IN"], rates: 8_000..=192_000, channels: &[1, 2, 3, 4, 5, 6, 7, 8] },
     Row { codec: "Opus", ending: "opus", program: "opusenc", arguments: &["--quiet", "--bitrate", "256", "IN", "OUT"], rates: 8_000..=192_000, channels: &[1, 2, 3, 4, 5, 6, 7, 8] },
 ];
@@ -221,6 +221,17 @@ fn compare(wanted: &[f32], found: &[f32], rate: u32) -> Found {
     }
 }
 
+/// For those who want to play them all: `GROOVEBOX_FORMATS` names a folder for the files.
+fn keep(file: &Path, codec: &str, rate: u32, channels: usize) {
+    let Some(folder) = std::env::var_os("GROOVEBOX_FORMATS") else { return };
+    let folder = Path::new(&folder);
+    std::fs::create_dir_all(folder).expect("a folder for the files");
+    let number = std::fs::read_dir(folder).expect("the folder").count();
+    let name = format!("{number:03}_{codec}_{rate}_{channels}");
+    let ending = file.extension().expect("an ending");
+    std::fs::copy(file, folder.join(name).with_extension(ending)).expect("a copy");
+}
+
 #[test]
 fn every_format_sounds_as_ffmpeg_decodes_it() {
     if !is_there("ffmpeg") {
@@ -259,6 +270,7 @@ fn every_format_sounds_as_ffmpeg_decodes_it() {
                     })
                     .collect();
                 run(row.program, &arguments);
+                keep(&path, row.codec, *rate, *channels);
                 let (sound, heard_rate) = played(&library, &path);
                 let found = compare(&reference(&path, *channels), &sound, heard_rate);
                 let is_right = found.start_ms.abs() < MAX_OFFSET_MS

@@ -80,6 +80,10 @@ def main():
     run("oggenc", "-Q", "-q", "3", "-s", "1", "-o", "six.ogg", source)
     run(*encode, *exact, "-c:a", "alac", "-t", "0.1", "six.m4a")
     run(*encode, *exact, "-c:a", "aac", "-t", "0.1", "aacsix.m4a")
+    write_wav(source, 48000, 8, 2, 0.05)
+    # Left and right of the centre come last.
+    wide = "channelmap=map=0|1|2|3|4|5|6|7:channel_layout=7.1(wide)"
+    run(*encode, *exact, "-af", wide, "-c:a", "alac", "eight.m4a")
     os.remove(source)
     with open(os.path.join(HERE, "stereo.flac"), "rb") as whole:
         head = whole.read()

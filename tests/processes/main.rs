@@ -12,6 +12,7 @@
 //! | `playing` | one song on all devices, and every order a person can give |
 //! | `disk` | a disk that is full |
 //! | `failing` | devices that die, return or come late |
+//! | `formats` | the whole format table, on request: it takes eight minutes |
 //! | `friends` | requests that wait, rooms for friends, a person on two devices |
 //! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
 //! | `stranger` | a locked room, and somebody who tries to get in |
@@ -29,6 +30,7 @@ mod daemon;
 mod disk;
 mod evening;
 mod failing;
+mod formats;
 mod friends;
 mod gathering;
 mod governing;

@@ -452,7 +452,10 @@ impl Mp4 {
         let sound = sound(source.as_mut())?;
         let remark = remark(source.as_mut())?;
         let (decoder, step) = decoder(&sound)?;
-        let layout = Layout::of_decoder(decoder.as_ref())?;
+        let mut layout = Layout::of_decoder(decoder.as_ref())?;
+        if sound.codec == Codec::Alac {
+            layout = layout.with_positions(alac_positions(layout.channels));
+        }
         let (delay, end) = audible(&sound, remark, layout.rate, step)?;
         let preroll = if sound.codec == Codec::Aac { AAC_PREROLL } else { 0 };
         Ok(Mp4 {
@@ -566,6 +569,17 @@ fn decoder(sound: &Sound) -> Result<(Box<dyn AudioDecoder>, u32), FormatError> {
         other => other.into(),
     })?;
     Ok((Box::new(decoder), AAC_FRAMES))
+}
+
+/// Where the channels of Apple Lossless stand. Of seven and eight symphonia calls the surround ones
+/// rear ones, but puts them where those at the sides would be, behind the single rear one and the
+/// two left and right of the centre.
+fn alac_positions(channels: u8) -> u32 {
+    match channels {
+        7 => 0b111_0000_1111,
+        8 => 0b110_1100_1111,
+        _ => 0,
+    }
 }
 
 /// Names the varieties of AAC that symphonia does not decode.
@@ -745,6 +759,14 @@ mod tests {
         let mut six = open("six.m4a");
         assert_eq!((six.layout().channels, six.layout().positions), (6, 0b11_1111));
         assert!(tones_error(&decode_from(&mut six, 0), 6) < 2e-5);
+        // Those left and right of the centre stand before the surround ones.
+        let mut eight = open("eight.m4a");
+        let mut all = decode_from(&mut eight, 0);
+        assert_eq!(eight.layout().positions, 0b110_1100_1111);
+        for frame in all.chunks_exact_mut(8) {
+            frame[4..].rotate_left(2);
+        }
+        assert!(tones_error(&all, 8) < 2e-5);
     }
 
     #[test]
