@@ -148,7 +148,7 @@ impl App {
             Refusal::new(
                 RefusalCode::NotInRoom,
                 "this device is in no room",
-                "join one first: `groovebox room join`",
+                "`groovebox rooms` lists rooms, `groovebox room join CODE` enters one",
             )
             .into()
         })
@@ -156,5 +156,5 @@ impl App {
 }
 
 fn failed(message: &str) -> Answer {
-    Refusal::new(RefusalCode::Internal, message, "its log says more").into()
+    Refusal::new(RefusalCode::Internal, message, "the daemon's log may say more").into()
 }

@@ -259,7 +259,7 @@ fn changes(old: &Status, new: &Status) -> Map<String, Value> {
             })*
         };
     }
-    compare!(node room members playback queue people votes rooms peers);
+    compare!(node room members playback queue fetching people votes rooms peers);
     changed
 }
 
@@ -385,6 +385,8 @@ mod tests {
         other.queue.append(&mut sample.queue);
         other.rooms.append(&mut sample.rooms);
         other.peers.append(&mut sample.peers);
+        let id = "f6".repeat(32);
+        other.fetching.push(crate::engine::status::FetchStatus { id, percent: 43 });
         let changed = changes(&Status::default(), &other);
         let mut parts: Vec<&String> = whole.as_object().expect("an object").keys().collect();
         let mut compared: Vec<&String> = changed.keys().collect();

@@ -54,6 +54,7 @@ pub(crate) fn status() -> Status {
             notice: None,
         },
         queue: vec![entry(7, "Freddie Freeloader"), entry(9, "Blue in Green")],
+        fetching: Vec::new(),
         votes: Vec::new(),
         rooms: vec![
             RoomInReach {

@@ -193,7 +193,7 @@ pub(super) async fn chat(
         let refusal = Refusal::new(
             RefusalCode::NotInRoom,
             "this device is in no room",
-            "join one first: `groovebox room join`; each room has a chat of its own",
+            "`groovebox rooms` lists rooms, `groovebox room join CODE` enters one; each has a chat of its own",
         );
         return Err(refusal.into());
     }

@@ -172,7 +172,7 @@ impl PlayoutHandle {
             thread::sleep(Duration::from_millis(1));
         }
         if self.thread.join().is_err() {
-            warn!("the playout thread had failed");
+            warn!("the part that plays had ended with a fault; it is begun anew");
         }
     }
 }
@@ -383,7 +383,7 @@ impl Pump {
         if std::mem::replace(&mut self.is_told, true) {
             debug!(output = self.sink.name(), %error, "no output");
         } else {
-            warn!(output = self.sink.name(), %error, "no sound here; trying again");
+            warn!(output = self.sink.name(), %error, "no sound here, trying again; `groovebox outputs` lists what there is");
         }
         self.state = OutputState::from(error);
         self.retry_at = now + self.retry_after;

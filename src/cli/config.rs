@@ -83,7 +83,7 @@ fn path(flags: &Flags, format: Format) -> Result<(), Failure> {
         return print_json(&json!({ "file": file, "exists": exists }));
     }
     if !exists {
-        eprintln!("it is not there; `groovebox config default` writes one to begin with");
+        eprintln!("it is not there; `groovebox config default > {file}` makes one to begin with");
     }
     print_lines(&[file])
 }

@@ -33,7 +33,7 @@ pub(super) struct DaemonArgs {
     /// UDP port for other devices; 0 lets the system choose [default: 4766]
     #[arg(long)]
     port: Option<u16>,
-    /// TCP port of the web page [default: 4766]
+    /// TCP port of the web page, which does not exist yet [default: 4766]
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
     /// Where the sound goes: default, a device of `groovebox outputs`, null, `file:PATH`

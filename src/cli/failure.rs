@@ -67,7 +67,7 @@ pub(super) enum Failure {
     /// Somebody listens to others.
     #[error(
         "you may not talk to the daemon on {}; become a member of the group that owns it, for the \
-         service by `sudo adduser YOUR_NAME groovebox`, and log in anew",
+         service by `sudo usermod -aG groovebox YOUR_NAME`, and log in anew",
         .0.display()
     )]
     NotAllowed(PathBuf),
@@ -95,8 +95,19 @@ pub(super) enum Failure {
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
     /// The daemon or the demonstration failed.
-    #[error("{0:#}")]
+    #[error("{}", with_causes(.0))]
     Program(anyhow::Error),
+}
+
+/// An error and what caused it; what it says itself of its cause is not said again.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 impl Failure {

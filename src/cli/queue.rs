@@ -9,13 +9,14 @@ use serde_json::json;
 use super::client::Patience;
 use super::failure::Failure;
 use super::play::bring;
+use super::room::IN_NO_ROOM;
 use super::screen::Look;
 use super::session::{Format, Session};
 use super::table::{Column, Tone, cell, table, word};
 use super::text::{clock, plain};
 use super::watch::{View, WatchArgs, watch};
 use crate::engine::Status;
-use crate::engine::status::QueueStatus;
+use crate::engine::status::{FetchStatus, QueueStatus, TrackStatus};
 use crate::wire::op::Repeat;
 
 #[derive(Args, Debug)]
@@ -124,7 +125,10 @@ pub(super) async fn run(args: QueueArgs, session: &mut Session) -> Result<(), Fa
 
 /// The queue, and whether anything of it comes again.
 pub(super) fn all(status: &Status, look: Look) -> Vec<String> {
-    let mut lines = lines(&status.queue, look);
+    if status.room.is_none() {
+        return vec![IN_NO_ROOM.to_owned()];
+    }
+    let mut lines = lines(&status.queue, &status.fetching, look);
     lines.extend(repeat_line(status.playback.repeat).map(str::to_owned));
     lines
 }
@@ -153,7 +157,13 @@ fn votes(entry: &QueueStatus) -> String {
     if entry.up_votes == 0 { String::new() } else { format!("+{}", entry.up_votes) }
 }
 
-pub(super) fn lines(queue: &[QueueStatus], look: Look) -> Vec<String> {
+/// How much of a track is here, while the rest is fetched.
+pub(super) fn fetched(track: &TrackStatus, fetching: &[FetchStatus]) -> Option<String> {
+    let fetch = fetching.iter().find(|fetch| fetch.id == track.id)?;
+    Some(format!("{} % here", fetch.percent))
+}
+
+pub(super) fn lines(queue: &[QueueStatus], fetching: &[FetchStatus], look: Look) -> Vec<String> {
     if queue.is_empty() {
         return vec!["the queue is empty; `groovebox queue add FILE` fills it".to_owned()];
     }
@@ -177,7 +187,10 @@ pub(super) fn lines(queue: &[QueueStatus], look: Look) -> Vec<String> {
             } else {
                 word(clock(entry.duration_ms))
             },
-            word(&entry.track.added_by),
+            word(match fetched(&entry.track, fetching) {
+                Some(fetched) => format!("{}, {fetched}", entry.track.added_by),
+                None => entry.track.added_by.clone(),
+            }),
         ];
         cells.extend(has_votes.then(|| word(votes(entry))));
         cells

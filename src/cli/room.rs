@@ -16,7 +16,8 @@ use super::text::lasting;
 use crate::engine::Status;
 use crate::engine::status::{MemberStatus, PersonStatus, RoomStatus};
 
-const IN_NO_ROOM: &str = "this device is in no room; `groovebox rooms` lists those in reach";
+pub(super) const IN_NO_ROOM: &str =
+    "this device is in no room; `groovebox rooms` lists those in reach";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum RoomVerb {

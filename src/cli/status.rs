@@ -32,14 +32,14 @@ pub(super) fn lines(status: &Status, look: Look) -> Vec<String> {
     lines.extend(status.votes.iter().map(|vote| clip(&progress(vote), look)));
     lines.extend(disk_lines(status, look));
     lines.push(String::new());
-    lines.extend(playback_lines(&status.playback, look));
+    lines.extend(playback_lines(status, look));
     lines.push(String::new());
     lines.extend(member_lines(status, look));
     lines.extend(twin_lines(status));
     if !status.queue.is_empty() {
         lines.push(String::new());
         let shown = status.queue.len().min(NEXT_SHOWN);
-        lines.extend(queue::lines(&status.queue[..shown], look));
+        lines.extend(queue::lines(&status.queue[..shown], &status.fetching, look));
         if shown < status.queue.len() {
             lines.push(format!("and {} more: `groovebox queue`", status.queue.len() - shown));
         }
@@ -103,9 +103,11 @@ fn disk_lines(status: &Status, look: Look) -> Vec<String> {
     all.map(|line| clip(&line, look)).collect()
 }
 
-fn playback_lines(playback: &PlaybackStatus, look: Look) -> Vec<String> {
+fn playback_lines(status: &Status, look: Look) -> Vec<String> {
+    let playback = &status.playback;
     let Some(track) = &playback.track else {
-        let mut lines = vec!["nothing plays; `groovebox play FILE` begins".to_owned()];
+        let hint = if status.room.is_some() { "; `groovebox play FILE` begins" } else { "" };
+        let mut lines = vec![format!("nothing plays{hint}")];
         lines.extend(about_queue(playback, look));
         return lines;
     };
@@ -120,8 +122,10 @@ fn playback_lines(playback: &PlaybackStatus, look: Look) -> Vec<String> {
     let times = format!("{} / {}", clock(playback.position_ms), clock(playback.duration_ms));
     let room = usize::from(look.width).saturating_sub(times.chars().count() + 2);
     let bar = bar(playback.position_ms, playback.duration_ms, room);
-    let mut lines =
-        vec![clip(&format!("{word}  {}", parts.join(" · ")), look), format!("{bar}  {times}")];
+    let here = queue::fetched(track, &status.fetching);
+    let here = here.map(|here| format!(" ({here})")).unwrap_or_default();
+    let first = clip(&format!("{word}  {}{here}", parts.join(" · ")), look);
+    let mut lines = vec![first, format!("{bar}  {times}")];
     lines.extend(about_queue(playback, look));
     lines
 }

@@ -14,7 +14,7 @@ use crate::api::tests::Served;
 use crate::api::{Event, sample};
 use crate::base::{EntryId, Span};
 use crate::engine::command::{SeekTo, VolumeChange, VoteWord};
-use crate::engine::status::DiskState;
+use crate::engine::status::{DiskState, FetchStatus};
 use crate::engine::{Command, Status};
 use crate::wire::op::{Repeat, Setting, VoteKind};
 use crate::wire::{Refusal, RefusalCode};
@@ -233,9 +233,12 @@ fn what_comes_again_and_what_cannot_is_shown() {
     status.playback.repeat = Repeat::All;
     status.playback.notice = Some("\"Nardis\" was passed over".to_owned());
     status.queue[1].unavailable = true;
+    status.fetching = vec![FetchStatus { id: status.queue[0].track.id.clone(), percent: 43 }];
     let queue = queue::all(&status, Look::PLAIN).join("\n");
     assert!(queue.contains("unavailable") && queue.contains("repeat: the whole queue"), "{queue}");
     let shown = status::lines(&status, Look::PLAIN).join("\n");
+    assert!(queue.contains("kitchen, 43 % here"), "{queue}");
+    assert!(shown.contains("(43 % here)"), "the same file plays: {shown}");
     assert!(shown.contains("repeat: the whole queue") && shown.contains("Nardis"), "{shown}");
 }
 
@@ -408,7 +411,7 @@ fn votes_of_the_queue_are_shown_where_there_are_any() {
     let mut queue = sample::status().queue;
     queue[1].up_votes = 2;
     assert_lines(
-        &queue::lines(&queue, Look::PLAIN),
+        &queue::lines(&queue, &[], Look::PLAIN),
         "
 # NEXT               ARTIST      LENGTH FROM    VOTES
 7 Freddie Freeloader Miles Davis   5:37 kitchen

@@ -13,7 +13,7 @@ use crate::engine::node::{FriendNews, Input, MemberChange, Notice, Output, Posit
 use crate::engine::room::{ChatLine, Heard};
 use crate::engine::status::DiskState;
 use crate::engine::transfer::{Failure, Fetch, Have};
-use crate::engine::{self, Status};
+use crate::engine::{self, RequestId, Status};
 use crate::identity::{LocalUser, Password};
 use crate::media::{Holding, Library, MediaError, StreamHandle, StreamHooks};
 use crate::net::{Fetcher, Net, NetError};
@@ -54,7 +54,7 @@ impl Driver {
             Output::AskGateway => self.ask_gateway(),
             Output::ShowRoom(card) => self.show_room(card),
             Output::Admit(nodes) => self.net.admit(nodes),
-            Output::Stretch { room, password } => self.stretch(room, password),
+            Output::Stretch { id, room, password } => self.stretch(id, room, password),
             Output::SetClock(Some(model)) => self.playout.send(PlayoutCommand::Clock(model)),
             Output::SetClock(None) => self.playout.send(PlayoutCommand::NoClock),
             Output::SetPlan(plan) => self.playout.send(PlayoutCommand::Plan(plan)),
@@ -128,12 +128,14 @@ impl Driver {
         });
     }
 
-    fn stretch(&self, room: RoomId, password: Password) {
+    fn stretch(&self, id: RequestId, room: RoomId, password: Password) {
         let events = self.events.clone();
         tokio::task::spawn_blocking(move || {
             let secret = password.stretch(&room);
-            let secret = secret.inspect_err(|error| tracing::warn!(%error, "a password")).ok();
-            let _ = events.blocking_send(Input::Stretched { room, secret }.into());
+            let secret = secret.inspect_err(|error| {
+                tracing::warn!(%error, "the password could not be worked out; the room is not entered");
+            });
+            let _ = events.blocking_send(Input::Stretched { id, room, secret: secret.ok() }.into());
         });
     }
 
@@ -141,7 +143,9 @@ impl Driver {
         let (events, reader) = (self.events.clone(), self.store.reader());
         tokio::task::spawn_blocking(move || {
             let read = reader.room(room);
-            let read = read.inspect_err(|error| tracing::warn!(%error, "a room that was left"));
+            let read = read.inspect_err(|error| {
+                tracing::warn!(%error, "the file of a room that was left cannot be read; it is not opened again");
+            });
             let restored = read.ok().flatten().map(|room| Box::new(super::restored(room)));
             let _ = events.blocking_send(Input::RoomRead { room, restored }.into());
         });
@@ -392,7 +396,7 @@ fn tell(notice: &Notice) {
         ),
         Notice::Friend { name, news } => {
             let what = match news {
-                FriendNews::Asks => "asks to be friends; `groovebox friend accept` says yes",
+                FriendNews::Asks => "asks to be friends; `groovebox friend accept NAME` says yes",
                 FriendNews::Accepted => "is a friend now",
                 FriendNews::Declined => "does not want to be friends",
                 FriendNews::Ended => "is no friend, or has taken the request back",

@@ -327,7 +327,7 @@ fn in_no_room() -> Refusal {
     Refusal::new(
         RefusalCode::NotInRoom,
         "this device is in no room",
-        "join one first: `groovebox room join`; each room has a history of its own",
+        "`groovebox rooms` lists rooms, `groovebox room join CODE` enters one; each has a history of its own",
     )
 }
 
@@ -368,9 +368,13 @@ fn no_such_operation(boot: u32, seq: u64) -> Refusal {
 }
 
 fn stopping() -> Refusal {
-    internal("the daemon is stopping")
+    Refusal::new(
+        RefusalCode::Internal,
+        "the daemon is stopping",
+        "start it again once it has: `groovebox daemon`",
+    )
 }
 
 fn internal(message: &str) -> Refusal {
-    Refusal::new(RefusalCode::Internal, message, "its log says more")
+    Refusal::new(RefusalCode::Internal, message, "the daemon's log may say more")
 }

@@ -25,6 +25,9 @@ pub struct Status {
     pub playback: PlaybackStatus,
     /// What comes next, in order.
     pub queue: Vec<QueueStatus>,
+    /// Files that come from other devices at the moment.
+    #[serde(default)]
+    pub fetching: Vec<FetchStatus>,
     /// The room's people, by name.
     #[serde(default)]
     pub people: Vec<PersonStatus>,
@@ -484,6 +487,15 @@ pub struct TrackStatus {
     pub source: String,
     /// The device that brought it.
     pub added_by: String,
+}
+
+/// A file of which a part is here, while the rest is fetched from other devices.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FetchStatus {
+    /// Its content hash, which is the track's id.
+    pub id: String,
+    /// How much of it is here.
+    pub percent: u8,
 }
 
 /// An entry of the queue.

@@ -89,16 +89,18 @@ impl MediaError {
         let (code, hint) = match self {
             MediaError::NotFound(_) => (Code::NotFound, CHECK_THE_PATH),
             MediaError::Denied(_) => (
-                Code::NotFound,
+                Code::NotAllowed,
                 "the daemon reads files as its own user: give it the right to, or put the music \
                  where everybody may read it, in /srv/music for example",
             ),
             MediaError::NothingToPlay(_) => {
                 (Code::NotFound, "name a folder with FLAC, WAV, AIFF, MP3, M4A, Ogg or Opus files")
             }
-            MediaError::Unsupported { .. } => {
-                (Code::UnsupportedMedia, "convert it to FLAC, for example with ffmpeg")
-            }
+            MediaError::Unsupported { .. } => (
+                Code::UnsupportedMedia,
+                "FLAC, WAV, AIFF, MP3, M4A, Ogg and Opus are played; other music can be converted, for \
+                 example with ffmpeg",
+            ),
             MediaError::Broken { .. } => {
                 (Code::UnsupportedMedia, "try it in another player, or get another copy")
             }
@@ -113,7 +115,7 @@ impl MediaError {
                 (Code::NotFound, "add the track again from a device that has the file")
             }
             MediaError::Stopped => (Code::UpdateFailed, "try again"),
-            MediaError::Io { .. } => (Code::Internal, "the daemon's log says more"),
+            MediaError::Io { .. } => (Code::Internal, "check the path, and the disk that it is on"),
         };
         Refusal::new(code, self.to_string(), hint)
     }

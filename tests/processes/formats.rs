@@ -108,8 +108,9 @@ fn every_format_sounds_through_the_daemon_as_ffmpeg_decodes_it() {
 
 /// What a daemon writes that is given all of them at once.
 fn play_all(files: &[PathBuf]) -> Sound {
-    let mut house = House::empty();
-    let only = house.add(&[]);
+    let mut house = House::together(1);
+    let only = 0;
+    house.stop_all();
     let out = house.path().join("out.wav");
     house.daemons[only].output = Some(format!("file:{}", out.display()));
     house.daemons[only].start();

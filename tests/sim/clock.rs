@@ -766,6 +766,43 @@ fn clock_after_a_sleep_is_measured_anew() {
     assert_eq!(world.model(1).map(|model| model.generation), Some(2), "seed {seed}");
 }
 
+/// A queue on the way holds every packet for so long until nobody remembers that it was ever
+/// shorter, and is gone. Gives the largest error from then on, and the largest that was not covered
+/// by what was claimed, seconds.
+fn queue_that_goes(seed: u64, path: PathSpec, for_s: f64) -> (f64, f64) {
+    let (from, to) = (60.0, 140.0);
+    let mut world = World::new(seed, 185.0, 2, path);
+    world.stations[1].path.hold(from, to, for_s);
+    world.everybody_follows(0, 1);
+    let (mut largest, mut uncovered) = (0.0_f64, f64::MIN);
+    world.run(180.0, |world| {
+        let (Some(error), Some(model)) = (world.error(1, 0), world.model(1)) else { return };
+        if world.now > to - 1.0 {
+            largest = largest.max(error.abs());
+            uncovered = uncovered.max(error.abs() - 3.0 * model.sigma - model.asymmetry);
+        }
+    });
+    let (off, beyond) = (largest * 1e6, uncovered * 1e6);
+    println!("held for {for_s} s, seed {seed}: {off:.0} us off, {beyond:.0} us beyond the claim");
+    (largest, uncovered)
+}
+
+#[test]
+fn clock_survives_the_end_of_a_long_queue() {
+    for (seed, path, for_s, limit_s) in [
+        (1, PathSpec::WIRED, 0.6, 100e-6),
+        (2, PathSpec::WIRED, 0.3, 100e-6),
+        (3, PathSpec::WIRED, 0.05, 100e-6),
+        (4, PathSpec::WIRED, 0.005, 100e-6),
+        (5, PathSpec::WIFI, 0.6, 1e-3),
+        (6, PathSpec::WIFI, 0.1, 1e-3),
+        (7, PathSpec::WIFI_BURSTY, 0.3, 2e-3),
+    ] {
+        let (largest, uncovered) = queue_that_goes(seed, path, for_s);
+        assert!(largest < limit_s && uncovered <= 0.0, "seed {seed}: {largest}, {uncovered}");
+    }
+}
+
 /// A clock jumps unannounced. Gives the time until everybody is within the limit for good.
 fn jump(seed: u64, jumper: usize, by: Span, path: PathSpec, limit_s: f64) -> f64 {
     let mut world = World::with(seed, 120.0, 3, path, |station, spec| {

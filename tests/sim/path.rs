@@ -114,13 +114,20 @@ pub struct Path {
     spell: (f64, f64, f64),
     /// Of each direction: the lasting part of the noise, and when it was drawn.
     slow: [(f64, f64); 2],
+    /// From when to when a queue on the way holds every packet, both ways, and for how long.
+    held: (f64, f64, f64),
 }
 
 impl Path {
     pub fn new(seed: u64, spec: PathSpec) -> Path {
         let mut rng = Rng::new(seed);
         let slow = [(normal(&mut rng), 0.0), (normal(&mut rng), 0.0)];
-        Path { rng, spec, last_packet: -1e9, spell: (0.0, 0.0, 0.0), slow }
+        Path { rng, spec, last_packet: -1e9, spell: (0.0, 0.0, 0.0), slow, held: (0.0, 0.0, 0.0) }
+    }
+
+    /// A queue on the way holds every packet between these times for so long, each way.
+    pub fn hold(&mut self, from: f64, to: f64, for_s: f64) {
+        self.held = (from, to, for_s);
     }
 
     /// Sends a question and an answer, or loses one of them. To be called in the order of
@@ -147,6 +154,10 @@ impl Path {
             if self.spec.power_save && at - self.last_packet > 0.12 {
                 delay += uniform(&mut self.rng, 0.0, 0.1);
             }
+        }
+        let (from, to, for_s) = self.held;
+        if (from..to).contains(&at) {
+            delay += for_s;
         }
         if chance(&mut self.rng, self.spec.hiccups) {
             delay += uniform(&mut self.rng, 0.0, 10e-3);

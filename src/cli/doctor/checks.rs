@@ -391,7 +391,7 @@ fn room(facts: &Facts) -> Option<Finding> {
     const CHECK: &str = "room";
     let status = facts.status()?;
     let Some(room) = &status.room else {
-        let mend = "`groovebox rooms` lists those in reach, `groovebox room join` enters one";
+        let mend = "`groovebox rooms` lists those in reach, `groovebox room join CODE` enters one";
         return warn(CHECK, "in none, so nothing is heard here", mend);
     };
     let here = status.members.iter().filter(|member| member.online).count();

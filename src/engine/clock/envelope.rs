@@ -33,6 +33,17 @@ const NARROW_SEARCH: f64 = 12e-6;
 /// Seconds of samples that pin the frequency to well within [`NARROW_SEARCH`].
 const LONG_SPAN_S: f64 = 16.0;
 
+/// A step among the lowest samples, seconds, that is none of a floor's noise if it is also
+/// [`CLIFF_RATIO`] times what lies below it: the path has become shorter, or was shorter once.
+const CLIFF_S: f64 = 1e-3;
+const CLIFF_RATIO: f64 = 8.0;
+
+/// Below this distance, seconds, the ratio does not count smaller.
+const CLIFF_GRAIN_S: f64 = 0.1e-3;
+
+/// Of fewer samples the lowest are too far apart for a cliff to mean anything.
+const CLIFF_FROM: usize = 60;
+
 /// The inverse golden ratio.
 const GOLDEN: f64 = 0.618_033_988_7;
 
@@ -153,18 +164,32 @@ impl<'a> Legs<'a> {
         Fit { offset: (u - v) / 2.0, frequency, rtt: u + v, span }
     }
 
+    /// The floors of both legs. Where a path has just become shorter, a few samples lie far below
+    /// all others: they are the floor then, and no mean is taken across the cliff. If they do on
+    /// one leg only, their packets were on their way when the path changed, and show what is no
+    /// pair of legs of any path.
     fn floors(&self, frequency: f64) -> (f64, f64) {
         let k = floor_count(self.n);
-        (self.forward.floor(frequency, k, self.n), self.backward.floor(frequency, k, self.n))
+        let m = k.max(3).min(self.n);
+        let (forward, backward) =
+            (self.forward.lowest(frequency, m), self.backward.lowest(frequency, m));
+        let (u, v) = (forward.cliff(self.n), backward.cliff(self.n));
+        let is_alone = u.is_some() != v.is_some();
+        (forward.floor(u, is_alone, k), backward.floor(v, is_alone, k))
     }
 
     /// Mean distance between neighbours among the lowest samples of both legs: how sharply
     /// the floor is drawn.
     fn spacing(&self, frequency: f64) -> f64 {
         let m = (4.max(2 * floor_count(self.n)) + 1).min(self.n);
-        let width =
-            self.forward.lowest(frequency, m).width() + self.backward.lowest(frequency, m).width();
-        0.5 * width / count(m - 1) + SPACING_FLOOR_S
+        let spacing = |leg: &Leg<'_>| {
+            let lowest = leg.lowest(frequency, m);
+            // What is on the longer side of a cliff.
+            let cliff = lowest.cliff(self.n).unwrap_or(0);
+            let (below, above) = lowest.values[..lowest.len].split_at(cliff);
+            mean_spacing(if below.len() > above.len() { below } else { above })
+        };
+        0.5 * (spacing(&self.forward) + spacing(&self.backward)) + SPACING_FLOOR_S
     }
 }
 
@@ -175,14 +200,6 @@ impl Leg<'_> {
 
     fn last_at(&self, n: usize) -> f64 {
         self.at[self.first + (n - 1) * self.step]
-    }
-
-    /// The floor with its end-point bias removed: the mean of the `k` lowest lies above the
-    /// true floor by about one spacing.
-    fn floor(&self, frequency: f64, k: usize, n: usize) -> f64 {
-        let lowest = self.lowest(frequency, k.max(3).min(n));
-        let spacing = if lowest.len > 1 { lowest.width() / count(lowest.len - 1) } else { 0.0 };
-        lowest.values[..k].iter().sum::<f64>() / count(k) - spacing
     }
 
     /// The `m` smallest residuals at this frequency, in order.
@@ -227,8 +244,35 @@ impl Lowest {
         self.values[i] = x;
     }
 
-    fn width(&self) -> f64 {
-        self.values[self.len - 1] - self.values[0]
+    /// How many lie below a cliff, if there is one among the lowest of `n`.
+    fn cliff(&self, n: usize) -> Option<usize> {
+        let values = if n < CLIFF_FROM { &[] } else { &self.values[..self.len] };
+        let is_cliff = |pair: &[f64]| {
+            let (below, step) = (pair[0] - values[0], pair[1] - pair[0]);
+            step > CLIFF_S && step > CLIFF_RATIO * (below + CLIFF_GRAIN_S)
+        };
+        values.windows(2).position(is_cliff).map(|i| i + 1)
+    }
+
+    /// The floor with its end-point bias removed: the mean of the `k` lowest lies above the
+    /// true floor by about one spacing. Of those on either side of a cliff only one counts.
+    fn floor(&self, cliff: Option<usize>, is_above: bool, k: usize) -> f64 {
+        let values = &self.values[..self.len];
+        let values = match cliff {
+            None => values,
+            Some(cliff) if is_above => &values[cliff..],
+            Some(cliff) => &values[..cliff],
+        };
+        let k = k.min(values.len());
+        values[..k].iter().sum::<f64>() / count(k) - mean_spacing(values)
+    }
+}
+
+/// The mean distance between neighbours in ascending order.
+fn mean_spacing(values: &[f64]) -> f64 {
+    match values {
+        [first, .., last] => (last - first) / count(values.len() - 1),
+        _ => 0.0,
     }
 }
 

@@ -64,6 +64,17 @@ const JUMP_FLOOR_S: f64 = 50e-6;
 /// … in so many attempts to fit in a row.
 const JUMP_FITS: u32 = 3;
 
+/// A path is shorter than its window says if an exchange was back in so small a share of the
+/// smallest round trip …
+const SHORTER: f64 = 0.5;
+
+/// … and by so much earlier, seconds, beyond the jump's limit.
+const SHORTER_S: f64 = 1e-3;
+
+/// Exchanges of the longer path are those that were slower than the fastest by this share of the
+/// difference.
+const SHORTER_KEPT: f64 = 0.25;
+
 /// What is kept of the ring after a jump, at most.
 const KEPT_AFTER_JUMP: Span = Span::from_secs(4);
 
@@ -130,6 +141,10 @@ enum Verdict {
     Jumped {
         since: LocalTime,
     },
+    /// The path became much shorter; what was slower than this, seconds, was on the longer one.
+    Shorter {
+        than: f64,
+    },
 }
 
 /// Estimates one other clock.
@@ -158,6 +173,9 @@ pub struct Estimator {
     /// When a fit was last made or refused.
     tried: LocalTime,
     n_jumps: u32,
+    /// The path became shorter: until then exchanges this slow, seconds, may have been on the
+    /// longer one.
+    outdone: Option<(f64, LocalTime)>,
     /// Fits that suspected a jump in a row, and when the first did.
     suspicion: Option<(u32, LocalTime)>,
 }
@@ -213,6 +231,7 @@ impl Estimator {
             next_block: None,
             tried: LocalTime::default(),
             n_jumps: 0,
+            outdone: None,
             suspicion: None,
         }
     }
@@ -229,7 +248,12 @@ impl Estimator {
             self.ring.pop_front();
         }
         let (forward, backward) = (forward - self.base, backward + self.base);
-        self.ring.push_back(Sample { t1, forward, t4, backward });
+        let sample = Sample { t1, forward, t4, backward };
+        let is_old = |(than, until)| t4 < until && sample.rtt() >= than;
+        if self.outdone.is_some_and(is_old) {
+            return Outcome::Kept;
+        }
+        self.ring.push_back(sample);
         self.n += 1;
         self.fresh += 1;
         let outcome = if self.is_due(t4) { self.step(t4) } else { Outcome::Kept };
@@ -378,6 +402,11 @@ impl Estimator {
                 self.solve(now);
                 Outcome::Jumped
             }
+            Verdict::Shorter { than } => {
+                self.drop_slower(than, now);
+                self.solve(now);
+                Outcome::Solved
+            }
             Verdict::Steady => {
                 self.solve(now);
                 Outcome::Solved
@@ -395,6 +424,11 @@ impl Estimator {
         let Some(solution) = judged else { return Verdict::Steady };
         let limit = JUMP_SIGMAS * self.sigma(now) + JUMP_FLOOR_S;
         let recent = self.ring.iter().rev().take(self.fresh);
+        let fastest = recent.clone().map(Sample::rtt).fold(f64::MAX, f64::min);
+        let floor = solution.fit.rtt;
+        if fastest < SHORTER * floor && floor - fastest > limit + SHORTER_S {
+            return Verdict::Shorter { than: fastest + SHORTER_KEPT * (floor - fastest) };
+        }
         let (u, v) = recent
             .map(|sample| solution.excess(sample))
             .fold((f64::MAX, f64::MAX), |(u, v), (forward, backward)| {
@@ -415,12 +449,30 @@ impl Estimator {
     /// Starts anew with what came after the jump. The frequency did not jump.
     fn drop_before(&mut self, kept_from: LocalTime) {
         self.ring.retain(|sample| sample.t1 >= kept_from);
+        self.begin_window();
+        self.holdover.jumped();
+        self.n_jumps += 1;
+    }
+
+    /// Starts anew with what came over the shorter path: of the longer one's samples, those that
+    /// were on their way when it changed are low on one leg and high on the other, and the others
+    /// make the new ones look scattered. The clocks did not change.
+    fn drop_slower(&mut self, than: f64, now: LocalTime) {
+        let longest = self.ring.iter().map(Sample::rtt).fold(0.0, f64::max);
+        self.outdone = Some((than, now + Span::from_secs_f64(longest)));
+        self.ring.retain(|sample| sample.rtt() < than);
+        self.begin_window();
+    }
+
+    /// A new window, in which the frequency is known.
+    fn begin_window(&mut self) {
+        let fit = self.solution.map(|solution| solution.fit);
         if self.holdover.is_primed() {
             self.prior = FrequencyPrior::remembered(self.holdover.frequency());
+        } else if let Some(fit) = fit.filter(|fit| fit.span >= STRETCHES_FROM_S) {
+            self.prior = FrequencyPrior::remembered(fit.frequency);
         }
-        self.holdover.jumped();
         self.n = self.ring.len() as u64;
-        self.n_jumps += 1;
         self.split = None;
         self.stretched = None;
         self.skew = 0.0;
@@ -501,6 +553,13 @@ impl Estimator {
             span: fit.span,
             window,
         });
+    }
+}
+
+impl Sample {
+    /// Time on the way, both legs together, seconds.
+    fn rtt(&self) -> f64 {
+        (self.forward + self.backward).as_secs_f64()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use super::door::{InviteText, Key, is_code, parse_invite};
+use super::door::{InviteText, Key, is_code, is_like_invite, parse_invite};
 use super::rooms::{no_such_room, several_rooms};
 use super::{Command, LocalTime, Node, OpId, Output, RequestId, RoomCard, RoomId, Span, Track};
 use crate::base::EntryId;
@@ -118,6 +118,11 @@ impl Requests {
         }
     }
 
+    /// Whether that request is the one to be in a room, and not one that took its place.
+    pub(super) fn is_to_enter(&self, id: RequestId) -> bool {
+        self.room.as_ref().is_some_and(|request| request.id == id)
+    }
+
     /// Somebody waits to be in that room.
     pub(super) fn await_room(&mut self, request: RoomRequest, room: RoomId) {
         self.room = Some(RoomRequest { room: Some(room), ..request });
@@ -141,10 +146,7 @@ impl Requests {
         name: &str,
         code: &str,
     ) {
-        let Some(request) = self.room.take_if(|r| r.room.is_none_or(|wanted| wanted == room))
-        else {
-            return;
-        };
+        let Some(request) = self.room.take_if(|r| r.room == Some(room)) else { return };
         let message = format!("now in {name} ({code})");
         outputs.push_back(Output::Reply { id: request.id, reply: Ok(done(message)) });
     }
@@ -411,6 +413,9 @@ impl Node {
         text: &str,
         password: Option<Password>,
     ) -> Result<(), Refusal> {
+        self.check_free_to_go()?;
+        self.replace_room_request(now);
+        let before = self.membership.intent();
         let request = RoomRequest {
             id,
             room: None,
@@ -418,12 +423,19 @@ impl Node {
             invite: None,
             sought: None,
             password,
-            before: self.membership.intent(),
+            before,
             until: now + JOIN_PATIENCE,
         };
         if let Some(invite) = parse_invite(text) {
             self.join_by_invite(now, request, invite);
             return Ok(());
+        }
+        if is_like_invite(text) {
+            return Err(Refusal::new(
+                RefusalCode::InvalidRequest,
+                "that is not a whole invite",
+                "copy all of it, or ask for another: `groovebox invite`",
+            ));
         }
         // `host:port` is resolved by the front end into an address; who lives there is known
         // once it has answered.
@@ -451,6 +463,23 @@ impl Node {
         }
     }
 
+    /// A person who asks for a room does not wait for another one any more: all is as it was before
+    /// they asked for that.
+    fn replace_room_request(&mut self, now: LocalTime) {
+        let Some(earlier) = self.requests.room.take() else { return };
+        let refusal = Refusal::new(
+            RefusalCode::JoinFailed,
+            "a room was asked for again before this was done",
+            "`groovebox room show` says which room this device is in",
+        );
+        self.outputs.push_back(Output::Reply { id: earlier.id, reply: Err(refusal) });
+        if let Some(room) = earlier.room {
+            self.joining.take_if(|joining| joining.is_for(room));
+            self.door.key.take_if(|(known, _)| *known == room);
+            self.membership.set_intent(now, earlier.before);
+        }
+    }
+
     /// Locked rooms do not show their codes: those in reach are asked, also where a room that
     /// shows its code has the same one.
     fn seek(
@@ -463,9 +492,10 @@ impl Node {
         let code = text.trim().to_uppercase();
         let hidden = |card: &&RoomCard| card.locked && card.code.is_empty();
         let peers = self.peers.iter();
+        let known = shown.as_ref().map(|card| card.id);
         let hidden = peers.filter_map(|(node, peer)| {
             let card = peer.room.as_ref().filter(hidden)?;
-            Some((*node, card.id))
+            (known != Some(card.id)).then_some((*node, card.id))
         });
         let mut hidden = hidden.collect::<Vec<_>>();
         if code.chars().count() > crate::base::limits::MAX_CODE {
@@ -586,6 +616,7 @@ impl Node {
         }
         let until = now + JOIN_PATIENCE;
         let request = RoomRequest { room: Some(room), until, ..request };
+        let id = request.id;
         let key = request.invite.as_ref().map(|invite| invite.key.clone());
         let password = request.password.clone();
         if card.locked && key.is_none() && password.is_none() && self.pass_for(room).is_none() {
@@ -595,7 +626,7 @@ impl Node {
         match (key, password) {
             (Some(key), _) => self.enter_with(now, room, key),
             (None, Some(password)) if card.locked => {
-                self.outputs.push_back(Output::Stretch { room, password });
+                self.outputs.push_back(Output::Stretch { id, room, password });
             }
             _ => self.membership.set_intent(now, Intent::Room(room)),
         }

@@ -97,6 +97,17 @@ impl Node {
         now: LocalTime,
         to: Departure,
     ) -> Result<(), Refusal> {
+        self.check_free_to_go()?;
+        // Between two rooms it must not be drawn back into the one that it leaves, nor into
+        // another that it was about to enter.
+        self.membership.set_intent(now, Intent::Alone);
+        self.joining = None;
+        self.depart(now, to);
+        Ok(())
+    }
+
+    /// A person who is on their way out of a room waits until that is done.
+    pub(super) fn check_free_to_go(&self) -> Result<(), Refusal> {
         let is_awaited = |departure: &Departure| !matches!(departure, Departure::Arrive { .. });
         if self.departure.as_ref().is_some_and(is_awaited) {
             return Err(Refusal {
@@ -108,11 +119,6 @@ impl Node {
                 )
             });
         }
-        // Between two rooms it must not be drawn back into the one that it leaves, nor into
-        // another that it was about to enter.
-        self.membership.set_intent(now, Intent::Alone);
-        self.joining = None;
-        self.depart(now, to);
         Ok(())
     }
 
@@ -140,7 +146,9 @@ impl Node {
         let id = self.next_op_id();
         match Op::signed(&self.key, room, id, Op::NO_TIME, &OpBody::Leave) {
             Ok(op) => self.send(term.node, Message::Propose(op)),
-            Err(error) => tracing::error!(%error, "a leave that cannot be said"),
+            Err(error) => {
+                tracing::error!(%error, "this device leaves without a word: the room could not be told")
+            }
         }
         if let Some(election) = &mut self.election {
             election.stay(now);
@@ -234,7 +242,7 @@ impl Node {
         } else {
             let id = self.next_op_id();
             let op = Op::signed(&self.key, room, id, Op::NO_TIME, &OpBody::Leave);
-            op.inspect_err(|error| tracing::error!(%error, "a leave that cannot be said")).ok()?
+            op.inspect_err(|error| tracing::error!(%error, "this device leaves without a word: the room could not be told")).ok()?
         };
         Some(Unheard { op, said: None, asked: BTreeSet::new() })
     }
@@ -314,7 +322,7 @@ impl Node {
         self.membership.set_intent(now, Intent::Room(id));
         if let Some(password) = password {
             self.door.locking = Some((Some(id), request));
-            self.outputs.push_back(Output::Stretch { room: id, password });
+            self.outputs.push_back(Output::Stretch { id: request, room: id, password });
             return;
         }
         self.reply_done(request, message);

@@ -371,17 +371,42 @@ impl Node {
             return self.send(from, Message::PakeRefused { room, refusal: wrong(kind) });
         }
         self.door.give_try_back(from);
+        let invited = matches!(kind, SecretKind::Invite { .. });
+        let checked = if invited { self.check_inviting() } else { Ok(()) };
+        if let Err(refusal) = checked {
+            return self.send(from, Message::PakeRefused { room, refusal });
+        }
         if present != epoch || !self.use_invite(kind) {
             let refusal = no_such_invite();
             return self.send(from, Message::PakeRefused { room, refusal });
         }
-        let invited = matches!(kind, SecretKind::Invite { .. });
         let signature = self.key.sign(&codec::admission_bytes(&room, &from, epoch, invited));
         let admission = Admission { issuer: self.me, epoch, invited, signature };
         let confirmation = run.ours();
-        let friendship = self.friendship_for(room).filter(|_| invited);
+        let is_for_friends = self.room.as_ref().is_some_and(|r| r.state().settings().friends_only);
+        let friendship = self.friendship_for(room).filter(|_| invited && is_for_friends);
         self.send(from, Message::Admitted { room, confirmation, admission, friendship });
         self.let_in(now, from);
+    }
+
+    /// Whether this person's invites open the room: into one for friends its owner's do, and those
+    /// of the owner's friends.
+    fn check_inviting(&self) -> Result<(), Refusal> {
+        let Some(room) = &self.room else { return Ok(()) };
+        let owner = room.state().owner().filter(|_| room.state().settings().friends_only);
+        match owner {
+            Some(owner)
+                if self.user_id() != Some(owner) && self.friendship_for(room.id()).is_none() =>
+            {
+                let name = room.state().person_name(&owner);
+                Err(Refusal::new(
+                    RefusalCode::NotAllowed,
+                    format!("only {name} and their friends invite to this room"),
+                    format!("{name} can invite, or be a friend: `groovebox friend add {name}`"),
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn use_invite(&mut self, kind: SecretKind) -> bool {
@@ -434,18 +459,8 @@ impl Node {
         uses: u32,
         lasts: Span,
     ) -> Result<(), Refusal> {
+        self.check_inviting()?;
         let room = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?;
-        if let Some(owner) = room.state().owner().filter(|_| room.state().settings().friends_only)
-            && self.user_id() != Some(owner)
-            && self.friendship_for(room.id()).is_none()
-        {
-            let name = room.state().person_name(&owner);
-            return Err(Refusal::new(
-                RefusalCode::NotAllowed,
-                format!("only {name} and their friends invite to this room"),
-                format!("ask {name} to invite them, or to be your friend: `groovebox friend add`"),
-            ));
-        }
         let epoch = room.state().lock_epoch();
         self.door.invites.retain(|_, i| i.uses > 0 && i.until > now && i.epoch == epoch);
         if self.door.invites.len() >= MAX_INVITES {
@@ -481,11 +496,11 @@ impl Node {
         pass.map(|(_, pass)| pass.clone())
     }
 
-    /// What lets this person into a room for friends: their own friendship with its owner, else
-    /// that of whoever invited them.
+    /// What lets this person into a room for friends: the friendship with its owner of whoever
+    /// invited them, else their own.
     pub(super) fn introduction_to(&self, room: RoomId) -> Option<Friendship> {
-        let inviter = || self.door.inviter.as_ref().filter(|(known, _)| *known == room);
-        self.friendship_for(room).or_else(|| inviter().map(|(_, friendship)| friendship.clone()))
+        let inviter = self.door.inviter.as_ref().filter(|(known, _)| *known == room);
+        inviter.map(|(_, friendship)| friendship.clone()).or_else(|| self.friendship_for(room))
     }
 
     /// Shows a member that this node knows what opens the room. Whether it is under way.
@@ -652,7 +667,13 @@ impl Node {
 /// Locking a room as it is made.
 impl Node {
     /// The password of a person has been stretched.
-    pub(super) fn stretched(&mut self, now: LocalTime, room: RoomId, secret: Option<[u8; 32]>) {
+    pub(super) fn stretched(
+        &mut self,
+        now: LocalTime,
+        id: RequestId,
+        room: RoomId,
+        secret: Option<[u8; 32]>,
+    ) {
         let failed = || {
             Refusal::new(
                 RefusalCode::Internal,
@@ -669,6 +690,9 @@ impl Node {
             let (name, code) = state.map(|s| (s.name(), s.code())).unwrap_or_default();
             let message = format!("made {name} ({code}), which is locked");
             return self.reply_done(request, message);
+        }
+        if !self.requests.is_to_enter(id) {
+            return;
         }
         match secret {
             Some(secret) => self.enter_with(now, room, Key::Password(secret)),
@@ -708,6 +732,11 @@ pub(super) fn is_code(code: &str, said: &str) -> bool {
 pub(super) fn is_id(room: RoomId, said: &str) -> bool {
     let said = said.trim().to_lowercase();
     said.len() >= room.short().len() && room.to_string().starts_with(&said)
+}
+
+/// Whether that is an invite, or a part of one.
+pub(super) fn is_like_invite(text: &str) -> bool {
+    text.trim().starts_with(INVITE.trim_end_matches(|c: char| !c.is_alphanumeric()))
 }
 
 /// An invite as somebody pasted it; none if it is something else.

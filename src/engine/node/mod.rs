@@ -246,6 +246,8 @@ pub enum Input {
     },
     /// A password was stretched as [`Output::Stretch`] asked; none if there was no memory for it.
     Stretched {
+        /// Who waits for it.
+        id: RequestId,
         /// The room.
         room: RoomId,
         /// What it became.
@@ -424,6 +426,8 @@ pub enum Output {
     Admit(Option<BTreeSet<NodeId>>),
     /// Stretch a password where that holds nothing up, and say [`Input::Stretched`].
     Stretch {
+        /// Who waits for it.
+        id: RequestId,
         /// For this room.
         room: RoomId,
         /// It.
@@ -950,7 +954,7 @@ impl Node {
                 self.note_contact(now, from);
                 self.datagram_received(now, from, datagram, at);
             }
-            Input::Stretched { room, secret } => self.stretched(now, room, secret),
+            Input::Stretched { id, room, secret } => self.stretched(now, id, room, secret),
             Input::CommandReceived { id, command } => self.command_received(now, id, command),
             Input::Written { room, idx, chain } => self.written(room, &LogPlace { idx, chain }),
             Input::Synced { room, idx } => self.synced(room, idx),
@@ -1297,7 +1301,10 @@ impl Node {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.room.clone_from(&card);
         }
-        self.membership.card_received(now, from, card);
+        self.membership.card_received(now, from, card.clone());
+        if let Some(address) = self.peers.get(&from).map(|peer| peer.address) {
+            self.note_reached(now, from, address, card.as_ref());
+        }
         self.refresh_election(now);
     }
 

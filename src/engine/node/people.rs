@@ -57,7 +57,14 @@ impl Node {
         let state = self.state_now(now)?;
         state.find_person(name).map(Subject::Person).or_else(|refusal| {
             // The device that belongs to a person is meant as that device.
-            state.find_member(name).map(Subject::Device).map_err(|_| refusal)
+            state.find_member(name).map(Subject::Device).map_err(|_| match refusal.code {
+                RefusalCode::NotFound => Refusal::new(
+                    RefusalCode::NotFound,
+                    format!("no person or device in this room is called {name:?}"),
+                    "`groovebox room show` lists both",
+                ),
+                _ => refusal,
+            })
         })
     }
 
@@ -72,14 +79,34 @@ impl Node {
             name.to_lowercase() == wanted || (wanted.len() >= 4 && by_id(subject))
         };
         let state = self.state_now(now)?;
-        let found = state.banned().find(fits).map(|(subject, _)| *subject);
-        found.ok_or_else(|| {
-            Refusal::new(
+        // Devices are banned together with their person: one word is for all of them.
+        let mut found = Vec::<Subject>::new();
+        for (subject, _) in state.banned().filter(fits) {
+            if !found.iter().any(|other| state.are_banned_together(*other, *subject)) {
+                found.push(*subject);
+            }
+        }
+        match found.as_slice() {
+            [subject] => Ok(*subject),
+            [] => Err(Refusal::new(
                 RefusalCode::NotFound,
                 format!("nobody called {name:?} is banned from this room"),
-                "`groovebox room show` lists who is",
-            )
-        })
+                "`groovebox room show` lists who is; who was only sent out may come back by themselves \
+                 after 5 minutes",
+            )),
+            several => {
+                let short = |subject: &Subject| match subject {
+                    Subject::Person(user) => user.short(),
+                    Subject::Device(node) => node.short(),
+                };
+                let ids = several.iter().map(short).collect::<Vec<_>>().join(", ");
+                Err(Refusal::new(
+                    RefusalCode::InvalidRequest,
+                    format!("{} that are banned are called {name:?}", several.len()),
+                    format!("name one by the beginning of its id: {ids}"),
+                ))
+            }
+        }
     }
 
     pub(super) fn up_vote(

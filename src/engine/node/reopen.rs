@@ -110,7 +110,7 @@ impl Node {
         let is_open = self.known_rooms.iter().any(|known| known.id == id && known.left_last);
         let read = restored.and_then(|restored| {
             let room = Room::restore(&restored.snapshot, &restored.entries);
-            let room = room.inspect_err(|error| tracing::warn!(%error, "a stored room")).ok()?;
+            let room = room.inspect_err(|error| tracing::warn!(%error, "the file of a room that was left makes no sense; it is not opened again")).ok()?;
             Some((room, restored))
         });
         let is_ours =

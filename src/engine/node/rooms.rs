@@ -11,7 +11,7 @@ use crate::base::rng::Rng;
 use crate::engine::election::{Election, ElectionConfig};
 use crate::engine::membership::Intent;
 use crate::wire::codec;
-use crate::wire::op::{Genesis, Op, OpBody, PersonCard};
+use crate::wire::op::{Friendship, Genesis, Op, OpBody, PersonCard};
 use crate::wire::{Refusal, RefusalCode};
 
 /// How often an unanswered join is said again.
@@ -37,6 +37,8 @@ pub(super) struct Joining {
     op: Option<Op>,
     since: LocalTime,
     said: LocalTime,
+    /// The person's own friendship with the room's owner was shown: once is enough.
+    has_shown_own: bool,
 }
 
 /// How a join came to nothing.
@@ -173,17 +175,23 @@ impl Node {
         let (room, via) = (joining.room, joining.via);
         let said = joining.op.as_ref().map(codec::decode_body);
         let proof = self.friendship_for(room);
-        let tried =
-            matches!(said, Some(Ok(OpBody::Join { friendship, .. })) if friendship == proof);
+        let is_same = |said: &Option<Friendship>| *said == proof;
+        let said =
+            matches!(said, Some(Ok(OpBody::Join { friendship, .. })) if is_same(&friendship));
+        let tried = said || joining.has_shown_own;
         if refusal.code != RefusalCode::NotAllowed || tried || proof.is_none() {
             return false;
         }
-        let (id, body) = (self.next_op_id(), self.join_body_for(room));
+        let (id, mut body) = (self.next_op_id(), self.join_body_for(room));
+        if let OpBody::Join { friendship, .. } = &mut body {
+            *friendship = proof;
+        }
         let Ok(op) = Op::signed(&self.key, room, id, Op::NO_TIME, &body) else { return false };
         let via = self.coordinator_of(room).unwrap_or(via);
         self.send(via, Message::Join(op.clone()));
         if let Some(joining) = &mut self.joining {
             joining.op = Some(op);
+            joining.has_shown_own = true;
         }
         true
     }
@@ -274,7 +282,8 @@ impl Node {
                 return self.send(via, Message::Join(op));
             }
         } else {
-            self.joining = Some(Joining { room, via, op: None, since: now, said: now });
+            self.joining =
+                Some(Joining { room, via, op: None, since: now, said: now, has_shown_own: false });
         }
         // What opens the door is shown before anything is said.
         if let Some(key) = self.key_for(room)
@@ -295,12 +304,13 @@ impl Node {
         let op = match Op::signed(&self.key, room, id, Op::NO_TIME, &body) {
             Ok(op) => op,
             Err(error) => {
-                tracing::error!(%error, "a join that cannot be said");
+                tracing::error!(%error, "the room could not be asked to let this device in");
                 return;
             }
         };
         self.send(via, Message::Join(op.clone()));
-        self.joining = Some(Joining { room, via, op: Some(op), since: now, said: now });
+        self.joining =
+            Some(Joining { room, via, op: Some(op), since: now, said: now, has_shown_own: false });
     }
 
     /// A member of the room that is being entered has many at its door.
@@ -372,7 +382,9 @@ impl Node {
                 self.send(coordinator, Message::Join(op.clone()));
                 self.replication.asked_again = Some((coordinator, op));
             }
-            Err(error) => tracing::error!(%error, "a join that cannot be said"),
+            Err(error) => {
+                tracing::error!(%error, "the room could not be asked to let this device in")
+            }
         }
     }
 
@@ -682,7 +694,8 @@ pub(super) fn not_in_room() -> Refusal {
     Refusal::new(
         RefusalCode::NotInRoom,
         "this device is in no room",
-        "`groovebox rooms` lists rooms, `groovebox room join` enters one, `room create` makes one",
+        "`groovebox rooms` lists rooms, `groovebox room join CODE` enters one, and `groovebox room \
+         create` makes one",
     )
 }
 

@@ -340,9 +340,9 @@ impl House {
             Output::Reply { id, reply } => {
                 self.devices[i].replies.insert(id, reply);
             }
-            Output::Stretch { room, password } => {
+            Output::Stretch { id, room, password } => {
                 let secret = Some(password.stretch(&room).expect("memory for it"));
-                self.at(later, Event::Input(i, Input::Stretched { room, secret }));
+                self.at(later, Event::Input(i, Input::Stretched { id, room, secret }));
             }
             Output::ReadRoom { room } => {
                 let restored = self.devices[i].disk.restored().map(Box::new);

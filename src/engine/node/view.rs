@@ -1,12 +1,12 @@
 //! What front ends see of a node.
 
-use super::{LocalTime, Node, NodeId, Quality, Report, Room, RoomTime, Span, UserId};
+use super::{BlobHash, LocalTime, Node, NodeId, Quality, Report, Room, RoomTime, Span, UserId};
 use crate::engine::election::Election;
 use crate::engine::room::{ChatLine, Member, PastVote, Person, RoomState, Session, Verdict};
 use crate::engine::status::{
-    CandidateStatus, ChatStatus, DjStatus, MemberStatus, NodeStatus, PastDjStatus, PastVoteStatus,
-    PeerStatus, PersonStatus, RoomInReach, RoomStatus, Status, SyncStatus, TermStatus, UserStatus,
-    VoteStatus,
+    CandidateStatus, ChatStatus, DjStatus, FetchStatus, MemberStatus, NodeStatus, PastDjStatus,
+    PastVoteStatus, PeerStatus, PersonStatus, RoomInReach, RoomStatus, Status, SyncStatus,
+    TermStatus, UserStatus, VoteStatus,
 };
 use crate::wire::Refusal;
 use crate::wire::message::OutputState;
@@ -39,11 +39,18 @@ impl Node {
             members: self.member_statuses(now),
             playback: self.playback_status(now),
             queue: state.map(|(state, _)| state.queue_status()).unwrap_or_default(),
+            fetching: self.fetch_statuses(),
             people: state.map(|(state, at)| Node::people_status(state, at)).unwrap_or_default(),
             votes: state.map(|(state, at)| self.vote_statuses(state, at)).unwrap_or_default(),
             rooms: self.rooms_in_reach(),
             peers: self.peer_statuses(),
         }
+    }
+
+    fn fetch_statuses(&self) -> Vec<FetchStatus> {
+        let status =
+            |(hash, percent): (&BlobHash, u8)| FetchStatus { id: hash.to_string(), percent };
+        self.transfer.under_way().map(status).collect()
     }
 
     fn node_status(&self, now: LocalTime) -> NodeStatus {

@@ -21,9 +21,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::limits::{
-    MAX_LATELY, MAX_PLAYED, MAX_QUEUE, MAX_REASON, MAX_REPEATS, MAX_TAG, MIN_REPEATED,
-};
+use crate::base::limits::{MAX_PLAYED, MAX_QUEUE, MAX_REASON, MAX_REPEATS, MAX_TAG, MIN_REPEATED};
 use crate::base::rng::Rng;
 use crate::base::{EntryId, EntryKey, NodeId, OpId, RoomTime, SegmentId, Span, UserId};
 use crate::engine::playout::PlannedSpan;
@@ -34,6 +32,9 @@ use crate::wire::track::{frames_to_span, span_to_frames};
 
 use super::history::{EndReason, Over, Playing};
 use super::members::Stamp;
+
+/// So many playings that are over are taken at a time by whoever keeps the history.
+const OVER_AT_ONCE: usize = 32;
 
 /// Segments planned behind the current one.
 const PLANNED: usize = 2;
@@ -219,14 +220,20 @@ impl Playback {
         Playback { next_entry: 1, ..Playback::default() }
     }
 
-    /// Moves on by the passing of time alone.
-    pub fn settle(&mut self, at: RoomTime) {
+    /// Moves on by the passing of time alone. Stops where so much is over that somebody should
+    /// [take](Self::take_over) it; whether it did, and goes on when called again.
+    pub fn settle(&mut self, at: RoomTime) -> bool {
         // At most once per entry of the queue, and [`MAX_REPEATS`] times more: every step takes
         // one out or counts as a repetition.
-        while self.step(at) {}
+        while self.step(at) {
+            if self.over.len() >= OVER_AT_ONCE {
+                return true;
+            }
+        }
         while self.ended.front().is_some_and(|old| is_forgotten(old, at)) {
             self.ended.pop_front();
         }
+        false
     }
 
     /// Whether [`settle`](Self::settle) would change anything.
@@ -386,7 +393,8 @@ impl Playback {
         if was_heard || is_told && over.started == over.ended {
             self.over.push_back(over);
         }
-        while self.over.len() > MAX_LATELY {
+        // Only what was passed over can be so many at once.
+        while self.over.len() > MAX_QUEUE {
             self.over.pop_front();
         }
     }

@@ -155,15 +155,15 @@ impl<'a> Asker<'a> {
 /// A refusal that time heals.
 fn wait(code: RefusalCode, message: &str, hint: &str, left: Span) -> Refusal {
     let left = left.as_millis().max(0);
-    let seconds = left / 1000 + 1;
-    let time = if seconds >= 120 {
-        format!("{} minutes", (seconds + 59) / 60)
-    } else {
-        format!("{seconds} seconds")
+    let seconds = ((left + 999) / 1000).max(1);
+    let time = match seconds {
+        1 => "1 second is".to_owned(),
+        2..120 => format!("{seconds} seconds are"),
+        _ => format!("{} minutes are", (seconds + 59) / 60),
     };
     Refusal {
         retry_after_ms: Some(u32::try_from(left).unwrap_or(u32::MAX)),
-        ..Refusal::new(code, format!("{message}: {time} are left"), hint)
+        ..Refusal::new(code, format!("{message}: {time} left"), hint)
     }
 }
 
@@ -496,7 +496,7 @@ pub(super) fn check_dj_random(asker: Asker<'_>) -> Result<(), Refusal> {
     }
     if government.lots(asker.at).is_empty() {
         return Err(Refusal::new(
-            RefusalCode::NotFound,
+            RefusalCode::UpdateFailed,
             "nobody who is here could be drawn",
             "wait until somebody comes, or until a cool-down is over",
         ));
@@ -544,7 +544,7 @@ fn check_mutiny(asker: Asker<'_>, user: &UserId, dj_epoch: u32) -> Result<(), Re
     let government = &asker.state.government;
     match government.dj {
         None => Err(Refusal::new(
-            RefusalCode::NotFound,
+            RefusalCode::UpdateFailed,
             "there is no DJ to rise against",
             "`groovebox dj take` makes you DJ, `groovebox vote elect` lets all decide",
         )),

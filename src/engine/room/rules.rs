@@ -142,7 +142,7 @@ fn check_envelope(
         return Err(Refusal::new(
             RefusalCode::NotInRoom,
             "the device that asked is not in this room",
-            "join the room first: `groovebox room join`",
+            "join the room first: `groovebox room join CODE`",
         ));
     }
     if is_coordinators(body) && op.id.author != term_owner {
@@ -389,7 +389,7 @@ fn check_resume(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
         Phase::Stopped => {}
     }
     Err(Refusal::new(
-        RefusalCode::NotFound,
+        RefusalCode::UpdateFailed,
         "nothing is paused and the queue is empty",
         "play something first: `groovebox play FILE`",
     ))
@@ -397,7 +397,7 @@ fn check_resume(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
 
 fn nobody_has_any() -> Refusal {
     Refusal::new(
-        RefusalCode::NotFound,
+        RefusalCode::UpdateFailed,
         "no device that has any track of the queue is here",
         "switch on the devices that brought them, or play something else",
     )
@@ -408,7 +408,7 @@ fn check_prev(state: &RoomState, guard: &Guard) -> Result<(), Refusal> {
         return check_guard(state, guard);
     }
     Err(Refusal::new(
-        RefusalCode::NotFound,
+        RefusalCode::UpdateFailed,
         "nothing has been played yet",
         "play something first: `groovebox play FILE`",
     ))

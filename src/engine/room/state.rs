@@ -487,11 +487,16 @@ impl RoomState {
         // In the order in which things happen, so that it does not matter how often somebody
         // looks. Each round closes a vote.
         while let Some((end, kind)) = self.government.next_close(at) {
-            self.playback.settle(end);
-            self.note_over();
+            self.move_on(end);
             self.government.time_is_up(kind, end);
         }
-        self.playback.settle(at);
+        self.move_on(at);
+    }
+
+    fn move_on(&mut self, at: RoomTime) {
+        while self.playback.settle(at) {
+            self.note_over();
+        }
         self.note_over();
     }
 
@@ -730,6 +735,12 @@ impl RoomState {
     /// Whom the room keeps out, and what they were called.
     pub fn banned(&self) -> impl Iterator<Item = (&Subject, &str)> {
         self.government.banned()
+    }
+
+    /// Whether two were banned by one word, and are let back by one.
+    #[must_use]
+    pub fn are_banned_together(&self, one: Subject, other: Subject) -> bool {
+        self.government.banned_by(one) == self.government.banned_by(other)
     }
 
     /// Whether somebody is let in at the moment, as far as being sent out goes.

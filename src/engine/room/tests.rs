@@ -418,9 +418,9 @@ fn next_at_the_end_of_the_queue_stops() {
     assert_eq!(scene.state.spans(scene.now)[0].and_then(|old| old.cut), Some(scene.now));
     assert_eq!(scene.refused(&OpBody::Next(NOW)), RefusalCode::UpdateFailed);
     assert_eq!(scene.refused(&OpBody::Pause(NOW)), RefusalCode::UpdateFailed);
-    assert_eq!(scene.refused(&OpBody::Resume(NOW)), RefusalCode::NotFound);
+    assert_eq!(scene.refused(&OpBody::Resume(NOW)), RefusalCode::UpdateFailed);
     assert_eq!(scene.refused(&seek(Span::ZERO)), RefusalCode::UpdateFailed, "nothing to seek in");
-    assert_eq!(Scene::new().refused(&OpBody::Prev(NOW)), RefusalCode::NotFound);
+    assert_eq!(Scene::new().refused(&OpBody::Prev(NOW)), RefusalCode::UpdateFailed);
 }
 
 #[test]

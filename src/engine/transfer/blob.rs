@@ -120,6 +120,13 @@ impl Blob {
         self.missing.is_empty()
     }
 
+    /// How much is here, in percent: 100 only when all is.
+    pub fn percent(&self) -> u8 {
+        let (missing, count) = (self.missing.len() as u64, u64::from(self.count()).max(1));
+        let missing = (missing * 100).div_ceil(count);
+        u8::try_from(100_u64.saturating_sub(missing)).unwrap_or(100)
+    }
+
     pub fn missing(&self) -> impl Iterator<Item = u32> + '_ {
         self.missing.iter().copied()
     }

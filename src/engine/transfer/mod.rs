@@ -155,6 +155,12 @@ impl Transfer {
         self.blobs.get(hash).is_some_and(|blob| !blob.is_complete())
     }
 
+    /// The wanted blobs that are not complete, and how much of each is here, in percent.
+    pub fn under_way(&self) -> impl Iterator<Item = (&BlobHash, u8)> {
+        let incomplete = self.blobs.iter().filter(|(_, blob)| !blob.is_complete());
+        incomplete.map(|(hash, blob)| (hash, blob.percent()))
+    }
+
     /// Whether this node and the peers have every piece of a wanted blob between them.
     #[must_use]
     pub fn is_within_reach(&self, hash: &BlobHash) -> bool {

@@ -56,6 +56,20 @@ fn hold(transfer: &mut Transfer, n: u32) {
 }
 
 #[test]
+fn how_much_is_here_is_told_until_all_is() {
+    let mut transfer = playing(&[1]);
+    let told = [(0, Some(0)), (1, Some(2)), (20, Some(50)), (39, Some(97)), (40, None)];
+    for (held, percent) in told {
+        hold(&mut transfer, held);
+        assert_eq!(
+            transfer.under_way().map(|(_, percent)| percent).next(),
+            percent,
+            "{held} of 40"
+        );
+    }
+}
+
+#[test]
 fn pieces_in_the_window_come_by_deadline() {
     let mut transfer = playing(&[1]);
     let mut order = Vec::new();

@@ -308,3 +308,29 @@ fn who_was_sent_out_in_the_other_half_of_a_locked_room_learns_it_when_they_meet(
         assert_eq!(refused(join(&mut house, 3, &code, Some("sesame")).0), RefusalCode::Banned);
     }
 }
+
+#[test]
+fn who_asks_for_another_room_stays_where_they_were_if_that_is_not_there() {
+    let mut house = locked_house(3, 2);
+    house.order(2, Command::CreateRoom { name: Some("Attic".into()), password: None });
+    let (attic, room) = (house.room(2).id(), house.room(0).id().to_string());
+    house.command(2, Command::JoinRoom { room, password: password("sesame") });
+    let typo = Command::JoinRoom { room: "cellar".into(), password: None };
+    assert_eq!(refused(house.ask(2, typo)), RefusalCode::NotFound);
+    house.run(Span::from_secs(5));
+    assert_eq!(house.node(2).room_id(), Some(attic));
+}
+
+#[test]
+fn who_asks_for_a_room_twice_is_answered_twice() {
+    let mut house = locked_house(3, 2);
+    let room = house.room(0).id();
+    let join = |with: &str| Command::JoinRoom { room: room.to_string(), password: password(with) };
+    let first = house.command(2, join("sesame"));
+    let second = house.command(2, join("sesame"));
+    house.run(Span::from_secs(3));
+    let earlier = house.devices[2].replies.remove(&first).expect("an answer");
+    assert_eq!(refused(earlier), RefusalCode::JoinFailed);
+    let reply = house.devices[2].replies.remove(&second).expect("an answer");
+    assert!(reply.is_ok(), "{reply:?}");
+}

@@ -119,6 +119,23 @@ fn who_is_banned_while_away_is_out_when_they_come_back() {
 }
 
 #[test]
+fn of_two_banned_of_one_name_the_owner_is_asked_which() {
+    let mut house = people(3);
+    house.order(0, Command::Ban { who: "carla".into() });
+    house.order(1, Command::BecomeUser { user: Some(user("carla")) });
+    house.run(Span::from_secs(2));
+    let other = house.node(1).user_id().expect("a person").short();
+    house.order(0, Command::Ban { who: "carla".into() });
+    let unban = |who: &str| Command::Unban { who: who.into() };
+    let refused = house.ask(0, unban("carla")).expect_err("which one?");
+    assert_eq!(refused.code, RefusalCode::InvalidRequest);
+    assert!(refused.hint.contains(&other), "{refused:?}");
+    house.order(0, unban(&other));
+    house.order(0, unban("carla"));
+    assert_eq!(house.refused(0, unban("carla")), RefusalCode::NotFound, "nobody is any more");
+}
+
+#[test]
 fn a_ban_in_the_smaller_half_wins_and_its_dj_does_not() {
     let mut house = people(5);
     house.run(A_WHILE);

@@ -659,6 +659,21 @@ fn what_was_heard_is_remembered_however_short_and_only_the_dj_plays_it_again() {
 }
 
 #[test]
+fn looking_in_between_changes_nothing_of_what_was_heard() {
+    let mut house = House::of(2);
+    let many: Vec<(&str, u64)> = std::iter::once(("x", 10)).chain([("y", 5); 299]).collect();
+    house.does(0, &add(AddMode::Play, &many));
+    let segment = house.settled().pending().expect("it waits").id;
+    house.housekeeping(&mut OpBody::Begin { segment });
+    let begun = house.scene.now;
+    let [early, late] = [700, 1_520].map(|s| begun + Span::from_secs(s));
+    let at_once = house.scene.state.settled(late).into_owned();
+    let in_steps = house.scene.state.settled(early).settled(late).into_owned();
+    assert_eq!(at_once, in_steps);
+    assert_eq!(house.refuses(1, &one("x")), RefusalCode::PlayedRecently);
+}
+
+#[test]
 fn settings_are_the_owners_and_take_effect_at_once() {
     let mut house = House::of(3);
     let set = |control| OpBody::Set(Setting::Control(control));

@@ -188,7 +188,7 @@ fn where_nobody_has_anything_the_music_ends_and_waits() {
     scene.done(&gone(&scene, &["b"]));
     scene.pass(Span::from_secs(11));
     assert_eq!((scene.shown(), scene.queue()), ((Stopped, None, 0), vec!["b".into()]));
-    assert_eq!(scene.refused(&OpBody::Resume(NOW)), RefusalCode::NotFound);
+    assert_eq!(scene.refused(&OpBody::Resume(NOW)), RefusalCode::UpdateFailed);
     scene.done(&back(&scene, &["b"]));
     scene.done(&OpBody::Resume(NOW));
     assert_eq!(scene.shown(), is(Buffering, "b", 0));
