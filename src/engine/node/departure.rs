@@ -147,7 +147,7 @@ impl Node {
         match Op::signed(&self.key, room, id, Op::NO_TIME, &OpBody::Leave) {
             Ok(op) => self.send(term.node, Message::Propose(op)),
             Err(error) => {
-                tracing::error!(%error, "this device leaves without a word: the room could not be told")
+                tracing::error!(%error, "this device leaves without a word: the room could not be told");
             }
         }
         if let Some(election) = &mut self.election {

@@ -1298,13 +1298,14 @@ impl Node {
     }
 
     fn card_received(&mut self, now: LocalTime, from: NodeId, card: Option<RoomCard>) {
-        if let Some(peer) = self.peers.get_mut(&from) {
+        let address = self.peers.get_mut(&from).map(|peer| {
             peer.room.clone_from(&card);
-        }
-        self.membership.card_received(now, from, card.clone());
-        if let Some(address) = self.peers.get(&from).map(|peer| peer.address) {
+            peer.address
+        });
+        if let Some(address) = address {
             self.note_reached(now, from, address, card.as_ref());
         }
+        self.membership.card_received(now, from, card);
         self.refresh_election(now);
     }
 

@@ -383,7 +383,7 @@ impl Node {
                 self.replication.asked_again = Some((coordinator, op));
             }
             Err(error) => {
-                tracing::error!(%error, "the room could not be asked to let this device in")
+                tracing::error!(%error, "the room could not be asked to let this device in");
             }
         }
     }

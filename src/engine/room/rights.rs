@@ -306,9 +306,9 @@ fn check_friendship(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
     };
     let invited = card.admission.filter(|admission| admission.invited);
     let word = invited.filter(|word| asker.state.admits(&asker.node, word));
-    let inviter = word.and_then(|word| asker.state.member(&word.issuer)?.user);
+    let host = word.and_then(|word| asker.state.member(&word.issuer)?.user);
     let themselves = card.person.map(|person| person.user);
-    if themselves.is_some_and(is_friend) || inviter.is_some_and(is_friend) {
+    if themselves.is_some_and(is_friend) || host.is_some_and(is_friend) {
         return Ok(());
     }
     Err(Refusal::new(
