@@ -111,7 +111,11 @@ fn resolved(device: &str) -> Result<String, Failure> {
     if !is_host || device.parse::<SocketAddr>().is_ok() {
         return Ok(device.to_owned());
     }
-    let mut addresses = device.to_socket_addrs()?;
+    let addresses = device.to_socket_addrs().map_err(|error| {
+        Failure::Program(anyhow::anyhow!(
+            "no address of {device} is known ({error}); check the spelling, or give its IP address"
+        ))
+    });
     let none = || Failure::Usage(format!("{device} has no address"));
-    Ok(addresses.next().ok_or_else(none)?.to_string())
+    Ok(addresses?.next().ok_or_else(none)?.to_string())
 }

@@ -77,7 +77,12 @@ fn prompt(text: &str) -> Result<String, Failure> {
 
 fn line() -> Result<String, Failure> {
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
+    io::stdin().lock().read_line(&mut line).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => {
+            Failure::Usage("the password is no UTF-8 text; choose another".into())
+        }
+        _ => Failure::Program(anyhow::anyhow!("cannot read the password: {error}")),
+    })?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 

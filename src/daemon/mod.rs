@@ -82,8 +82,17 @@ pub enum DaemonError {
     #[error(transparent)]
     Store(#[from] store::StoreError),
     /// The cache directory.
-    #[error(transparent)]
-    Media(#[from] crate::media::MediaError),
+    #[error(
+        "cannot keep music in {}: {why}; name another directory with --cache-dir, or [storage] \
+         cache_dir in the settings",
+        path.display()
+    )]
+    Cache {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why not.
+        why: crate::media::MediaError,
+    },
     /// The network.
     #[error(transparent)]
     Net(#[from] crate::net::NetError),
@@ -256,7 +265,8 @@ impl Parts {
             let _ = events.send(Input::DiskDamaged { notice: notice.clone() }.into()).await;
         }
         let key = Arc::new(NodeKey::from_pkcs8(&loaded.key)?);
-        let library = Library::open(&settings.cache_dir, cache_limit(settings))?;
+        let library = Library::open(&settings.cache_dir, cache_limit(settings))
+            .map_err(|why| DaemonError::Cache { path: settings.cache_dir.clone(), why })?;
         let hello = Hello {
             node: key.node_id(),
             boot: loaded.boot,

@@ -61,8 +61,15 @@ struct Daemon {
 impl Stage {
     /// A directory with the music in it, and a look at what there is to sound with.
     pub fn build(log: Option<String>) -> Result<Stage, Failure> {
-        let directory = tempfile::Builder::new().prefix("groovebox-demo-").tempdir()?;
-        std::fs::write(directory.path().join("demo.flac"), MUSIC)?;
+        let no_place = |error: std::io::Error| {
+            Failure::Program(anyhow::anyhow!(
+                "cannot make a folder for the demonstration: {error}; set TMPDIR to one that can be \
+                 written"
+            ))
+        };
+        let directory = tempfile::Builder::new().prefix("groovebox-demo-").tempdir();
+        let directory = directory.map_err(no_place)?;
+        std::fs::write(directory.path().join("demo.flac"), MUSIC).map_err(no_place)?;
         let card = devices::native(None).is_ok();
         Ok(Stage { daemons: Vec::new(), card, log, directory })
     }

@@ -368,7 +368,12 @@ impl Node {
                 "name files or a folder: `groovebox play FILE...`",
             ));
         }
-        let mut parts = batches(tracks).into_iter().peekable();
+        let parts = batches(tracks);
+        if let Some((state, at)) = self.settled(now).filter(|_| parts.len() > 1) {
+            // All of them or none.
+            state.check_adding(self.me, &parts.concat(), mode, at)?;
+        }
+        let mut parts = parts.into_iter().peekable();
         let mut mode = mode;
         while let Some(tracks) = parts.next() {
             let request = if parts.peek().is_none() { Some(id) } else { None };

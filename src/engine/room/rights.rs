@@ -30,7 +30,11 @@ pub(super) struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     pub fn of(state: &'a RoomState, op: &Op, at: RoomTime) -> Asker<'a> {
-        let node = op.id.author;
+        Asker::on(state, op.id.author, at)
+    }
+
+    /// Whoever is at that device.
+    pub fn on(state: &'a RoomState, node: NodeId, at: RoomTime) -> Asker<'a> {
         let user = state.member(&node).and_then(|member| member.user);
         Asker { state, node, user, at }
     }

@@ -30,6 +30,17 @@ pub(super) fn check(
     check_person(asker, body)
 }
 
+/// Whether whoever is at a device may add these tracks, in however many operations.
+pub(super) fn check_adding(
+    state: &RoomState,
+    node: NodeId,
+    tracks: &[Track],
+    plays: bool,
+    at: RoomTime,
+) -> Result<(), Refusal> {
+    rights::check_adding(Asker::on(state, node, at), tracks, plays)
+}
+
 /// Whether the music is in the hand of whoever wants to change it.
 fn check_right(asker: Asker<'_>, body: &OpBody) -> Result<(), Refusal> {
     match body {

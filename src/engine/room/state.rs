@@ -17,11 +17,11 @@ use crate::engine::planted::{self, Bug};
 use crate::engine::playout::plan::PLAN_SPANS;
 use crate::engine::playout::{GainStep, PlannedSpan};
 use crate::engine::status::{PlaybackState, PlaybackStatus, QueueStatus, TrackStatus};
-use crate::wire::codec;
 use crate::wire::op::{
     AddMode, Admission, EndedFriendship, Entry, Genesis, Guard, MemberKind, Op, OpBody, QueueOrder,
     Refusal, RefusalCode, Repeat, Setting, Subject,
 };
+use crate::wire::{Track, codec};
 
 use super::chat::ChatLine;
 use super::government::{Dj, DjEnd, Effect, Government, Moment, PastDj, is_meant};
@@ -100,6 +100,21 @@ impl RoomState {
         at: RoomTime,
     ) -> Result<(), Refusal> {
         rules::check(&self.settled(at), op, body, term_owner, at)
+    }
+
+    /// Whether whoever is at a device may add these tracks, however many operations that takes.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, for the person who asked.
+    pub fn check_adding(
+        &self,
+        node: NodeId,
+        tracks: &[Track],
+        mode: AddMode,
+        at: RoomTime,
+    ) -> Result<(), Refusal> {
+        rules::check_adding(&self.settled(at), node, tracks, mode != AddMode::Append, at)
     }
 
     /// Applies the next entry of the log. Signature and place are the caller's business.

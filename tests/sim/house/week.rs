@@ -1,6 +1,6 @@
 //! A room in ordinary use for a long time: people add and skip, devices come, go and are replaced,
 //! coordinators change, halves part and meet. Nothing that a node or its disk holds may go on
-//! growing. The whole week takes minutes of computing and is run by hand:
+//! growing. The whole week takes an hour of computing and is run by hand:
 //!
 //! ```text
 //! cargo test --release --test sim -- house::week --ignored --nocapture

@@ -119,6 +119,25 @@ fn who_is_banned_while_away_is_out_when_they_come_back() {
 }
 
 #[test]
+fn a_folder_that_takes_several_operations_is_added_as_a_whole_or_not_at_all() {
+    let mut house = people(2);
+    house.order(0, take());
+    house.order(0, play(&["heard"]));
+    house.run(Span::from_secs(5));
+    let tagged = |title: String| Track { artists: vec!["x".repeat(200); 8], ..track(&title) };
+    let folder = |first: &str| {
+        let others = (1..400).map(|n| tagged(format!("track {n}")));
+        Command::Play { tracks: [tagged(first.to_owned())].into_iter().chain(others).collect() }
+    };
+    assert_eq!(house.refused(1, folder("heard")), RefusalCode::PlayedRecently);
+    house.run(Span::from_secs(2));
+    assert!(house.titles(0).is_empty(), "nothing of it: {:?}", house.titles(0).len());
+    house.order(1, folder("new"));
+    house.run(Span::from_secs(2));
+    assert_eq!(house.titles(0).len(), 399);
+}
+
+#[test]
 fn of_two_banned_of_one_name_the_owner_is_asked_which() {
     let mut house = people(3);
     house.order(0, Command::Ban { who: "carla".into() });
