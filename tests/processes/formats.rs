@@ -1,7 +1,7 @@
 //! The format table of `docs/formats.md`, through a whole daemon: every file that the table's own
 //! test has made is played to `file:`, one after the other, and compared with what ffmpeg decodes.
 //!
-//! It takes as long as the music does, some eight minutes, and two commands:
+//! It takes as long as the music does, some ten minutes, and two commands:
 //!
 //! ```sh
 //! GROOVEBOX_FORMATS=/tmp/formats cargo test --lib format_table
@@ -43,7 +43,7 @@ struct Worst {
 }
 
 #[test]
-#[ignore = "eight minutes; needs ffmpeg and the files of the format table"]
+#[ignore = "ten minutes; needs ffmpeg and the files of the format table"]
 fn every_format_sounds_through_the_daemon_as_ffmpeg_decodes_it() {
     let folder = std::env::var("GROOVEBOX_FORMATS").expect("GROOVEBOX_FORMATS names their folder");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
@@ -63,10 +63,11 @@ fn every_format_sounds_through_the_daemon_as_ffmpeg_decodes_it() {
         let frames = wanted.len() / 2;
         let begins = |place: &usize| {
             let lag = lag(&wanted, &sound, 0, *place);
-            likeness(&wanted, &sound, 0, shifted(*place, lag), TENTH)
+            let like = likeness(&wanted, &sound, 0, shifted(*place, lag), TENTH);
+            // Both may reach it; then it is the nearer one.
+            (like > 0.9, -lag.abs())
         };
-        let place = places.into_iter().max_by(|a, b| begins(a).total_cmp(&begins(b)));
-        let place = place.expect("two");
+        let place = places.into_iter().max_by_key(begins).expect("two");
         let start = lag(&wanted, &sound, 0, place);
         let end = lag(&wanted, &sound, frames.min(MADE) - TENTH, place);
         let at = shifted(place, start);
@@ -76,7 +77,10 @@ fn every_format_sounds_through_the_daemon_as_ffmpeg_decodes_it() {
         let unlike = 1.0 - likeness(&wanted, &sound, 0, at, span);
         let ms = |lag: i64| f64::from(i32::try_from(lag).expect("small")) * 1000.0 / 48_000.0;
         let (start_ms, end_ms) = (ms(start), ms(end));
-        if start_ms.abs() >= 1.0 || end_ms.abs() >= 1.0 || level.abs() >= 0.1 || unlike >= 0.01 {
+        // Half of 8 kHz is so near what they hold that resamplers differ.
+        let max_level = if is_narrow(file) { 0.15 } else { 0.1 };
+        let is_off = start_ms.abs() >= 1.0 || end_ms.abs() >= 1.0 || level.abs() >= max_level;
+        if is_off || unlike >= 0.01 {
             wrong.push(format!(
                 "{}: {start_ms:.2}, {end_ms:.2} ms, {level:.3} dB, {unlike:.5}",
                 file.display()
@@ -143,6 +147,10 @@ fn decoded(file: &Path) -> Sound {
     let samples = output.stdout.chunks_exact(4);
     let samples = samples.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     if is_mono { samples.flat_map(|s| [s, s]).collect() } else { samples.collect() }
+}
+
+fn is_narrow(file: &Path) -> bool {
+    text(file).contains("_8000_")
 }
 
 fn shifted(place: usize, lag: i64) -> usize {

@@ -12,7 +12,7 @@
 //! | `playing` | one song on all devices, and every order a person can give |
 //! | `disk` | a disk that is full |
 //! | `failing` | devices that die, return or come late |
-//! | `formats` | the whole format table, on request: it takes eight minutes |
+//! | `formats` | the whole format table, on request: it takes ten minutes |
 //! | `friends` | requests that wait, rooms for friends, a person on two devices |
 //! | `gathering` | rooms: many devices at once, two side by side, a device that leaves |
 //! | `stranger` | a locked room, and somebody who tries to get in |
