@@ -27,6 +27,7 @@ fn the_music_survives_the_coordinators_death() {
     assert_eq!(told["level"], "replicated");
     house.wait_all("the new volume", |s| s.members.iter().any(|m| m.online && m.volume == 90));
     house.wait_playing(8_000);
+    house.wait_heard(killed_at, 8);
     let survivors: Vec<usize> = (0..3).filter(|&i| i != dead).collect();
     house.stop_all();
     let recordings: Vec<_> = survivors.iter().map(|&i| house.daemons[i].recording()).collect();
@@ -101,8 +102,7 @@ fn a_device_that_comes_in_mid_song_sounds_in_step() {
     };
     let (since, took) = house.until("the late one keeps time", LONG, synced);
     println!("in the room after {joined_in:?}, in step {took:?} later");
-    let started = house.daemons[0].status().expect("it answers").playback.position_ms;
-    house.wait_playing(started + 4_000);
+    house.wait_heard(since, 8);
     house.stop_all();
     let (early, late) = (house.daemons[0].recording(), house.daemons[late].recording());
     assert_in_sync("first and last", &early, &late, since, 8);
@@ -285,8 +285,7 @@ fn a_device_that_died_returns_in_step() {
         (sync.state == groovebox::wire::message::SyncState::Synced).then(clock::now)
     };
     let (since, _) = house.until("it keeps time again", LONG, synced);
-    let position = house.daemons[other].status().expect("it answers").playback.position_ms;
-    house.wait_playing(position + 3_000);
+    house.wait_heard(since, 6);
     house.stop_all();
     let (a, b) = (house.daemons[other].recording(), house.daemons[back].recording());
     assert_in_sync("returned", &a, &b, since, 6);

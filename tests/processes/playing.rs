@@ -18,7 +18,8 @@ fn a_song_from_any_member_sounds_on_all_at_once() {
     let song = demo_song();
     let reply = house.daemons[holder].order(&["play", text(&song)]);
     assert_eq!((reply["added"].as_u64(), reply["level"].as_str()), (Some(1), Some("replicated")));
-    house.wait_playing(6_000);
+    house.wait_playing(1_000);
+    house.wait_heard(clock::now(), 15);
 
     let size = std::fs::metadata(&song).expect("the song").len();
     house.until("the song's bytes at all", LONG, |house| bytes_have_come(house, holder, size));

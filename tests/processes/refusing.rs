@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use groovebox::base::LocalTime;
+use groovebox::daemon::clock;
 use groovebox::engine::status::PlaybackState;
 
 use super::daemon::{Daemon, Outcome, run};
@@ -38,7 +39,8 @@ fn files_that_cannot_be_played_disturb_nobody() {
     study.ask(&["play", text(&house.path().join("nowhere.flac"))]).expect(4, "there is no file");
     study.ask(&["play", text(&study.path("state"))]).expect(4, "no file that can be played");
 
-    house.wait_playing(3_000);
+    house.wait_playing(1_000);
+    house.wait_heard(clock::now(), 5);
     house.wait_queue(&[]);
     house.stop_all();
     let (kitchen, study) = (house.daemons[0].recording(), house.daemons[1].recording());

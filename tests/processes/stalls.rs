@@ -47,6 +47,17 @@ fn look() {
     }
 }
 
+/// How much of the time from `since` to now no stall excuses.
+pub fn calm(since: LocalTime) -> Span {
+    let (mut calm, mut from, now) = (Span::ZERO, since, clock::now());
+    let stalls = STALLS.lock().unwrap_or_else(PoisonError::into_inner);
+    for (begin, end) in stalls.iter() {
+        calm = calm + (*begin - BEFORE - from).max(Span::ZERO);
+        from = from.later(*end + AFTER);
+    }
+    calm + (now - from).max(Span::ZERO)
+}
+
 /// Whether something at this time is excused by a stall.
 pub fn excuse(at: LocalTime) -> bool {
     let stalls = STALLS.lock().unwrap_or_else(PoisonError::into_inner);
