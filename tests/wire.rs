@@ -23,8 +23,8 @@ use groovebox::wire::message::{
     Snapshot, Start, SyncState,
 };
 use groovebox::wire::op::{
-    AddMode, Admission, Choice, EndedFriendship, Friendship, PersonCard, Repeat, Setting, Subject,
-    VoteCall, VoteKind,
+    AddMode, Admission, Choice, EndedFriendship, Friendship, PersonCard, Repeat, Role, Setting,
+    Subject, Terms, VoteCall, VoteKind,
 };
 use groovebox::wire::person::{Contact, FriendRequest, Kept, Secret};
 use groovebox::wire::{
@@ -154,7 +154,11 @@ fn start() -> Start {
 
 fn admission() -> Admission {
     let signature = ([0x44; 32], [0x55; 32]);
-    Admission { issuer: NODE, epoch: 2, invited: false, signature }
+    Admission {
+        issuer: NODE,
+        terms: Terms { epoch: 2, invited: false, cap: Role::Listener },
+        signature,
+    }
 }
 
 fn friendship() -> Friendship {
@@ -356,7 +360,8 @@ fn bodies() -> Vec<(&'static str, OpBody)> {
     let signature = ([0x99; 32], [0xaa; 32]);
     let person =
         PersonCard { user, name: "anna".into(), display: "Anna".into(), certificate: signature };
-    let admission = Admission { issuer: NodeId([0x77; 32]), epoch: 3, invited: true, signature };
+    let terms = Terms { epoch: 3, invited: true, cap: Role::Owner };
+    let admission = Admission { issuer: NodeId([0x77; 32]), terms, signature };
     let join = OpBody::Join {
         name: "pi".into(),
         person: Some(person),

@@ -16,6 +16,7 @@ use crate::base::limits::MAX_PASSWORD;
 use crate::base::{RoomId, Span};
 use crate::engine::Command;
 use crate::identity;
+use crate::wire::op::Role;
 use crate::wire::{Refusal, RefusalCode};
 
 /// How many may come in with one invite.
@@ -105,6 +106,7 @@ pub(super) async fn unlock(State(app): State<App>, _: Input<Nothing>) -> Reply {
 pub(super) struct InviteInput {
     uses: Option<u32>,
     minutes: Option<u32>,
+    role: Option<Role>,
 }
 
 pub(super) async fn invite(State(app): State<App>, Input(input): Input<InviteInput>) -> Reply {
@@ -114,7 +116,7 @@ pub(super) async fn invite(State(app): State<App>, Input(input): Input<InviteInp
         return Err(Answer::invalid(message, "make several, or one later"));
     }
     let lasts = Span::from_secs(i64::from(minutes) * 60);
-    let Json(mut accepted) = app.order(Command::Invite { uses, lasts }).await?;
+    let Json(mut accepted) = app.order(Command::Invite { uses, lasts, cap: input.role }).await?;
     let port = app.backend.status().borrow().node.port;
     let bind = app.backend.health().await.ok().and_then(|health| health.bind);
     let addresses = addresses(bind)

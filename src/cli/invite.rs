@@ -16,11 +16,14 @@ pub(super) struct InviteArgs {
     /// How long it lasts
     #[arg(long, default_value_t = 10)]
     minutes: u32,
+    /// The highest role of whoever comes in with it [default: your own]
+    #[arg(long, value_parser = ["guest", "listener", "dj", "owner"])]
+    role: Option<String>,
 }
 
 pub(super) async fn run(args: &InviteArgs, session: &mut Session) -> Result<(), Failure> {
-    let InviteArgs { uses, minutes } = args;
-    let body = json!({ "uses": uses, "minutes": minutes });
+    let InviteArgs { uses, minutes, role } = args;
+    let body = json!({ "uses": uses, "minutes": minutes, "role": role });
     let (post, path) = (Method::POST, "/room/invite");
     let answer = session.client.send(post, path, Some(body), Patience::Short).await?;
     if session.format == Format::Json {
@@ -28,9 +31,13 @@ pub(super) async fn run(args: &InviteArgs, session: &mut Session) -> Result<(), 
     }
     let text = answer["message"].as_str().unwrap_or_default().to_owned();
     let devices = if *uses == 1 { "one device".to_owned() } else { format!("{uses} devices") };
+    let rank = match role.as_deref() {
+        Some(role @ ("guest" | "listener" | "dj")) => format!(" as {role}"),
+        _ => String::new(),
+    };
     session.tell(&format!(
-        "{devices} can come in with it within {minutes} min: groovebox room join INVITE; it works \
-         while this daemon runs"
+        "{devices} can come in with it{rank} within {minutes} min: groovebox room join INVITE; it \
+         works while this daemon runs"
     ));
     print_lines(&[text])
 }

@@ -7,7 +7,7 @@ use crate::engine::friends::FriendCommand;
 use crate::engine::pairing::PairCommand;
 use crate::identity::{LocalUser, Password};
 use crate::wire::message::Level;
-use crate::wire::op::{Repeat, Setting, VoteKind};
+use crate::wire::op::{Repeat, Role, Setting, VoteKind};
 use crate::wire::{Refusal, Track};
 
 /// Ties a reply to its command.
@@ -193,6 +193,8 @@ pub enum Command {
         uses: u32,
         /// How long it lasts.
         lasts: Span,
+        /// How high whoever comes with it may rise; none is as high as the one who makes it.
+        cap: Option<Role>,
     },
     /// Gives devices the coordinator's state anew.
     Resync {

@@ -301,7 +301,7 @@ async fn another_version_is_refused_with_a_reason_at_both_ends() {
     let told = close::describe(&outcome.err().expect("no common protocol"));
     assert!(told.contains("another version of the protocol"), "{told}");
     let reason = a.until_refused().await;
-    assert!(reason.contains("another version of the protocol than groovebox/6"), "{reason}");
+    assert!(reason.contains("another version of the protocol than groovebox/7"), "{reason}");
 }
 
 #[tokio::test]

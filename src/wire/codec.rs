@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::bulk::{BulkReply, BulkRequest};
 use super::datagram::Datagram;
 use super::message::{Handoff, Message, RoomCard, Start};
-use super::op::{Entry, Genesis, Op, OpBody, PersonCard};
+use super::op::{Entry, Genesis, Op, OpBody, PersonCard, Terms};
 use super::person::{Contact, FriendMessage, Kept, PairMessage};
 use crate::base::limits::{
     MAX_BULK_HEADER, MAX_CODE, MAX_DATAGRAM, MAX_FRAME, MAX_NAME, MAX_OP_BODY, MAX_ORPHANS,
@@ -388,8 +388,8 @@ pub fn device_bytes(user: &UserId, device: &NodeId) -> Vec<u8> {
 
 /// What a member signs to let a device into a room.
 #[must_use]
-pub fn admission_bytes(room: &RoomId, device: &NodeId, epoch: u32, invited: bool) -> Vec<u8> {
-    let head = ("groovebox admission 1", room, device, epoch, invited);
+pub fn admission_bytes(room: &RoomId, device: &NodeId, terms: Terms) -> Vec<u8> {
+    let head = ("groovebox admission 2", room, device, terms);
     bincode::serde::encode_to_vec(head, config::<MAX_FRAME>()).expect("plain data always encodes")
 }
 

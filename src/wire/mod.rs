@@ -32,4 +32,4 @@ pub use track::{Codec, Track};
 
 /// The version of everything here; part of the ALPN, so that versions that cannot talk to
 /// each other never get as far as a message.
-pub const ALPN: &[u8] = b"groovebox/6";
+pub const ALPN: &[u8] = b"groovebox/7";

@@ -152,28 +152,72 @@ impl PersonCard {
     }
 }
 
+/// How high a person stands in a room; an invite may say how high whoever comes in with it gets.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Does what the room lets guests do.
+    Guest,
+    /// Never becomes DJ, and the room never passes on to them.
+    Listener,
+    /// May become DJ; the room never passes on to them.
+    Dj,
+    /// May become everything.
+    #[default]
+    Owner,
+}
+
+impl Role {
+    /// Its name, as people write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Guest => "guest",
+            Role::Listener => "listener",
+            Role::Dj => "dj",
+            Role::Owner => "owner",
+        }
+    }
+}
+
+/// How a member lets a device in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Terms {
+    /// The lock's epoch: what was issued under an earlier password lets nobody in.
+    pub epoch: u32,
+    /// It came with an invite, so that it need not be a friend of the owner.
+    pub invited: bool,
+    /// How high it may rise. Higher than the issuer's own counts as that.
+    pub cap: Role,
+}
+
 /// A member's word that a device has shown that it may come in: it knew the password, or was
 /// invited.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Admission {
     /// The member.
     pub issuer: NodeId,
-    /// The lock's epoch: what was issued under an earlier password lets nobody in.
-    pub epoch: u32,
-    /// It came with an invite, so that it need not be a friend of the owner.
-    pub invited: bool,
+    /// How it comes in.
+    pub terms: Terms,
     /// The issuer's signature, see [`codec::admission_bytes`].
     pub signature: Signature,
 }
 
 impl Admission {
+    /// The word of whoever has that key.
+    #[must_use]
+    pub fn signed(key: &NodeKey, room: RoomId, device: NodeId, terms: Terms) -> Admission {
+        let signature = key.sign(&codec::admission_bytes(&room, &device, terms));
+        Admission { issuer: key.node_id(), terms, signature }
+    }
+
     /// Whether the issuer has said so of `device`.
     ///
     /// # Errors
     ///
     /// When it has not.
     pub fn verify(&self, room: RoomId, device: NodeId) -> Result<(), IdentityError> {
-        let bytes = codec::admission_bytes(&room, &device, self.epoch, self.invited);
+        let bytes = codec::admission_bytes(&room, &device, self.terms);
         verify(self.issuer, &bytes, &self.signature)
     }
 }

@@ -11,7 +11,7 @@ use groovebox::identity::pake::{Bound, Purpose, Run, Side};
 use groovebox::identity::{NodeKey, Password, SecretRng, UserKey};
 use groovebox::net::{BlobProvider, Net, NetConfig, NetEvent};
 use groovebox::wire::message::{LogPlace, SecretKind};
-use groovebox::wire::op::{Admission, PersonCard, Subject};
+use groovebox::wire::op::{Admission, PersonCard, Role, Subject, Terms};
 use groovebox::wire::{
     Datagram, Heartbeat, Hello, Message, Op, OpBody, Probe, RefusalCode, RoomCard, codec,
 };
@@ -307,8 +307,9 @@ async fn try_everything(daemon: &Daemon, member: NodeId) {
     // Joins: without a word of a member, with one that is for somebody else or by nobody, and
     // as a person whose key it does not have.
     let admission = |issuer: &NodeKey, device: NodeId, named: NodeId| {
-        let signature = issuer.sign(&codec::admission_bytes(&room, &device, 1, false));
-        Admission { issuer: named, epoch: 1, invited: false, signature }
+        let terms = Terms { epoch: 1, invited: false, cap: Role::Owner };
+        let signature = issuer.sign(&codec::admission_bytes(&room, &device, terms));
+        Admission { issuer: named, terms, signature }
     };
     let by_itself = admission(&stranger.key, me, me);
     let forged = admission(&stranger.key, me, member);

@@ -217,7 +217,9 @@ impl Node {
             Command::JoinRoom { room, password } => {
                 return self.carry_out_join(now, id, &room, password);
             }
-            Command::Invite { uses, lasts } => return self.invite(now, id, uses, lasts),
+            Command::Invite { uses, lasts, cap } => {
+                return self.invite(now, id, uses, lasts, cap);
+            }
             Command::LeaveRoom => return self.leave_room(now, id),
             Command::Play { tracks } => return self.add(now, id, tracks, AddMode::Play),
             Command::Add { tracks } => return self.add(now, id, tracks, AddMode::Append),

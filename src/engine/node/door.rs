@@ -22,9 +22,8 @@ use super::{LocalTime, Message, Node, NodeId, Output, RequestId, RoomId, Span, T
 use crate::base::limits::MAX_MEMBERS;
 use crate::engine::limits::Gcra;
 use crate::identity::pake::{Bound, Confirmation, Purpose, Run, Side};
-use crate::wire::codec;
 use crate::wire::message::SecretKind;
-use crate::wire::op::{Admission, Friendship, OpBody};
+use crate::wire::op::{Admission, Friendship, OpBody, Role, Terms};
 use crate::wire::{Refusal, RefusalCode};
 
 /// Tries of one node: five a minute.
@@ -166,6 +165,8 @@ struct Invite {
     until: LocalTime,
     /// A new password or a ban makes it void.
     epoch: u32,
+    /// How high whoever comes with it may rise.
+    cap: Role,
 }
 
 /// An invite as text.
@@ -297,6 +298,13 @@ impl Node {
                 "join it without a password",
             ));
         }
+        if kind == SecretKind::Password && self.own_cap() != Role::Owner {
+            return Err(Refusal::new(
+                RefusalCode::JoinFailed,
+                format!("{} came in with a limited invite and cannot let anybody in", self.name),
+                "try again while another device of the room is on",
+            ));
+        }
         let is_full = self.door.visits.len() >= MAX_VISITS && !self.door.visits.contains_key(&from);
         if is_full { Err(crowded(LATEST)) } else { Ok(()) }
     }
@@ -376,12 +384,12 @@ impl Node {
         if let Err(refusal) = checked {
             return self.send(from, Message::PakeRefused { room, refusal });
         }
-        if present != epoch || !self.use_invite(kind) {
+        let cap = self.use_invite(kind).filter(|_| present == epoch);
+        let Some(cap) = cap else {
             let refusal = no_such_invite();
             return self.send(from, Message::PakeRefused { room, refusal });
-        }
-        let signature = self.key.sign(&codec::admission_bytes(&room, &from, epoch, invited));
-        let admission = Admission { issuer: self.me, epoch, invited, signature };
+        };
+        let admission = Admission::signed(&self.key, room, from, Terms { epoch, invited, cap });
         let confirmation = run.ours();
         let is_for_friends = self.room.as_ref().is_some_and(|r| r.state().settings().friends_only);
         let friendship = self.friendship_for(room).filter(|_| invited && is_for_friends);
@@ -409,12 +417,18 @@ impl Node {
         }
     }
 
-    fn use_invite(&mut self, kind: SecretKind) -> bool {
-        let SecretKind::Invite { number } = kind else { return true };
-        let invite = self.door.invites.get_mut(&number).filter(|invite| invite.uses > 0);
-        let Some(invite) = invite else { return false };
+    /// Whether that opens the room still, and how high one may rise with it.
+    fn use_invite(&mut self, kind: SecretKind) -> Option<Role> {
+        let SecretKind::Invite { number } = kind else { return Some(Role::Owner) };
+        let invite = self.door.invites.get_mut(&number).filter(|invite| invite.uses > 0)?;
         invite.uses -= 1;
-        true
+        Some(invite.cap)
+    }
+
+    /// How high this device's own words may lift somebody.
+    fn own_cap(&self) -> Role {
+        let state = self.room.as_ref().map(super::Room::state);
+        state.and_then(|state| state.member(&self.me)).map_or(Role::Owner, |me| me.cap)
     }
 
     /// Another member has let that node in.
@@ -458,8 +472,19 @@ impl Node {
         id: RequestId,
         uses: u32,
         lasts: Span,
+        cap: Option<Role>,
     ) -> Result<(), Refusal> {
         self.check_inviting()?;
+        let own = self.own_cap();
+        let cap = cap.unwrap_or(own);
+        if cap > own {
+            let (own, cap) = (own.as_str(), cap.as_str());
+            return Err(Refusal::new(
+                RefusalCode::NotAllowed,
+                format!("this device came in as {own} itself and cannot invite as {cap}"),
+                format!("`groovebox invite --role {own}`, or ask somebody who came in as more"),
+            ));
+        }
         let room = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?;
         let epoch = room.state().lock_epoch();
         self.door.invites.retain(|_, i| i.uses > 0 && i.until > now && i.epoch == epoch);
@@ -476,7 +501,7 @@ impl Node {
         let letter = |byte: u8| char::from(CODE_ALPHABET[usize::from(byte % 32)]);
         let code = bytes.into_iter().map(letter).collect::<String>();
         let text = format!("{INVITE}{number}.{code}.{}", self.me);
-        self.door.invites.insert(number, Invite { code, uses, until: now + lasts, epoch });
+        self.door.invites.insert(number, Invite { code, uses, until: now + lasts, epoch, cap });
         self.reply_done(id, text);
         Ok(())
     }
@@ -601,8 +626,24 @@ impl Node {
     ) {
         if self.door.asked.get(&from).is_some_and(|asked| asked.room == room) {
             self.door.asked.remove(&from);
-            self.not_let_in(now, room, refusal);
+            if refusal.code != RefusalCode::JoinFailed || !self.ask_another(now, from, room) {
+                self.not_let_in(now, room, refusal);
+            }
         }
+    }
+
+    /// One device of the room cannot let in whoever knows the password. Whether another is asked.
+    fn ask_another(&mut self, now: LocalTime, from: NodeId, room: RoomId) -> bool {
+        let key = self.key_for(room).filter(|key| matches!(key, Key::Password(_)));
+        let joining = self.joining.as_mut().filter(|joining| joining.is_for(room));
+        let (Some(key), Some(joining)) = (key, joining) else { return false };
+        joining.turned_away.insert(from);
+        let inside = self.peers.iter().filter(|(node, peer)| {
+            let is_in = peer.room.as_ref().is_some_and(|card| card.id == room);
+            is_in && !joining.turned_away.contains(node)
+        });
+        let other = inside.map(|(node, _)| *node).next();
+        other.is_some_and(|other| self.ask_in(now, other, room, &key))
     }
 
     /// Of a joining under way nothing comes. Between members that do not know each other it is

@@ -1,5 +1,7 @@
 //! Which room to be in: found, join, come back. How one is left is in `departure.rs`.
 
+use std::collections::BTreeSet;
+
 use super::KnownRoom;
 use super::door::{is_code, is_id};
 use super::{
@@ -39,6 +41,15 @@ pub(super) struct Joining {
     said: LocalTime,
     /// The person's own friendship with the room's owner was shown: once is enough.
     has_shown_own: bool,
+    /// Devices of a locked room that could not open it.
+    pub(super) turned_away: BTreeSet<NodeId>,
+}
+
+impl Joining {
+    fn new(room: RoomId, via: NodeId, op: Option<Op>, now: LocalTime) -> Joining {
+        let (since, said) = (now, now);
+        Joining { room, via, op, since, said, has_shown_own: false, turned_away: BTreeSet::new() }
+    }
 }
 
 /// How a join came to nothing.
@@ -282,8 +293,7 @@ impl Node {
                 return self.send(via, Message::Join(op));
             }
         } else {
-            self.joining =
-                Some(Joining { room, via, op: None, since: now, said: now, has_shown_own: false });
+            self.joining = Some(Joining::new(room, via, None, now));
         }
         // What opens the door is shown before anything is said.
         if let Some(key) = self.key_for(room)
@@ -309,8 +319,7 @@ impl Node {
             }
         };
         self.send(via, Message::Join(op.clone()));
-        self.joining =
-            Some(Joining { room, via, op: Some(op), since: now, said: now, has_shown_own: false });
+        self.joining = Some(Joining::new(room, via, Some(op), now));
     }
 
     /// A member of the room that is being entered has many at its door.

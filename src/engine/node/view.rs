@@ -10,7 +10,7 @@ use crate::engine::status::{
 };
 use crate::wire::Refusal;
 use crate::wire::message::OutputState;
-use crate::wire::op::{Choice, MemberKind};
+use crate::wire::op::Choice;
 
 /// What can be looked at without drawing a picture.
 impl Node {
@@ -351,9 +351,7 @@ impl Node {
 /// owner > dj > listener > guest.
 fn role(state: &RoomState, user: Option<&UserId>) -> &'static str {
     let is = |other: Option<UserId>| user.is_some() && other.as_ref() == user;
-    let guest = user
-        .and_then(|user| state.person(user))
-        .is_some_and(|person| person.kind == MemberKind::Guest);
+    let guest = user.and_then(|user| state.person(user)).is_some_and(Person::is_guest);
     if is(state.owner()) {
         "owner"
     } else if is(state.dj().map(|dj| dj.user)) {

@@ -13,8 +13,8 @@ use crate::base::limits::{
 use crate::base::{NodeId, OpId, RoomTime, Span, UserId};
 use crate::engine::planted::{self, Bug};
 use crate::wire::op::{
-    Choice, Control, EndedFriendship, MemberKind, OnDjLeave, PersonCard, Setting, Subject,
-    VoteCall, VoteKind,
+    Choice, Control, EndedFriendship, OnDjLeave, PersonCard, Role, Setting, Subject, VoteCall,
+    VoteKind,
 };
 
 use super::chat::Chat;
@@ -95,6 +95,17 @@ pub(super) struct Ban {
     pub by: Stamp,
 }
 
+/// How somebody comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Coming {
+    /// How high they may rise.
+    pub cap: Role,
+    /// When they asked for their name.
+    pub claim: Stamp,
+    /// Their device has made the room.
+    pub made_it: bool,
+}
+
 /// When, by what, and a draw that nobody can choose.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment<'a> {
@@ -161,16 +172,15 @@ impl Government {
     pub fn may_be_dj(&self, user: &UserId, at: RoomTime) -> bool {
         self.people.get(user).is_some_and(|person| {
             person.is_here()
-                && (person.kind != MemberKind::Guest || self.settings.guests_may.control)
+                && (!person.is_guest() || self.settings.guests_may.control)
+                && person.cap != Role::Listener
                 && self.cooling_until(user, at).is_none()
         })
     }
 
     /// Whether a person, or a device without one, may control the music.
     pub fn may_control(&self, user: Option<&UserId>, at: RoomTime) -> bool {
-        let is_guest = user
-            .and_then(|user| self.people.get(user))
-            .is_some_and(|person| person.kind == MemberKind::Guest);
+        let is_guest = user.and_then(|user| self.people.get(user)).is_some_and(Person::is_guest);
         if is_guest && !self.settings.guests_may.control {
             return false;
         }
@@ -189,11 +199,9 @@ impl Government {
 
     /// Who has a vote that is opened now.
     pub fn electorate(&self, at: RoomTime) -> BTreeSet<UserId> {
-        let counts = |person: &Person| match person.kind {
-            MemberKind::Guest => {
-                self.settings.guests_may.vote && at - person.joined_at >= GUEST_PROBATION
-            }
-            MemberKind::Person | MemberKind::Speaker => true,
+        let counts = |person: &Person| {
+            !person.is_guest()
+                || self.settings.guests_may.vote && at - person.joined_at >= GUEST_PROBATION
         };
         let here = self.people.all().iter().filter(|(_, p)| p.is_here() && counts(p));
         here.map(|(user, _)| *user).collect()
@@ -260,15 +268,17 @@ impl Government {
 impl Government {
     /// A person comes, with one more device. The first to come owns what nobody owns; where they
     /// have made the room, they are its DJ as well.
-    pub fn join(&mut self, card: &PersonCard, claim: Stamp, at: RoomTime, made_it: bool) {
-        self.people.join(card, claim, at);
+    pub fn join(&mut self, card: &PersonCard, came: Coming, at: RoomTime) {
+        let Coming { cap, claim, made_it } = came;
+        self.people.join(card, cap, claim, at);
         // Going and coming back is no way to be heard again.
         let silenced = self.silenced.get(&card.user).copied();
         if let (Some(by), Some(person)) = (silenced, self.people.get_mut(&card.user)) {
             person.silenced = true;
             person.silenced_by = Some(by);
         }
-        if self.owner.is_none() {
+        let may_own = self.people.get(&card.user).is_some_and(Person::may_own);
+        if self.owner.is_none() && may_own {
             self.owner = Some(card.user);
             if made_it && self.dj.is_none() {
                 self.settings.control = Control::Dj;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{NodeId, OpId, RoomTime, UserId};
 use crate::engine::playout::GainStep;
-use crate::wire::op::{MemberKind, Op, Refusal, RefusalCode};
+use crate::wire::op::{MemberKind, Op, Refusal, RefusalCode, Role};
 
 /// The loudest a volume can be, and what a device begins with: the person at the amplifier
 /// decides first, and a room volume set later moves all alike.
@@ -29,6 +29,8 @@ pub struct Member {
     pub kind: MemberKind,
     /// Whose it is.
     pub user: Option<UserId>,
+    /// How high its person may rise, by what it came in with.
+    pub cap: Role,
     /// When it came.
     pub joined_at: RoomTime,
     /// 0 to 100.
@@ -73,6 +75,7 @@ impl Member {
             name,
             kind,
             user,
+            cap: Role::Owner,
             joined_at,
             volume: MAX_VOLUME,
             muted: false,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::limits::{MAX_NAME, MAX_USER_NAME, MIN_USER_NAME};
 use crate::base::{RoomTime, Span, UserId};
-use crate::wire::op::{MemberKind, PersonCard, Refusal, RefusalCode};
+use crate::wire::op::{MemberKind, PersonCard, Refusal, RefusalCode, Role};
 
 use super::members::{Stamp, is_name};
 
@@ -37,6 +37,8 @@ pub struct Person {
     pub display: String,
     /// Whether their key is their own or kept by who served their page.
     pub kind: MemberKind,
+    /// How high they may rise here: the most that one of their devices came in with.
+    pub cap: Role,
     /// When they came into the room.
     pub joined_at: RoomTime,
     /// When they last did something.
@@ -58,6 +60,18 @@ impl Person {
     #[must_use]
     pub fn is_here(&self) -> bool {
         matches!(self.presence, Presence::Here { .. })
+    }
+
+    /// Whether they have a guest's rights only.
+    #[must_use]
+    pub fn is_guest(&self) -> bool {
+        self.kind == MemberKind::Guest || self.cap == Role::Guest
+    }
+
+    /// Whether the room may be theirs, for good or while its owner is away.
+    #[must_use]
+    pub fn may_own(&self) -> bool {
+        self.kind != MemberKind::Guest && self.cap == Role::Owner
     }
 
     /// Since when they are here without a break.
@@ -120,10 +134,11 @@ impl People {
     }
 
     /// Somebody comes, or comes with another device or name.
-    pub fn join(&mut self, card: &PersonCard, claim: Stamp, at: RoomTime) {
+    pub fn join(&mut self, card: &PersonCard, cap: Role, claim: Stamp, at: RoomTime) {
         let display = if card.display.trim().is_empty() { &card.name } else { &card.display };
         let asks_again = if let Some(person) = self.0.get_mut(&card.user) {
             person.display.clone_from(display);
+            person.cap = person.cap.max(cap);
             if !person.is_here() {
                 person.presence = Presence::Here { since: at };
             }
@@ -133,6 +148,7 @@ impl People {
                 name: String::new(),
                 display: display.clone(),
                 kind: MemberKind::Person,
+                cap,
                 joined_at: at,
                 last_active: at,
                 presence: Presence::Here { since: at },
@@ -185,9 +201,10 @@ impl People {
         }
     }
 
-    /// Who is here, the one first who has been for the longest time.
+    /// Whose the room may be of those who are here, the one first who has been for the longest
+    /// time.
     pub fn by_presence(&self) -> Vec<UserId> {
-        let here = self.0.iter().filter(|(_, person)| person.kind != MemberKind::Guest);
+        let here = self.0.iter().filter(|(_, person)| person.may_own());
         let mut here = here
             .filter_map(|(id, person)| Some((person.here_since()?, person.joined_at, *id)))
             .collect::<Vec<_>>();
@@ -291,13 +308,13 @@ mod tests {
     #[test]
     fn of_two_who_ask_for_one_name_the_earlier_has_it() {
         let mut people = People::default();
-        people.join(&card(1, "anna"), claim(50), RoomTime(50));
-        people.join(&card(2, "Anna"), claim(60), RoomTime(60));
+        people.join(&card(1, "anna"), Role::Owner, claim(50), RoomTime(50));
+        people.join(&card(2, "Anna"), Role::Owner, claim(60), RoomTime(60));
         assert_eq!(names(&people), ["anna", "Anna-2"]);
         // In the other half of the room somebody had asked before both.
-        people.join(&card(3, "anna"), claim(40), RoomTime(70));
+        people.join(&card(3, "anna"), Role::Owner, claim(40), RoomTime(70));
         assert_eq!(names(&people), ["anna-3", "Anna-2", "anna"]);
-        people.join(&card(1, "anna"), claim(80), RoomTime(80));
+        people.join(&card(1, "anna"), Role::Owner, claim(80), RoomTime(80));
         assert_eq!(names(&people)[0], "anna-3", "asking again changes nothing");
     }
 
@@ -305,7 +322,7 @@ mod tests {
     fn who_has_been_here_longest_comes_first() {
         let mut people = People::default();
         for (user, at) in [(1, 10), (2, 20), (3, 30)] {
-            people.join(&card(user, &format!("p{user}")), claim(at), RoomTime(at));
+            people.join(&card(user, &format!("p{user}")), Role::Owner, claim(at), RoomTime(at));
         }
         people.set_presence(&UserId([1; 32]), false, RoomTime(40));
         people.set_presence(&UserId([1; 32]), true, RoomTime(50));
@@ -316,10 +333,10 @@ mod tests {
     #[test]
     fn a_person_is_found_by_what_people_type() {
         let mut people = People::default();
-        people.join(&card(1, "anna"), claim(1), RoomTime(1));
+        people.join(&card(1, "anna"), Role::Owner, claim(1), RoomTime(1));
         let shown = PersonCard { display: "Jürgen M.".into(), ..card(2, "jm") };
-        people.join(&shown, claim(2), RoomTime(2));
-        people.join(&card(3, "annabel"), claim(3), RoomTime(3));
+        people.join(&shown, Role::Owner, claim(2), RoomTime(2));
+        people.join(&card(3, "annabel"), Role::Owner, claim(3), RoomTime(3));
         for (text, user) in [("ANNA", 1), ("@anna", 1), ("jürgen m.", 2), ("annab", 3), ("jü", 2)]
         {
             assert_eq!(people.find(text), Ok(UserId([user; 32])), "{text}");

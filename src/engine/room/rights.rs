@@ -4,8 +4,8 @@
 use crate::base::limits::{MAX_CHAT, MAX_ENDED_AT_ONCE, MAX_MEMBERS};
 use crate::base::{EntryKey, NodeId, RoomTime, SegmentId, SessionId, Span, UserId};
 use crate::wire::op::{
-    Admission, Choice, Control, EndedFriendship, Friendship, MemberKind, Op, PersonCard,
-    QueueOrder, Refusal, RefusalCode, Setting, Subject, VoteCall, VoteKind,
+    Admission, Choice, Control, EndedFriendship, Friendship, Op, PersonCard, QueueOrder, Refusal,
+    RefusalCode, Role, Setting, Subject, VoteCall, VoteKind,
 };
 
 use crate::wire::codec;
@@ -55,8 +55,18 @@ impl<'a> Asker<'a> {
         self.user.is_some() && government.acting_owner(self.at) == self.user
     }
 
+    /// Whether it has a guest's rights only: its person, or where there is none the device by
+    /// what it came in with.
+    fn is_guest(&self) -> bool {
+        match self.user.and_then(|user| self.state.person(&user)) {
+            Some(person) => person.is_guest(),
+            None => self.state.member(&self.node).is_some_and(|device| device.cap == Role::Guest),
+        }
+    }
+
     pub fn may_control(&self) -> bool {
-        self.state.may_control(self.user.as_ref(), self.at)
+        let guests_may = self.state.government.settings.guests_may.control;
+        (guests_may || !self.is_guest()) && self.state.may_control(self.user.as_ref(), self.at)
     }
 
     fn governs(&self) -> bool {
@@ -73,8 +83,7 @@ impl<'a> Asker<'a> {
             return Ok(());
         }
         let government = &self.state.government;
-        let guest = self.user.and_then(|user| self.state.person(&user));
-        if guest.is_some_and(|person| person.kind == MemberKind::Guest) {
+        if self.is_guest() && !government.settings.guests_may.control {
             return Err(Refusal::new(
                 RefusalCode::NotAllowed,
                 "guests do not control the music here",
@@ -114,18 +123,25 @@ impl<'a> Asker<'a> {
             return None;
         }
         let name = government.name_of(user);
-        if let Some(until) = government.cooling_until(user, self.at) {
-            return Some(wait(
+        let cooling = || {
+            let left = government.cooling_until(user, self.at)? - self.at;
+            Some(wait(
                 RefusalCode::Cooldown,
                 &format!("{name} was removed as DJ not long ago"),
                 "they can be DJ again after that; the owner may appoint them before",
-                until - self.at,
-            ));
-        }
+                left,
+            ))
+        };
         let why = match self.state.person(user) {
             None => format!("{name} is not in this room"),
             Some(person) if !person.is_here() => format!("{name} is not here"),
-            Some(_) => format!("{name} is a guest, and guests cannot be DJ here"),
+            Some(person) if person.cap == Role::Listener => {
+                format!("{name} came in with an invite for listeners")
+            }
+            Some(person) if person.is_guest() && !government.settings.guests_may.control => {
+                format!("{name} is a guest, and guests cannot be DJ here")
+            }
+            Some(_) => return cooling(),
         };
         Some(Refusal::new(RefusalCode::NotAllowed, why, "`groovebox room show` lists who is here"))
     }
@@ -137,8 +153,18 @@ impl<'a> Asker<'a> {
         let government = &self.state.government;
         // Nobody owns a room of speakers: whoever comes first would.
         if government.owner.is_none() {
-            self.person()?;
-            return Ok(());
+            let (_, person) = self.person()?;
+            if person.may_own() {
+                return Ok(());
+            }
+            return Err(Refusal::new(
+                RefusalCode::NotOwner,
+                format!(
+                    "nobody owns the room, and {} cannot: their invite was limited",
+                    person.name
+                ),
+                "enter it again with its password or another invite",
+            ));
         }
         let owner = government.acting_owner(self.at).map(|owner| government.name_of(&owner));
         Err(Refusal::new(
@@ -308,7 +334,7 @@ fn check_friendship(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
         user == owner
             || card.friendship.is_some_and(|f| holds(f) && f.since > government.ended_up_to(&over))
     };
-    let invited = card.admission.filter(|admission| admission.invited);
+    let invited = card.admission.filter(|admission| admission.terms.invited);
     let word = invited.filter(|word| asker.state.admits(&asker.node, word));
     let host = word.and_then(|word| asker.state.member(&word.issuer)?.user);
     let themselves = card.person.map(|person| person.user);
@@ -651,7 +677,7 @@ pub(super) fn check_chat(asker: Asker<'_>, text: &str) -> Result<(), Refusal> {
             "ask them to let you speak again",
         ));
     }
-    if person.kind == MemberKind::Guest && !asker.state.government.settings.guests_may.chat {
+    if person.is_guest() && !asker.state.government.settings.guests_may.chat {
         return Err(Refusal::new(
             RefusalCode::NotAllowed,
             "guests do not chat here",
@@ -692,10 +718,7 @@ pub(super) fn check_adding(
 /// Who does not control adds so much and no more.
 fn check_portion(asker: Asker<'_>, added: usize) -> Result<(), Refusal> {
     let government = &asker.state.government;
-    if let Some(person) = asker.user.and_then(|user| asker.state.person(&user))
-        && person.kind == MemberKind::Guest
-        && !government.settings.guests_may.queue
-    {
+    if asker.is_guest() && !government.settings.guests_may.queue {
         return Err(Refusal::new(
             RefusalCode::NotAllowed,
             "guests do not add to the queue here",

@@ -19,12 +19,12 @@ use crate::engine::playout::{GainStep, PlannedSpan};
 use crate::engine::status::{PlaybackState, PlaybackStatus, QueueStatus, TrackStatus};
 use crate::wire::op::{
     AddMode, Admission, EndedFriendship, Entry, Genesis, Guard, MemberKind, Op, OpBody, QueueOrder,
-    Refusal, RefusalCode, Repeat, Setting, Subject,
+    Refusal, RefusalCode, Repeat, Role, Setting, Subject,
 };
 use crate::wire::{Track, codec};
 
 use super::chat::ChatLine;
-use super::government::{Dj, DjEnd, Effect, Government, Moment, PastDj, is_meant};
+use super::government::{Coming, Dj, DjEnd, Effect, Government, Moment, PastDj, is_meant};
 use super::history::{Heard, History};
 use super::members::{self, Member, Stamp};
 use super::people::Person;
@@ -240,15 +240,16 @@ impl RoomState {
         let now = moment(entry);
         let author = entry.op.id.author;
         match body {
-            OpBody::Join { name, person, .. } => {
+            OpBody::Join { name, person, admission, .. } => {
                 let user = person.as_ref().map(|person| person.user);
-                self.join(author, name, user, now);
+                let cap = self.cap_of(&author, admission.as_ref());
+                self.join(author, name, user, cap, now);
                 if let Some(card) = person {
                     let created = entry.op.created;
                     let asked = if created == Op::NO_TIME { entry.at } else { created };
                     let claim = Stamp::new(asked, entry.op.id);
                     let made_it = self.made_by == Some(author);
-                    self.government.join(&card, claim, entry.at, made_it);
+                    self.government.join(&card, Coming { cap, claim, made_it }, entry.at);
                 }
             }
             OpBody::Leave => self.out(now, DjEnd::Disconnect, |node, _| *node == author),
@@ -465,15 +466,41 @@ impl RoomState {
         self.member(node).map_or_else(|| node.short(), |member| member.name.clone())
     }
 
+    /// How high whoever comes with this device may rise. Nobody gives more than they have. A
+    /// device that is here already rises by a new invite only: its other words come from members
+    /// of another half of the room, who know of it no more than that it has the room's secret.
+    fn cap_of(&self, device: &NodeId, word: Option<&Admission>) -> Role {
+        let word = word.filter(|word| self.admits(device, word));
+        let given = word.map_or(Role::Owner, |word| {
+            self.member(&word.issuer)
+                .map_or(word.terms.cap, |issuer| word.terms.cap.min(issuer.cap))
+        });
+        match self.member(device) {
+            None => given,
+            Some(member) if word.is_some_and(|word| word.terms.invited) => member.cap.max(given),
+            Some(member) => member.cap,
+        }
+    }
+
     /// A device that is here already changes what it says of itself and keeps the rest.
-    fn join(&mut self, node: NodeId, name: String, user: Option<UserId>, now: Moment<'_>) {
+    fn join(
+        &mut self,
+        node: NodeId,
+        name: String,
+        user: Option<UserId>,
+        cap: Role,
+        now: Moment<'_>,
+    ) {
         let kind = if user.is_some() { MemberKind::Person } else { MemberKind::Speaker };
         let before = if let Some(member) = self.members.get_mut(&node) {
             member.name = name;
             member.kind = kind;
+            member.cap = cap;
             std::mem::replace(&mut member.user, user)
         } else {
-            self.members.insert(node, Member::new(name, kind, user, now.at));
+            let mut member = Member::new(name, kind, user, now.at);
+            member.cap = cap;
+            self.members.insert(node, member);
             None
         };
         if let Some(before) = before.filter(|before| Some(*before) != user) {
@@ -737,7 +764,7 @@ impl RoomState {
     #[must_use]
     pub fn admits(&self, node: &NodeId, word: &Admission) -> bool {
         self.member(&word.issuer).is_some()
-            && word.epoch == self.lock_epoch()
+            && word.terms.epoch == self.lock_epoch()
             && word.verify(self.id, *node).is_ok()
     }
 

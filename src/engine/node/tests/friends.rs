@@ -222,7 +222,7 @@ fn a_friend_no_longer_stays_out_while_the_owner_is_away() {
 
 #[test]
 fn a_friend_invites_to_a_room_for_friends_and_another_member_does_not() {
-    let invite = || Command::Invite { uses: 1, lasts: Span::from_secs(600) };
+    let invite = || Command::Invite { uses: 1, lasts: Span::from_secs(600), cap: None };
     let (mut house, _) = room_for_friends(&[]);
     let refused = house.ask(1, invite()).expect_err("ben came in before");
     assert_eq!(refused.code, RefusalCode::NotAllowed);

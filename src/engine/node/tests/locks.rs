@@ -1,8 +1,10 @@
 //! Locked rooms, from node to node: who comes in and by what, and what those see who do not.
 
 use super::*;
+use crate::engine::room::Person;
 use crate::identity::{LocalUser, Password, UserKey};
 use crate::wire::message::SecretKind;
+use crate::wire::op::Role;
 
 fn user(name: &str) -> LocalUser {
     let key = UserKey::from_pkcs8(outside::new_key().pkcs8()).expect("a key");
@@ -98,7 +100,7 @@ fn a_stranger_sees_of_a_locked_room_that_it_is_there() {
 fn an_invite_lets_in_as_many_as_it_says() {
     let mut house = locked_house(5, 2);
     let lasts = Span::from_secs(600);
-    let invite = house.ask(1, Command::Invite { uses: 1, lasts }).expect("made").message;
+    let invite = house.ask(1, Command::Invite { uses: 1, lasts, cap: None }).expect("made").message;
     let invite = invite.expect("its text");
     let mut wrong = invite.clone();
     let place = wrong.find('.').expect("a dot") + 1;
@@ -107,11 +109,54 @@ fn an_invite_lets_in_as_many_as_it_says() {
     assert_eq!(refused(join(&mut house, 2, &wrong, None).0), RefusalCode::NotAllowed);
     assert!(join(&mut house, 2, &invite, None).0.is_ok());
     assert_eq!(refused(join(&mut house, 3, &invite, None).0), RefusalCode::NotAllowed);
-    let old = house.ask(1, Command::Invite { uses: 5, lasts }).expect("made").message;
+    let old = house.ask(1, Command::Invite { uses: 5, lasts, cap: None }).expect("made").message;
     house.run(Span::from_secs(601));
     let old = old.expect("its text");
     assert_eq!(refused(join(&mut house, 3, &old, None).0), RefusalCode::NotAllowed);
     assert!(house.node(3).room.is_none());
+}
+
+#[test]
+fn an_invite_may_be_for_guests_only() {
+    let mut house = locked_house(4, 2);
+    for (i, name) in [(2, "carla"), (3, "dora")] {
+        house.command(i, Command::BecomeUser { user: Some(user(name)) });
+    }
+    let lasts = Span::from_secs(600);
+    let invite = Command::Invite { uses: 1, lasts, cap: Some(Role::Guest) };
+    let text = house.ask(1, invite).expect("made").message.expect("its text");
+    assert!(join(&mut house, 2, &text, None).0.is_ok());
+    house.run(Span::from_secs(2));
+    let is_guest = |house: &House, name: &str| {
+        let state = house.room(0).state();
+        state.people().values().find(|person| person.name == name).map(Person::is_guest)
+    };
+    assert_eq!(is_guest(&house, "carla"), Some(true));
+    // What a guest makes is for guests, and says so where more is wanted.
+    let more = Command::Invite { uses: 1, lasts, cap: Some(Role::Listener) };
+    assert_eq!(house.ask(2, more).expect_err("more than she is").code, RefusalCode::NotAllowed);
+    assert!(house.ask(2, Command::Invite { uses: 1, lasts, cap: None }).is_ok());
+    // Coming back after a restart she is what she was.
+    house.kill(2);
+    house.run(Span::from_secs(3));
+    house.start(2);
+    house.run(Span::from_secs(10));
+    assert_eq!(is_guest(&house, "carla"), Some(true));
+
+    // Whoever knows the password comes in as more, also where the guest's device is asked first.
+    let room = house.room(0).id();
+    let guest = house.node(2).me;
+    let key = password("sesame").expect("short").stretch(&room).expect("memory for it");
+    let id = house.command(3, Command::JoinRoom { room: room.to_string(), password: None });
+    house.run(Span::from_secs(1));
+    assert!(house.devices[3].replies.remove(&id).is_some_and(|reply| reply.is_err()));
+    let now = house.now;
+    let node = house.devices[3].node.as_mut().expect("it runs");
+    node.door.key = Some((room, door::Key::Password(key)));
+    node.begin_join(now, room, guest);
+    house.run(Span::from_secs(2));
+    house.run_until_agreed(Span::from_secs(5));
+    assert_eq!(is_guest(&house, "dora"), Some(false));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use super::*;
 use crate::base::{SessionId, UserId};
 use crate::wire::op::{
-    Admission, Choice, Control, EndedFriendship, Friendship, OnDjLeave, QueueOrder, Setting,
-    Subject, VoteCall, VoteKind,
+    Admission, Choice, Control, EndedFriendship, Friendship, OnDjLeave, QueueOrder, Role, Setting,
+    Subject, Terms, VoteCall, VoteKind,
 };
 
 const NAMES: [&str; 8] = ["anna", "ben", "carla", "dora", "emil", "fritz", "greta", "hugo"];
@@ -699,14 +699,90 @@ fn admitted(
     epoch: u32,
     invited: bool,
 ) -> Admission {
-    let bytes = codec::admission_bytes(&room.id(), &of, epoch, invited);
-    Admission { issuer: issuer.node_id(), epoch, invited, signature: issuer.sign(&bytes) }
+    let terms = Terms { epoch, invited, cap: Role::Owner };
+    Admission::signed(issuer, room.id(), of, terms)
 }
 
 fn with(body: OpBody, admission: Option<Admission>, friendship: Option<Friendship>) -> OpBody {
     match body {
         OpBody::Join { name, person, .. } => OpBody::Join { name, person, admission, friendship },
         other => other,
+    }
+}
+
+#[test]
+fn nobody_rises_above_what_their_invite_says() {
+    let mut house = House::of(1);
+    let random = ring::rand::SystemRandom::new();
+    let member = crate::identity::NodeKey::generate(&random).expect("random numbers");
+    house.by(member.node_id(), &join("Kitchen")).expect("open");
+    house.by(ME, &join("Hall")).expect("open");
+    house.sets("control", "everyone");
+    house.does(0, &OpBody::Lock { secret: Some([5; 32]) });
+    let epoch = house.settled().lock_epoch();
+    let invite = |house: &House, n: usize, cap| {
+        let terms = Terms { epoch, invited: true, cap };
+        Some(Admission::signed(&member, house.settled().id(), node(n), terms))
+    };
+    for (n, cap) in [(1, Role::Guest), (2, Role::Listener), (3, Role::Dj)] {
+        let word = invite(&house, n, cap);
+        house.does(n, &with(joins(node(n), &person(n), NAMES[n]), word, None));
+    }
+    // A guest at once has no vote, and no hand on the music; a listener has both.
+    let electorate = house.settled().government.electorate(house.scene.now);
+    assert_eq!(electorate, std::collections::BTreeSet::from([id(0), id(2), id(3)]));
+    let (state, at) = (house.settled(), house.scene.now);
+    assert_eq!([1, 2, 3].map(|n| state.may_control(Some(&id(n)), at)), [false, true, true]);
+    assert_eq!([1, 2, 3].map(|n| state.may_be_dj(&id(n), at)), [false, false, true]);
+    for n in [1, 2] {
+        assert_eq!(house.refuses(0, &OpBody::DjAppoint { to: id(n) }), RefusalCode::NotAllowed);
+    }
+    // Also with the music in guests' hands no listener is DJ.
+    house.sets("guests_may", "vote,control");
+    assert!(!house.settled().may_be_dj(&id(2), at) && house.settled().may_be_dj(&id(1), at));
+
+    // Another person on the same device is bound by what the device came in with, a device
+    // without one as well.
+    house.sets("guests_may", "vote");
+    house.does(1, &joins(node(1), &person(4), NAMES[4]));
+    assert!(house.settled().person(&id(4)).is_some_and(Person::is_guest));
+    house.does(1, &join("Phone"));
+    assert_eq!(house.refuses(1, &OpBody::Pause(Guard::default())), RefusalCode::NotAllowed);
+
+    // The room passes on to none of them.
+    house.does(0, &OpBody::Leave);
+    assert_eq!(house.settled().owner(), None);
+    assert_eq!(house.refuses(3, &OpBody::Set(Setting::MaxMembers(3))), RefusalCode::NotOwner);
+    house.away(3);
+    house.back(3);
+    assert_eq!(house.settled().owner(), None);
+
+    // A better invite lifts; a worse one takes nothing away.
+    for cap in [Role::Owner, Role::Guest] {
+        let word = invite(&house, 2, cap);
+        house.does(2, &with(joins(node(2), &person(2), NAMES[2]), word, None));
+    }
+    assert!(house.settled().may_be_dj(&id(2), house.scene.now));
+}
+
+#[test]
+fn nobody_lets_in_higher_than_they_are_themselves() {
+    let mut house = House::of(1);
+    let random = ring::rand::SystemRandom::new();
+    let key = || crate::identity::NodeKey::generate(&random).expect("random numbers");
+    let (member, guest) = (key(), key());
+    house.by(member.node_id(), &join("Kitchen")).expect("open");
+    house.does(0, &OpBody::Lock { secret: Some([5; 32]) });
+    let (room, epoch) = (house.settled().id(), house.settled().lock_epoch());
+    let terms = Terms { epoch, invited: true, cap: Role::Guest };
+    let word = Admission::signed(&member, room, guest.node_id(), terms);
+    house.by(guest.node_id(), &with(join("Phone"), Some(word), None)).expect("invited");
+    // Neither by an invite nor by saying that somebody knew the password.
+    for (n, invited) in [(1, true), (2, false)] {
+        let terms = Terms { epoch, invited, cap: Role::Owner };
+        let word = Admission::signed(&guest, room, node(n), terms);
+        house.does(n, &with(joins(node(n), &person(n), NAMES[n]), Some(word), None));
+        assert!(house.settled().person(&id(n)).is_some_and(Person::is_guest), "{invited}");
     }
 }
 
@@ -730,8 +806,9 @@ fn a_locked_room_lets_in_only_whom_a_member_has_admitted_since() {
         ..admitted(&state, &stranger, node(2), epoch, false)
     };
     let by_stranger = admitted(&state, &stranger, node(2), epoch, false);
-    let raised = Admission { invited: true, ..good.clone() };
-    for bad in [stolen, old, forged, by_stranger, raised] {
+    let raised = Admission { terms: Terms { invited: true, ..good.terms }, ..good.clone() };
+    let capped = Admission { terms: Terms { cap: Role::Guest, ..good.terms }, ..good.clone() };
+    for bad in [stolen, old, forged, by_stranger, raised, capped] {
         let comes = with(comes.clone(), Some(bad), None);
         assert_eq!(house.refuses(2, &comes), RefusalCode::AuthRequired);
     }
