@@ -99,6 +99,7 @@ fn room() -> RoomStatus {
         dj_since: None,
         settings: std::collections::BTreeMap::new(),
         banned: Vec::new(),
+        muted: Vec::new(),
         log_idx: 42,
         durable_idx: 41,
         state_hash: "0123456789abcdef".to_owned(),

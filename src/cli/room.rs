@@ -219,8 +219,9 @@ pub(super) fn lines(status: &Status, look: Look) -> Vec<String> {
         ("log", log_text(room)),
         ("id", room.id.clone()),
     ];
-    let banned = (!room.banned.is_empty()).then(|| ("banned", room.banned.join(", ")));
-    let rows = rows.into_iter().chain(banned);
+    let kept = [("banned", &room.banned), ("muted", &room.muted)];
+    let kept = kept.into_iter().filter(|(_, names)| !names.is_empty());
+    let rows = rows.into_iter().chain(kept.map(|(what, names)| (what, names.join(", "))));
     let line = |(name, value)| clip(&format!("{name:<12} {value}"), look);
     let mut lines: Vec<String> = rows.map(line).collect();
     if !status.people.is_empty() {

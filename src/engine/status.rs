@@ -142,6 +142,9 @@ pub struct RoomStatus {
     /// Whom it keeps out.
     #[serde(default)]
     pub banned: Vec<String>,
+    /// Whom the owner has taken the word in the chat, here or not.
+    #[serde(default)]
+    pub muted: Vec<String>,
     /// Last entry of its log.
     pub log_idx: u64,
     /// Last entry that would survive a power cut of the whole house.

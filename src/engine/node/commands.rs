@@ -248,7 +248,11 @@ impl Node {
             Command::Ban { who } => OpBody::Ban { subject: self.subject(now, &who)? },
             Command::Unban { who } => OpBody::Unban { subject: self.banned(now, &who)? },
             Command::Silence { who, silenced } => {
-                OpBody::Silence { user: self.person_named(now, &who)?, silenced }
+                let user = self.person_named(now, &who).or_else(|refusal| {
+                    let gone = if silenced { None } else { self.muted_before(now, &who) };
+                    gone.ok_or(refusal)
+                })?;
+                OpBody::Silence { user, silenced }
             }
             Command::DeleteRoom => OpBody::Delete,
             Command::UpVote { entry, up } => self.up_vote(now, entry, up)?,

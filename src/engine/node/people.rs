@@ -52,6 +52,19 @@ impl Node {
         self.state_now(now)?.find_person(name)
     }
 
+    /// Whoever was muted and has left since, by the name that they had or the beginning of their
+    /// id; none if nobody or more than one is meant.
+    pub(super) fn muted_before(&self, now: LocalTime, name: &str) -> Option<UserId> {
+        let wanted = name.trim().to_lowercase();
+        let state = self.state_now(now).ok()?;
+        let mut found = state.silenced().filter(|(user, name)| {
+            let by_id = wanted.len() >= 4 && user.to_string().starts_with(&wanted);
+            state.person(user).is_none() && (name.to_lowercase() == wanted || by_id)
+        });
+        let (user, _) = found.next()?;
+        found.next().is_none().then_some(*user)
+    }
+
     /// A person by name, or else a device.
     pub(super) fn subject(&self, now: LocalTime, name: &str) -> Result<Subject, Refusal> {
         let state = self.state_now(now)?;

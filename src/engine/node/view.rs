@@ -93,6 +93,7 @@ impl Node {
             dj_since: state.dj().map(|dj| millis(dj.since)),
             settings: settings.map(|(key, value)| (key.to_owned(), value)).collect(),
             banned: state.banned().map(|(_, name)| name.to_owned()).collect(),
+            muted: state.silenced().map(|(user, past)| muted_name(state, user, past)).collect(),
             log_idx: room.log().last_idx(),
             durable_idx: self.replication.safe.1,
             state_hash: crate::base::ids::hex(&self.state_hash(room)),
@@ -346,6 +347,11 @@ impl Node {
             })
             .collect()
     }
+}
+
+/// What somebody is called who may not chat; whoever has left is called as they were.
+fn muted_name(state: &RoomState, user: &UserId, past: &str) -> String {
+    state.person(user).map_or_else(|| past.to_owned(), |person| person.name.clone())
 }
 
 /// owner > dj > listener > guest.

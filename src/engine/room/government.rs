@@ -86,7 +86,7 @@ pub(super) enum Effect {
     Out(UserId),
 }
 
-/// Somebody who is kept out.
+/// Somebody who is kept out, or kept from chatting.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Ban {
     /// What they were called.
@@ -130,7 +130,7 @@ pub(super) struct Government {
     pub chat: Chat,
     banned: BTreeMap<Subject, Ban>,
     /// Who may not chat, here or not, and by what.
-    silenced: BTreeMap<UserId, Stamp>,
+    silenced: BTreeMap<UserId, Ban>,
     kicked: BTreeMap<Subject, RoomTime>,
     /// What the password became by stretching. Members only ever see it.
     pub lock: Option<[u8; 32]>,
@@ -223,6 +223,17 @@ impl Government {
         self.banned.get(&subject).map(|ban| ban.by)
     }
 
+    /// What muted somebody, here or not, or what let them speak again while they are here.
+    pub fn silenced_by(&self, user: &UserId) -> Option<Stamp> {
+        let absent = || self.silenced.get(user).map(|ban| ban.by);
+        self.people.get(user).map_or_else(absent, |person| person.silenced_by)
+    }
+
+    /// Who may not chat, here or not, and what they were called.
+    pub fn silenced(&self) -> impl Iterator<Item = (&UserId, &str)> {
+        self.silenced.iter().map(|(user, ban)| (user, ban.name.as_str()))
+    }
+
     pub fn banned(&self) -> impl Iterator<Item = (&Subject, &str)> {
         self.banned.iter().map(|(subject, ban)| (subject, ban.name.as_str()))
     }
@@ -256,6 +267,7 @@ impl Government {
             && self.banned.values().all(|ban| ban.name.chars().count() <= MAX_NAME)
             && self.kicked.len() <= MAX_BANNED
             && self.silenced.len() <= MAX_BANNED
+            && self.silenced.values().all(|ban| ban.name.chars().count() <= MAX_NAME)
             && self.ended.len() <= MAX_ENDED_FRIENDSHIPS
             && self.set_by.len() <= Settings::default().list().len() + 1
             && self.dj_epoch <= u32::MAX / 2
@@ -272,7 +284,7 @@ impl Government {
         let Coming { cap, claim, made_it } = came;
         self.people.join(card, cap, claim, at);
         // Going and coming back is no way to be heard again.
-        let silenced = self.silenced.get(&card.user).copied();
+        let silenced = self.silenced.get(&card.user).map(|ban| ban.by);
         if let (Some(by), Some(person)) = (silenced, self.people.get_mut(&card.user)) {
             person.silenced = true;
             person.silenced_by = Some(by);
@@ -397,7 +409,7 @@ impl Government {
         if !silenced {
             self.silenced.remove(user);
         } else if self.silenced.len() < MAX_BANNED {
-            self.silenced.insert(*user, by);
+            self.silenced.insert(*user, Ban { name: self.name_of(user), by });
         }
         if let Some(person) = self.people.get_mut(user) {
             person.silenced = silenced;

@@ -159,8 +159,7 @@ pub fn merge(op: &Op, body: &OpBody, came: Came, state: &RoomState, now: RoomTim
             drop_if(is_older(op, came, state.government.lock_by), Reason::SetSince)
         }
         OpBody::Silence { user, .. } => {
-            let set = state.person(user).and_then(|person| person.silenced_by);
-            drop_if(is_older(op, came, set), Reason::SetSince)
+            drop_if(is_older(op, came, state.government.silenced_by(user)), Reason::SetSince)
         }
         OpBody::Set(setting) => {
             let set = state.government.set_by(super::settings::key_of(setting));

@@ -406,8 +406,16 @@ pub(super) fn check_unban(asker: Asker<'_>, subject: Subject) -> Result<(), Refu
     ))
 }
 
-pub(super) fn check_silence(asker: Asker<'_>, user: &UserId) -> Result<(), Refusal> {
+/// Whoever was muted and has left can be let speak again.
+pub(super) fn check_silence(
+    asker: Asker<'_>,
+    user: &UserId,
+    silenced: bool,
+) -> Result<(), Refusal> {
     asker.owns()?;
+    if !silenced && asker.state.silenced().any(|(muted, _)| muted == user) {
+        return Ok(());
+    }
     check_person_known(asker, user)
 }
 

@@ -79,7 +79,7 @@ fn check_person(asker: Asker<'_>, body: &OpBody) -> Result<(), Refusal> {
         OpBody::Kick { subject } => rights::check_kick(asker, *subject),
         OpBody::Ban { subject } => rights::check_ban(asker, *subject),
         OpBody::Unban { subject } => rights::check_unban(asker, *subject),
-        OpBody::Silence { user, .. } => rights::check_silence(asker, user),
+        OpBody::Silence { user, silenced } => rights::check_silence(asker, user, *silenced),
         OpBody::Delete => rights::check_delete(asker),
         OpBody::UpVote { entry, .. } => rights::check_up_vote(asker, *entry),
         OpBody::DjTake => rights::check_dj_take(asker),

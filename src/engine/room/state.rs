@@ -779,6 +779,11 @@ impl RoomState {
         self.government.banned()
     }
 
+    /// Who may not chat, here or not, and what they were called.
+    pub fn silenced(&self) -> impl Iterator<Item = (&UserId, &str)> {
+        self.government.silenced()
+    }
+
     /// Whether two were banned by one word, and are let back by one.
     #[must_use]
     pub fn are_banned_together(&self, one: Subject, other: Subject) -> bool {

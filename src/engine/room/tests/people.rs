@@ -553,6 +553,19 @@ fn a_muted_person_is_not_heard_in_the_chat() {
     assert_eq!(house.refuses(1, &OpBody::Chat { text: "hm".into() }), RefusalCode::NotAllowed);
     house.does(0, &OpBody::Silence { user: id(1), silenced: false });
     house.does(1, &OpBody::Chat { text: "thanks".into() });
+    // Muted, gone, and let speak again while gone: only whoever was muted can be.
+    house.does(0, &OpBody::Silence { user: id(1), silenced: true });
+    house.does(1, &OpBody::Leave);
+    let muted = |house: &House| house.settled().silenced().map(|(_, n)| n.to_owned()).last();
+    assert_eq!(muted(&house).as_deref(), Some("ben"));
+    for (who, silenced) in [(id(1), true), (id(4), false)] {
+        let refused = house.refuses(0, &OpBody::Silence { user: who, silenced });
+        assert_eq!(refused, RefusalCode::NotFound);
+    }
+    house.does(0, &OpBody::Silence { user: id(1), silenced: false });
+    assert_eq!(muted(&house), None);
+    house.comes(1);
+    assert!(house.settled().person(&id(1)).is_some_and(|person| !person.silenced));
     let state = house.settled();
     let said: Vec<_> = state.chat().map(|line| (line.name.as_str(), line.text.as_str())).collect();
     assert_eq!(said, [("ben", "hello\nall"), ("ben", "thanks")]);
