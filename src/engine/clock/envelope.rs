@@ -44,6 +44,13 @@ const CLIFF_GRAIN_S: f64 = 0.1e-3;
 /// Of fewer samples the lowest are too far apart for a cliff to mean anything.
 const CLIFF_FROM: usize = 60;
 
+/// Where all that is near the floor is of so short a part of the window, it says where the floor
+/// was but not how it slopes.
+const MOMENT: f64 = 0.33;
+
+/// So long, seconds, before and after them nothing is near the floor by chance.
+const STEP_S: f64 = 1.0;
+
 /// The inverse golden ratio.
 const GOLDEN: f64 = 0.618_033_988_7;
 
@@ -149,6 +156,11 @@ impl<'a> Legs<'a> {
         if self.n < 3 {
             return self.at_frequency(prior.centre, span);
         }
+        if span >= LONG_SPAN_S
+            && (self.forward.hangs(last, self.n, span) || self.backward.hangs(last, self.n, span))
+        {
+            return self.at_frequency(last, span);
+        }
         let scale = self.spacing(last);
         let (centre, half) =
             if span < LONG_SPAN_S { (prior.centre, WIDE_SEARCH) } else { (last, NARROW_SEARCH) };
@@ -212,6 +224,32 @@ impl Leg<'_> {
             i += self.step;
         }
         lowest
+    }
+
+    /// Whether the floor hangs on one moment: the path was short then only, because it has become
+    /// longer since and the last of before are about to leave the window, or because it is short
+    /// again. Over half a minute a slope drawn through them would be any.
+    fn hangs(&self, frequency: f64, n: usize, span: f64) -> bool {
+        let lowest = self.lowest(frequency, MAX_LOWEST.min(n));
+        let (least, cliff) = (lowest.values[0], lowest.cliff(n));
+        // A few of them end at a cliff; more than can be looked at one by one are what lies
+        // within the floor's own noise.
+        let top = cliff.unwrap_or(floor_count(n).max(3).min(lowest.len)) - 1;
+        let spread = lowest.values[top] - least;
+        let near = if cliff.is_some() { spread } else { CLIFF_RATIO * (spread + CLIFF_GRAIN_S) };
+        let slope = self.sign * frequency;
+        let all = (self.first..self.at.len()).step_by(self.step);
+        let all = all.map(|i| (self.at[i], self.diff[i] + slope * self.at[i] - least));
+        let times = all.clone().filter(|(_, above)| *above <= near).map(|(at, _)| at);
+        let (first, last) =
+            times.fold((f64::MAX, f64::MIN), |(first, last), at| (first.min(at), last.max(at)));
+        if last - first >= MOMENT * span {
+            return false;
+        }
+        // A frequency that is wrong makes a slope of them, a path that has changed a step.
+        let is_apart = |at: f64| at < first - STEP_S || at > last + STEP_S;
+        let mut others = all.filter(|(at, _)| is_apart(*at)).peekable();
+        cliff.is_some() || others.peek().is_some() && others.all(|(_, above)| above > 2.0 * near)
     }
 
     fn residuals(&self, frequency: f64, out: &mut Vec<f64>) {

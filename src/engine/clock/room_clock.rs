@@ -853,6 +853,8 @@ impl RoomClock {
     /// Draws the model anew and counts discontinuities.
     fn redraw(&mut self, now: LocalTime) {
         self.let_coast_go(now);
+        self.model_drawn = now;
+        // After a jump there is nothing to say for a few answers: what was said before holds.
         let Some(RoomModel { mut model, .. }) = self.claim(now) else { return };
         let stepped = |old: ClockModel| (model.room(now) - old.room(now)).abs() > STEP;
         if self.model.is_none_or(stepped) {
@@ -860,7 +862,6 @@ impl RoomClock {
         }
         model.generation = self.generation;
         self.model = Some(model);
-        self.model_drawn = now;
         self.model_is_news = true;
     }
 

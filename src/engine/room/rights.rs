@@ -132,18 +132,21 @@ impl<'a> Asker<'a> {
                 left,
             ))
         };
-        let why = match self.state.person(user) {
-            None => format!("{name} is not in this room"),
-            Some(person) if !person.is_here() => format!("{name} is not here"),
-            Some(person) if person.cap == Role::Listener => {
-                format!("{name} came in with an invite for listeners")
-            }
-            Some(person) if person.is_guest() && !government.settings.guests_may.control => {
-                format!("{name} is a guest, and guests cannot be DJ here")
-            }
+        let shows = "`groovebox room show` lists who is here";
+        let (why, hint) = match self.state.person(user) {
+            None => (format!("{name} is not in this room"), shows),
+            Some(person) if !person.is_here() => (format!("{name} is not here"), shows),
+            Some(person) if person.cap == Role::Listener => (
+                format!("{name} came in with an invite for listeners"),
+                "they can be DJ after they have come in with the password or another invite",
+            ),
+            Some(person) if person.is_guest() && !government.settings.guests_may.control => (
+                format!("{name} is a guest, and guests cannot be DJ here"),
+                "the owner can allow it: `groovebox room set guests_may vote,chat,queue,control`",
+            ),
             Some(_) => return cooling(),
         };
-        Some(Refusal::new(RefusalCode::NotAllowed, why, "`groovebox room show` lists who is here"))
+        Some(Refusal::new(RefusalCode::NotAllowed, why, hint))
     }
 
     fn owns(&self) -> Result<(), Refusal> {
