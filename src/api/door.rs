@@ -146,14 +146,7 @@ impl App {
     fn room(&self) -> Result<RoomId, Answer> {
         let status = self.backend.status();
         let room = status.borrow().room.as_ref().and_then(|room| room.id.parse().ok());
-        room.ok_or_else(|| {
-            Refusal::new(
-                RefusalCode::NotInRoom,
-                "this device is in no room",
-                "`groovebox rooms` lists rooms, `groovebox room join CODE` enters one",
-            )
-            .into()
-        })
+        room.ok_or_else(|| Refusal::not_in_room().into())
     }
 }
 

@@ -17,8 +17,8 @@ use crate::engine::status::{
     ChatStatus, DjStatus, HistoryStatus, LogStatus, MemberStatus, OperationStatus, PastVoteStatus,
     PeerStatus, PersonStatus, QueueStatus, RoomInReach, SyncStatus, VoteStatus,
 };
+use crate::wire::Refusal;
 use crate::wire::message::{Level, OutputState};
-use crate::wire::{Refusal, RefusalCode};
 
 /// Rows of the history for whoever does not say how many.
 const HISTORY_SHOWN: usize = 20;
@@ -190,12 +190,7 @@ pub(super) async fn chat(
     }
     let chat = Arc::clone(&app.backend.chat().borrow());
     if chat.room.is_none() {
-        let refusal = Refusal::new(
-            RefusalCode::NotInRoom,
-            "this device is in no room",
-            "`groovebox rooms` lists rooms, `groovebox room join CODE` enters one; each has a chat of its own",
-        );
-        return Err(refusal.into());
+        return Err(Refusal::not_in_room().into());
     }
     let now = super::events::wall_ms();
     let mut lines = Vec::new();

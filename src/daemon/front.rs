@@ -126,7 +126,7 @@ impl Front {
         read: impl FnOnce(&RoomReader, RoomId) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Refusal> {
         let room = self.status.borrow().room.as_ref().and_then(|room| room.id.parse().ok());
-        let room = room.ok_or_else(in_no_room)?;
+        let room = room.ok_or_else(Refusal::not_in_room)?;
         let reader = self.rooms.clone();
         tokio::task::spawn_blocking(move || read(&reader, room))
             .await
@@ -321,14 +321,6 @@ fn chat_status(row: ChatRow) -> ChatStatus {
         said_at: Some(row.wall),
         ago_ms: (clock::wall() - row.wall).max(0),
     }
-}
-
-fn in_no_room() -> Refusal {
-    Refusal::new(
-        RefusalCode::NotInRoom,
-        "this device is in no room",
-        "`groovebox rooms` lists rooms, `groovebox room join CODE` enters one; each has a history of its own",
-    )
 }
 
 fn too_many(left_out: usize) -> Refusal {

@@ -775,6 +775,17 @@ impl Refusal {
     pub fn new(code: RefusalCode, message: impl Into<String>, hint: impl Into<String>) -> Refusal {
         Refusal { code, message: message.into(), hint: hint.into(), retry_after_ms: None }
     }
+
+    /// There is no room to look at or to act in.
+    #[must_use]
+    pub fn not_in_room() -> Refusal {
+        Refusal::new(
+            RefusalCode::NotInRoom,
+            "this device is in no room",
+            "`groovebox rooms` lists rooms, `groovebox room join CODE` enters one, and `groovebox \
+             room create` makes one",
+        )
+    }
 }
 
 /// Codes that programs can rely on.

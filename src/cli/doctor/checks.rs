@@ -14,6 +14,7 @@ use crate::cli::live::coordinator_name;
 use crate::cli::text::{bytes, lasting, with_error};
 use crate::engine::Status;
 use crate::engine::status::{DiskState, PowerSave};
+use crate::wire::Refusal;
 use crate::wire::message::{OutputState, SyncState};
 
 /// With less space than this the room's file cannot grow any more (bytes).
@@ -391,7 +392,7 @@ fn room(facts: &Facts) -> Option<Finding> {
     const CHECK: &str = "room";
     let status = facts.status()?;
     let Some(room) = &status.room else {
-        let mend = "`groovebox rooms` lists those in reach, `groovebox room join CODE` enters one";
+        let mend = Refusal::not_in_room().hint;
         return warn(CHECK, "in none, so nothing is heard here", mend);
     };
     let here = status.members.iter().filter(|member| member.online).count();

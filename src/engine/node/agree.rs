@@ -106,7 +106,7 @@ impl Node {
 
     /// A person wants devices to take the coordinator's state anew: one, or all.
     pub(super) fn resync(&mut self, id: RequestId, member: Option<&str>) -> Result<(), Refusal> {
-        let room = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?;
+        let room = self.room.as_ref().ok_or_else(Refusal::not_in_room)?;
         let room_id = room.id();
         let coordinator = self.coordinator().ok_or_else(nobody_coordinates)?;
         let targets = match member {

@@ -239,7 +239,7 @@ impl Node {
             Command::Prev => OpBody::Prev(self.guard(now)),
             Command::Volume { member, change } => self.volume(member.as_deref(), change)?,
             Command::RoomVolume { change } => {
-                let state = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?.state();
+                let state = self.room.as_ref().ok_or_else(Refusal::not_in_room)?.state();
                 OpBody::RoomVolume { volume: changed(state.room_volume(), change)? }
             }
             Command::Mute { member, muted } => self.mute(member.as_deref(), muted)?,
@@ -323,14 +323,14 @@ impl Node {
     }
 
     fn volume(&self, member: Option<&str>, change: VolumeChange) -> Result<OpBody, Refusal> {
-        let room = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?;
+        let room = self.room.as_ref().ok_or_else(Refusal::not_in_room)?;
         let node = self.member_named(member)?;
         let old = room.state().member(&node).map_or(100, |member| member.volume);
         Ok(OpBody::Volume { member: node, volume: changed(old, change)? })
     }
 
     fn mute(&self, member: Option<&str>, muted: Option<bool>) -> Result<OpBody, Refusal> {
-        let room = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?;
+        let room = self.room.as_ref().ok_or_else(Refusal::not_in_room)?;
         let node = self.member_named(member)?;
         let old = room.state().member(&node).is_some_and(|member| member.muted);
         Ok(OpBody::Mute { member: node, muted: muted.unwrap_or(!old) })
@@ -338,12 +338,12 @@ impl Node {
 
     fn member_named(&self, name: Option<&str>) -> Result<super::NodeId, Refusal> {
         let Some(name) = name else { return Ok(self.me) };
-        let room = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?;
+        let room = self.room.as_ref().ok_or_else(Refusal::not_in_room)?;
         room.state().find_member(name)
     }
 
     fn seek_target(&self, now: LocalTime, to: SeekTo) -> Result<Span, Refusal> {
-        let room = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?;
+        let room = self.room.as_ref().ok_or_else(Refusal::not_in_room)?;
         let playback = room.state().playback_status(self.room_now(now));
         let target = match to {
             SeekTo::Absolute(position) => position,

@@ -13,7 +13,6 @@
 use std::collections::BTreeSet;
 
 use super::outbox::Outbox;
-use super::rooms::not_in_room;
 use super::{
     LocalTime, Message, Node, NodeId, OpId, Output, Peer, RequestId, RestoredRoom, Room, RoomId,
     Span, Term,
@@ -76,7 +75,7 @@ impl Node {
     /// A person sends this device away from its room.
     pub(super) fn leave_room(&mut self, now: LocalTime, request: RequestId) -> Result<(), Refusal> {
         if self.room.is_none() {
-            return Err(not_in_room());
+            return Err(Refusal::not_in_room());
         }
         self.depart_for_a_person(now, Departure::Alone { request })
     }

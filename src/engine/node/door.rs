@@ -485,7 +485,7 @@ impl Node {
                 format!("`groovebox invite --role {own}`, or ask somebody who came in as more"),
             ));
         }
-        let room = self.room.as_ref().ok_or_else(super::rooms::not_in_room)?;
+        let room = self.room.as_ref().ok_or_else(Refusal::not_in_room)?;
         let epoch = room.state().lock_epoch();
         self.door.invites.retain(|_, i| i.uses > 0 && i.until > now && i.epoch == epoch);
         if self.door.invites.len() >= MAX_INVITES {

@@ -120,7 +120,7 @@ impl Node {
 
     /// The room as it is now, for a person who asks for something in it.
     pub(super) fn state_now(&self, now: LocalTime) -> Result<Cow<'_, RoomState>, Refusal> {
-        self.settled(now).map(|(state, _)| state).ok_or_else(super::rooms::not_in_room)
+        self.settled(now).map(|(state, _)| state).ok_or_else(Refusal::not_in_room)
     }
 
     /// Fetches, prepares and releases what the timeline asks for.

@@ -160,7 +160,7 @@ impl Node {
         request: Option<RequestId>,
         body: &OpBody,
     ) -> Result<OpId, Refusal> {
-        let room = self.room_id().ok_or_else(super::rooms::not_in_room)?;
+        let room = self.room_id().ok_or_else(Refusal::not_in_room)?;
         let id = self.next_op_id();
         let created = self.clock.model().map_or(Op::NO_TIME, |model| model.room(now));
         let op =
@@ -213,7 +213,7 @@ impl Node {
         let term = self.election.as_ref().map_or(Term::ZERO, Election::term);
         let at = self.effective_at(now, &op);
         let id = op.id;
-        let room = self.room.as_mut().ok_or_else(super::rooms::not_in_room)?;
+        let room = self.room.as_mut().ok_or_else(Refusal::not_in_room)?;
         let (idx, effective_at, entry) = match room.order(term, at, op)? {
             Ordered::Known { idx, at } => (idx, at, None),
             Ordered::New(entry) => (entry.idx, entry.at, Some(*entry)),
@@ -595,11 +595,11 @@ impl Node {
                 "this is a fault of the program that sent it",
             ))
         } else if self.room_id() != Some(op.room) {
-            Err(super::rooms::not_in_room())
+            Err(Refusal::not_in_room())
         } else if self.is_idle_farewell(from, &op) {
             // It is out already. Anybody may say this, so it gets no place in the log; and whoever
             // answers shows nothing of who coordinates.
-            Err(super::rooms::not_in_room())
+            Err(Refusal::not_in_room())
         } else if !self.is_coordinator() {
             // It will find the coordinator by itself and say it again.
             return;

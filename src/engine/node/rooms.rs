@@ -698,16 +698,6 @@ pub(super) fn locked() -> Refusal {
     )
 }
 
-/// There is no room to act in.
-pub(super) fn not_in_room() -> Refusal {
-    Refusal::new(
-        RefusalCode::NotInRoom,
-        "this device is in no room",
-        "`groovebox rooms` lists rooms, `groovebox room join CODE` enters one, and `groovebox room \
-         create` makes one",
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -193,7 +193,7 @@ impl Node {
     ///
     /// When this device is in no room.
     pub fn dj_status(&self, now: LocalTime) -> Result<DjStatus, Refusal> {
-        let (state, at) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
+        let (state, at) = self.settled(now).ok_or_else(Refusal::not_in_room)?;
         let ago = |then: RoomTime| (at - then).as_millis();
         let past = state.past_djs().rev().map(|past| PastDjStatus {
             name: past.name.clone(),
@@ -214,7 +214,7 @@ impl Node {
     ///
     /// When this device is in no room.
     pub fn past_votes(&self, now: LocalTime) -> Result<Vec<PastVoteStatus>, Refusal> {
-        let (state, at) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
+        let (state, at) = self.settled(now).ok_or_else(Refusal::not_in_room)?;
         let status = |past: &PastVote| PastVoteStatus {
             id: format!("{:016x}", past.id.0),
             kind: past.kind.as_str().into(),
@@ -242,7 +242,7 @@ impl Node {
     ///
     /// When this device is in no room.
     pub fn chat(&self, now: LocalTime) -> Result<Vec<ChatStatus>, Refusal> {
-        let (state, at) = self.settled(now).ok_or_else(super::rooms::not_in_room)?;
+        let (state, at) = self.settled(now).ok_or_else(Refusal::not_in_room)?;
         let status = |line: &ChatLine| ChatStatus {
             id: ChatStatus::id(&line.op),
             name: line.name.clone(),
