@@ -77,8 +77,13 @@ impl Drop for Listening {
 pub async fn listen(path: &Path) -> Result<Listening, ApiError> {
     let fail = |error| ApiError::Listen { path: path.to_owned(), error };
     make_directory(path).map_err(fail)?;
+    // Before the lock, so that what is refused gets no file of ours beside it.
+    look(path).await?;
     let lock = take_lock(path)?;
-    remove_stale(path).await?;
+    if look(path).await? == There::Stale {
+        tracing::info!(path = %path.display(), "replacing the socket of a dead daemon");
+        std::fs::remove_file(path).map_err(fail)?;
+    }
     let socket = UnixListener::bind(path).map_err(fail)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(fail)?;
     tracing::debug!(path = %path.display(), "listening for people and programs");
@@ -106,11 +111,19 @@ fn take_lock(path: &Path) -> Result<File, ApiError> {
     }
 }
 
-/// The lock is ours, so what is there is left over, unless another kind of program has it.
-async fn remove_stale(path: &Path) -> Result<(), ApiError> {
+/// What is where the socket should be, if nothing forbids to put it there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum There {
+    /// Nothing.
+    Free,
+    /// A socket at which nobody answers: left over, once the lock is ours.
+    Stale,
+}
+
+async fn look(path: &Path) -> Result<There, ApiError> {
     let fail = |error| ApiError::Listen { path: path.to_owned(), error };
     match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(There::Free),
         Err(error) => return Err(fail(error)),
         Ok(entry) if !entry.file_type().is_socket() => {
             return Err(ApiError::NoSocket(path.to_owned()));
@@ -118,11 +131,12 @@ async fn remove_stale(path: &Path) -> Result<(), ApiError> {
         Ok(_) => {}
     }
     match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::info!(path = %path.display(), "replacing the socket of a dead daemon");
-            std::fs::remove_file(path).map_err(fail)
-        }
-        Err(error) => Err(fail(error)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => Ok(There::Stale),
+            // Its daemon has just stopped.
+            io::ErrorKind::NotFound => Ok(There::Free),
+            _ => Err(fail(error)),
+        },
         Ok(_) => Err(ApiError::Taken(path.to_owned())),
     }
 }
@@ -157,12 +171,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_socket_is_left_alone() {
+    async fn what_is_not_ours_is_left_alone_and_gets_nothing_beside_it() {
         let place = tempfile::tempdir().expect("a directory");
         let path = place.path().join("notes.txt");
         std::fs::write(&path, "keep me").expect("writable");
         let refused = listen(&path).await.expect_err("no socket");
         assert!(matches!(refused, ApiError::NoSocket(_)), "{refused}");
         assert_eq!(std::fs::read_to_string(&path).expect("still there"), "keep me");
+
+        let socket = place.path().join("other.sock");
+        let _other = std::os::unix::net::UnixListener::bind(&socket).expect("free");
+        let refused = listen(&socket).await.expect_err("somebody answers");
+        assert!(matches!(refused, ApiError::Taken(_)), "{refused}");
+        let left = place.path().read_dir().expect("readable").count();
+        assert_eq!(left, 2, "what is refused leaves nothing beside what was there");
     }
 }
