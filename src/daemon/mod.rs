@@ -79,7 +79,7 @@ const RESOLVE_RETRY: Span = Span::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The state directory.
-    #[error(transparent)]
+    #[error("{}{}", .0, way_out(.0))]
     Store(#[from] store::StoreError),
     /// The cache directory.
     #[error(
@@ -113,6 +113,17 @@ pub enum DaemonError {
         /// What it said.
         source: std::io::Error,
     },
+}
+
+/// What to do where the system refuses the state directory; other errors of it say so themselves.
+fn way_out(error: &store::StoreError) -> &'static str {
+    match error {
+        store::StoreError::Io { .. } | store::StoreError::Sqlite { .. } => {
+            "; let the daemon's user write there, or name another directory with --state-dir, or \
+             [storage] state_dir in the settings"
+        }
+        _ => "",
+    }
 }
 
 /// Runs a daemon until SIGTERM or SIGINT.

@@ -260,6 +260,8 @@ pub fn open(
     notify: Notify,
 ) -> Result<(Store, Loaded), StoreError> {
     let rooms = state_dir.join("rooms");
+    // One after the other, so that an error names the directory that the person has chosen.
+    make_dir(state_dir)?;
     make_dir(&rooms)?;
     let lock = lock(state_dir)?;
     let (node, ident) = NodeFile::open(&state_dir.join("node.db"), make_key)?;

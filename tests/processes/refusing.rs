@@ -182,6 +182,17 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
+fn a_state_directory_that_cannot_be_made_is_named_with_the_way_out() {
+    let house = House::empty();
+    let file = house.path().join("file");
+    fs::write(&file, "no directory").expect("a file");
+    let state = file.join("state");
+    let refused = second(&house, &state, &house.path().join("socket"));
+    refused.expect(1, &format!("cannot make the directory {}: ", state.display()));
+    refused.expect(1, "--state-dir, or [storage] state_dir");
+}
+
+#[test]
 fn settings_are_checked_and_shown_without_a_daemon() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("settings.toml");
