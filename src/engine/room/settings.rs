@@ -1,5 +1,8 @@
 //! The settings of a room: their defaults, how far each may go, and how people write them.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::Span;
@@ -12,16 +15,22 @@ use crate::wire::op::{
 const WHOLE: u16 = 10_000;
 
 /// Votes are open so long at the least and at the most.
-const VOTE_TIMEOUT: std::ops::RangeInclusive<Span> = Span::from_secs(10)..=Span::from_secs(3600);
+const VOTE_TIMEOUT: RangeInclusive<Span> = Span::from_secs(10)..=Span::from_secs(3600);
 
 /// A longer cool-down would be a ban from the DJ's place.
 const MAX_COOLDOWN: Span = Span::from_secs(24 * 3600);
 
-/// Entries of one person that can wait, at the most: a folder.
-const MAX_QUEUE_LIMIT: u16 = 500;
+/// Entries of one person that can wait: at the most a folder.
+const QUEUE_LIMIT: RangeInclusive<u16> = 1..=500;
+
+/// Entries that can wait in all: at the least an evening.
+const QUEUE_MAX: RangeInclusive<usize> = 50..=MAX_QUEUE;
 
 /// People whom one room can hold: as many as there can be devices.
-const MAX_PEOPLE: u16 = 256;
+const PEOPLE: RangeInclusive<u16> = 1..=256;
+
+/// Guests of one address that can vote.
+const GUESTS_PER_ADDRESS: RangeInclusive<u8> = 1..=u8::MAX;
 
 /// How a room is governed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -208,8 +217,8 @@ pub fn parse(key: &str, value: &str) -> Result<Setting, Refusal> {
         "mutiny_threshold" => own_share(VoteKind::Mutiny, key, value)?,
         "skip_threshold" => own_share(VoteKind::Skip, key, value)?,
         "kick_threshold" => own_share(VoteKind::Kick, key, value)?,
-        "vote_timeout" => Setting::VoteTimeout(span(key, value)?),
-        "dj_cooldown" => Setting::DjCooldown(span(key, value)?),
+        "vote_timeout" => Setting::VoteTimeout(span(key, value, &("10s"..="1h"))?),
+        "dj_cooldown" => Setting::DjCooldown(span(key, value, &("0s"..="24h"))?),
         "auto_random_dj" => Setting::AutoRandomDj(switch(key, value)?),
         "on_dj_leave" => Setting::OnDjLeave(chosen(
             key,
@@ -228,11 +237,11 @@ pub fn parse(key: &str, value: &str) -> Result<Setting, Refusal> {
             value,
             &[("fair", QueueOrder::Fair), ("fifo", QueueOrder::Fifo), ("dj", QueueOrder::Dj)],
         )?),
-        "queue_limit" => Setting::QueueLimit(number(key, value)?),
-        "queue_max" => Setting::QueueMax(number(key, value)?),
-        "max_members" => Setting::MaxMembers(number(key, value)?),
+        "queue_limit" => Setting::QueueLimit(number(key, value, &QUEUE_LIMIT)?),
+        "queue_max" => Setting::QueueMax(number(key, value, &QUEUE_MAX)?),
+        "max_members" => Setting::MaxMembers(number(key, value, &PEOPLE)?),
         "announce_name" => Setting::AnnounceName(switch(key, value)?),
-        "guests_per_address" => Setting::GuestsPerAddress(number(key, value)?),
+        "guests_per_address" => Setting::GuestsPerAddress(number(key, value, &GUESTS_PER_ADDRESS)?),
         _ => return Err(no_such_setting(key)),
     };
     check(&setting)?;
@@ -258,18 +267,18 @@ pub(super) fn check(setting: &Setting) -> Result<(), Refusal> {
             "a cool-down lasts from nothing to 24 hours".into(),
         ),
         Setting::QueueLimit(limit) => (
-            (1..=MAX_QUEUE_LIMIT).contains(limit),
-            format!("the limit of one person is 1 to {MAX_QUEUE_LIMIT}"),
+            QUEUE_LIMIT.contains(limit),
+            format!("the limit of one person is {}", spoken(&QUEUE_LIMIT)),
         ),
         Setting::QueueMax(max) => (
-            (50..=MAX_QUEUE).contains(&usize::from(*max)),
-            format!("the limit of the queue is 50 to {MAX_QUEUE}"),
+            QUEUE_MAX.contains(&usize::from(*max)),
+            format!("the limit of the queue is {}", spoken(&QUEUE_MAX)),
         ),
         Setting::MaxMembers(max) => {
-            ((1..=MAX_PEOPLE).contains(max), format!("a room holds 1 to {MAX_PEOPLE} people"))
+            (PEOPLE.contains(max), format!("a room holds {} people", spoken(&PEOPLE)))
         }
         Setting::GuestsPerAddress(max) => {
-            (*max >= 1, "at least one guest of an address can vote".into())
+            (GUESTS_PER_ADDRESS.contains(max), "at least one guest of an address can vote".into())
         }
         Setting::KindThreshold(_, None)
         | Setting::Control(_)
@@ -345,8 +354,18 @@ fn switch(key: &str, value: &str) -> Result<bool, Refusal> {
     chosen(key, value, &[("true", true), ("false", false), ("on", true), ("off", false)])
 }
 
-fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, Refusal> {
-    value.parse().map_err(|_| wrong(key, value, "a whole number"))
+fn number<T: std::str::FromStr>(
+    key: &str,
+    value: &str,
+    range: &RangeInclusive<impl Display>,
+) -> Result<T, Refusal> {
+    let expected = || format!("a whole number from {}", spoken(range));
+    value.parse().map_err(|_| wrong(key, value, &expected()))
+}
+
+/// `1 to 500`
+fn spoken(range: &RangeInclusive<impl Display>) -> String {
+    format!("{} to {}", range.start(), range.end())
 }
 
 /// `0.51`, or `51%`.
@@ -366,12 +385,18 @@ fn share(key: &str, value: &str) -> Result<u16, Refusal> {
 }
 
 fn own_share(kind: VoteKind, key: &str, value: &str) -> Result<Setting, Refusal> {
-    let own = if value == "-" { None } else { Some(share(key, value)?) };
+    let own = if value == "-" { None } else { Some(share(key, value).map_err(or_as_all)?) };
     Ok(Setting::KindThreshold(kind, own))
 }
 
-/// `90`, `90s`, `5m` or `1h`.
-fn span(key: &str, value: &str) -> Result<Span, Refusal> {
+/// A kind of vote need not have a share of its own.
+fn or_as_all(refusal: Refusal) -> Refusal {
+    let hint = format!("{}; - is that of vote_threshold", refusal.hint);
+    Refusal { hint, ..refusal }
+}
+
+/// `90`, `90s`, `5m` or `1h`; `range` as people write it.
+fn span(key: &str, value: &str, range: &RangeInclusive<&str>) -> Result<Span, Refusal> {
     let (digits, unit) = match value.as_bytes().last() {
         Some(b's') => (&value[..value.len() - 1], 1),
         Some(b'm') => (&value[..value.len() - 1], 60),
@@ -383,7 +408,10 @@ fn span(key: &str, value: &str) -> Result<Span, Refusal> {
         .and_then(|number| i64::from(number).checked_mul(unit))
         .filter(|seconds| *seconds <= 24 * 3600)
         .map(Span::from_secs)
-        .ok_or_else(|| wrong(key, value, "a time such as 90, 90s, 5m or 1h"))
+        .ok_or_else(|| {
+            let expected = format!("a time from {}, such as 90, 90s, 5m or 1h", spoken(range));
+            wrong(key, value, &expected)
+        })
 }
 
 fn guest_rights(value: &str) -> Result<GuestRights, Refusal> {
@@ -464,7 +492,15 @@ mod tests {
             ("vote_timeout", "9s", "10 seconds"),
             ("vote_timeout", "2h", "an hour"),
             ("dj_cooldown", "-5", "a time"),
+            ("dj_cooldown", "-5", "0s to 24h"),
+            ("vote_timeout", "25h", "10s to 1h"),
             ("queue_max", "40", "50 to"),
+            ("queue_max", "many", "50 to 1000"),
+            ("queue_limit", "-1", "1 to 500"),
+            ("max_members", "70000", "1 to 256"),
+            ("guests_per_address", "256", "1 to 255"),
+            ("skip_threshold", "all", "0.0001 to 1"),
+            ("skip_threshold", "all", "- is that of vote_threshold"),
             ("guests_may", "vote,fly", "some of"),
             ("colour", "red", "there are name, control"),
         ];
