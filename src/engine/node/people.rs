@@ -205,13 +205,12 @@ impl Node {
             (1, _) => unvoted[0],
             (_, 1) => &open[0],
             (0, 0) => {
-                let what = if elects { "no election is open" } else { "no such vote is open" };
-                return Err(Refusal::new(
-                    RefusalCode::NotVoting,
-                    what,
-                    "`groovebox vote status` shows open votes, `groovebox vote elect` and others \
-                     open one",
-                ));
+                let election = state.votes().any(|session| session.kind == VoteKind::Election);
+                return Err(match (elects, kind) {
+                    (true, _) => not_open("no election is open"),
+                    (false, None) if election => wants_a_name(),
+                    (false, _) => not_open("no such vote is open"),
+                });
             }
             _ => {
                 let kinds = open.iter().map(|session| session.kind.as_str()).collect::<Vec<_>>();
@@ -387,6 +386,21 @@ impl Node {
         self.membership.set_intent(now, Intent::Alone);
         self.outputs.push_back(Output::RememberIntent(Intent::Alone));
     }
+}
+
+fn not_open(what: &str) -> Refusal {
+    let hint = "`groovebox vote status` shows open votes, `groovebox vote elect` and others open \
+                one";
+    Refusal::new(RefusalCode::NotVoting, what, hint)
+}
+
+/// Yes and no say nothing where only an election is open.
+fn wants_a_name() -> Refusal {
+    Refusal::new(
+        RefusalCode::InvalidRequest,
+        "an election is open, in which one votes for a name, not with yes or no",
+        "name whom you want: `groovebox vote NAME`; `groovebox room show` lists the people",
+    )
 }
 
 pub(super) fn too_fast(message: &str, wait: Span) -> Refusal {

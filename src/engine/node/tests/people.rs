@@ -276,6 +276,18 @@ fn a_dj_who_vanishes_is_voted_on_when_the_room_wants_it() {
     assert_eq!(house.dj(0), Some("anna".into()));
 }
 
+#[test]
+fn yes_where_an_election_is_open_is_answered_with_what_it_wants() {
+    let mut house = people(2);
+    let yes = |kind| Command::Vote { kind, word: VoteWord::Yes };
+    assert_eq!(house.refused(0, yes(None)), RefusalCode::NotVoting);
+    house.order(0, Command::CallVote { kind: VoteKind::Election, who: None });
+    let refusal = house.ask(0, yes(None)).expect_err("a name is wanted");
+    assert_eq!(refusal.code, RefusalCode::InvalidRequest);
+    assert!(refusal.message.starts_with("an election is open"), "{refusal}");
+    assert_eq!(house.refused(0, yes(Some(VoteKind::Skip))), RefusalCode::NotVoting);
+}
+
 /// The word that one leaves must not be lost while the lead moves, however the coordinator of the
 /// next seconds is slow to begin.
 #[test]
