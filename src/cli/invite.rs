@@ -10,11 +10,11 @@ use super::session::{Format, Session, print_json, print_lines};
 
 #[derive(Args, Debug)]
 pub(super) struct InviteArgs {
-    /// How many devices may come in with it
-    #[arg(long, default_value_t = 1)]
+    /// How many devices may come in with it, 1 to 256
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     uses: u32,
-    /// How long it lasts
-    #[arg(long, default_value_t = 10)]
+    /// How long it lasts, 1 to 1440
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1440))]
     minutes: u32,
     /// The highest role of whoever comes in with it [default: your own]
     #[arg(long, value_parser = ["guest", "listener", "dj", "owner"])]

@@ -20,13 +20,14 @@ pub(super) struct LogArgs {
 }
 
 pub(super) async fn run(args: &LogArgs, session: &mut Session) -> Result<(), Failure> {
+    session.status_in_room().await?;
     let path = args.last.map_or_else(|| "/log".into(), |last| format!("/log?last={last}"));
     session.show(&path, |log: &LogStatus, look| lines(log, look)).await
 }
 
 pub(super) fn lines(log: &LogStatus, look: Look) -> Vec<String> {
     if log.entries.is_empty() {
-        return vec!["this device is in no room, or nothing has been done in it".to_owned()];
+        return vec!["nothing has been done in this room yet".to_owned()];
     }
     let columns = [
         Column::Right("ENTRY"),

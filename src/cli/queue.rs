@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::play::bring;
 use super::room::IN_NO_ROOM;
 use super::screen::Look;
-use super::session::{Format, Session};
+use super::session::Session;
 use super::table::{Column, Tone, cell, table, word};
 use super::text::{clock, plain};
 use super::watch::{View, WatchArgs, watch};
@@ -100,10 +100,7 @@ pub(super) async fn run(args: QueueArgs, session: &mut Session) -> Result<(), Fa
             let json = |status: &Status| json!(status.queue);
             watch(session, View { json, lines: all, brief }).await
         }
-        QueueVerb::List(_) if session.format == Format::Json => {
-            session.show("/queue", |_: &Vec<QueueStatus>, _| Vec::new()).await
-        }
-        QueueVerb::List(_) => session.show("/status", all).await,
+        QueueVerb::List(_) => session.show_of_room(|status| json!(status.queue), all).await,
         QueueVerb::Add { paths } => bring(session, "/queue", paths).await,
         QueueVerb::Remove { entries } => {
             let entries: Vec<String> = entries.iter().map(u64::to_string).collect();

@@ -138,11 +138,8 @@ async fn delete(session: &Session, yes: bool) -> Result<(), Failure> {
 }
 
 async fn settings(session: &Session) -> Result<(), Failure> {
-    if session.format == Format::Text {
-        return session.show("/status", setting_lines).await;
-    }
-    let settings = session.status().await?.room.map(|room| room.settings);
-    print_json(&serde_json::to_value(settings).unwrap_or_default())
+    let json = |status: &Status| json!(status.room.as_ref().map(|room| &room.settings));
+    session.show_of_room(json, setting_lines).await
 }
 
 /// Each setting, its value and what it means.

@@ -18,6 +18,7 @@ use crate::api::Skipped;
 use crate::config::{Surroundings, socket_candidates};
 use crate::engine::Status;
 use crate::engine::status::OperationStatus;
+use crate::wire::Refusal;
 use crate::wire::message::Level;
 
 /// One run of the program.
@@ -97,6 +98,19 @@ impl Session {
         print_lines(&lines(&understand(answer)?, self.look))
     }
 
+    /// Shows something of the room; without one it is refused, whatever the format.
+    pub(super) async fn show_of_room(
+        &self,
+        json: impl FnOnce(&Status) -> Value,
+        lines: impl FnOnce(&Status, Look) -> Vec<String>,
+    ) -> Result<(), Failure> {
+        let status = self.status_in_room().await?;
+        match self.format {
+            Format::Json => print_json(&json(&status)),
+            Format::Text => print_lines(&lines(&status, self.look)),
+        }
+    }
+
     /// Orders something and tells what became of it.
     pub(super) async fn order(
         &self,
@@ -156,6 +170,15 @@ impl Session {
     /// Everything.
     pub(super) async fn status(&self) -> Result<Status, Failure> {
         understand(self.get("/status").await?)
+    }
+
+    /// Everything, where there is a room.
+    pub(super) async fn status_in_room(&self) -> Result<Status, Failure> {
+        let status = self.status().await?;
+        match status.room {
+            Some(_) => Ok(status),
+            None => Err(Failure::Refused(Refusal::not_in_room().into())),
+        }
     }
 
     /// What a person would want to know, besides the data.

@@ -512,6 +512,8 @@ fn nobody_listening_is_exit_code_three() {
     assert_eq!(run("completions bash --json"), ExitCode::from(0));
     assert_eq!(run("config default --json"), ExitCode::from(0));
     assert_eq!(run("completions tcsh"), ExitCode::from(2));
+    assert_eq!(run("invite --uses 0"), ExitCode::from(2));
+    assert_eq!(run("invite --minutes 1441"), ExitCode::from(2));
     assert_eq!(run("man --out /proc/nowhere"), ExitCode::from(1));
 }
 
@@ -623,6 +625,22 @@ async fn every_verb_reaches_a_daemon() {
     assert_eq!(run("queue add /m/broken --json").await, (ExitCode::from(1), Vec::new()));
     served.fake.refuse(Refusal::new(RefusalCode::NotFound, "no such entry", "list them"));
     assert_eq!(run("queue remove 8").await.0, ExitCode::from(4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_of_a_room_is_refused_where_there_is_none() {
+    let served = Served::start().await;
+    served.fake.publish(|status| status.room = None);
+    let run = async |line: &'static str| {
+        let socket = served.socket();
+        tokio::task::spawn_blocking(move || run_on(&socket, line)).await.expect("no panic")
+    };
+    for line in ["queue", "queue list --json", "log", "volume", "vote", "room settings --json"] {
+        assert_eq!(run(line).await, ExitCode::from(1), "{line}");
+    }
+    for line in ["status", "rooms", "room show", "room show --json", "user show"] {
+        assert_eq!(run(line).await, ExitCode::SUCCESS, "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

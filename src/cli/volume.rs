@@ -10,6 +10,7 @@ use super::screen::Look;
 use super::session::Session;
 use super::status;
 use super::table::{Column, table, word};
+use crate::engine::Status;
 use crate::engine::status::MemberStatus;
 
 #[derive(Args, Debug)]
@@ -55,8 +56,8 @@ fn wrong() -> String {
 
 pub(super) async fn run(args: VolumeArgs, session: &mut Session) -> Result<(), Failure> {
     let Some(volume) = args.volume else {
-        let all = |members: &Vec<MemberStatus>, look| lines(members, look);
-        return session.show("/members", all).await;
+        let all = |status: &Status, look| lines(&status.members, look);
+        return session.show_of_room(|status| json!(status.members), all).await;
     };
     let mut body = match volume {
         Loudness::To(volume) => json!({ "volume": volume }),

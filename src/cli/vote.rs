@@ -98,9 +98,8 @@ pub(super) async fn run(args: VoteArgs, session: &mut Session) -> Result<(), Fai
             session.post("/votes", json!({ "kind": "kick", "who": name })).await?;
         }
         VoteVerb::Status(WatchArgs { watch: false }) => {
-            return session
-                .show("/votes", |votes: &Vec<VoteStatus>, look| lines(votes, look))
-                .await;
+            let all = |status: &Status, look| lines(&status.votes, look);
+            return session.show_of_room(|status| json!(status.votes), all).await;
         }
         VoteVerb::Status(WatchArgs { watch: true }) => {
             let json = |status: &Status| serde_json::to_value(&status.votes).unwrap_or(Value::Null);
