@@ -56,6 +56,9 @@ pub struct Space {
     pub path: PathBuf,
     /// Bytes that this user may still write.
     pub free_bytes: Option<u64>,
+    /// Why nothing can be written there, or the directory cannot be made; null if it can.
+    #[serde(default)]
+    pub obstacle: Option<String>,
 }
 
 /// What a sound card plays.

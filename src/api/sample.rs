@@ -361,12 +361,16 @@ pub fn friends() -> FriendsStatus {
     }
 }
 
+fn space(path: &str) -> Space {
+    Space { path: path.into(), free_bytes: Some(61_200_000_000), obstacle: None }
+}
+
 /// A machine on which all is well.
 pub(crate) fn health() -> Health {
     Health {
         config: Some("/etc/groovebox/groovebox.toml".into()),
-        state: Space { path: "/var/lib/groovebox".into(), free_bytes: Some(61_200_000_000) },
-        cache: Space { path: "/var/cache/groovebox".into(), free_bytes: Some(61_200_000_000) },
+        state: space("/var/lib/groovebox"),
+        cache: space("/var/cache/groovebox"),
         bind: None,
         port: 4766,
         port_required: false,

@@ -1,8 +1,10 @@
 //! What the machine offers a daemon, looked at once: for `GET /health`, and for `groovebox
 //! doctor` where no daemon answers. Nothing is judged here.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
+
+use rustix::fs::Access;
 
 use super::{clock, fitness};
 use crate::api::{CardFormat, Health, Space};
@@ -52,12 +54,23 @@ fn power_save(root: &Path, interface: &str) -> PowerSave {
     }
 }
 
-/// A directory that is yet to be made has the space of the one that it will be made in.
+/// A directory that is yet to be made has the space of the one that it will be made in, and can
+/// be made if that one can be written to.
 fn space(path: &Path) -> Space {
-    let there = path.ancestors().find(|path| path.exists());
-    let free = there.and_then(|path| rustix::fs::statvfs(path).ok());
+    // Of a relative path the last ancestor is empty, which is here.
+    let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let free = rustix::fs::statvfs(there).ok();
     let free_bytes = free.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    Space { path: path.to_owned(), free_bytes }
+    Space { path: path.to_owned(), free_bytes, obstacle: obstacle(there) }
+}
+
+/// Why this user can make nothing in there, if that is so.
+fn obstacle(there: &Path) -> Option<String> {
+    if !there.is_dir() {
+        return Some(format!("{} is no directory", there.display()));
+    }
+    let refused = rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK).err()?;
+    Some(format!("{} may not be written to: {}", there.display(), io::Error::from(refused)))
 }
 
 /// Tried, not computed: limits, capabilities and control groups all have a say. In a thread of
@@ -153,5 +166,15 @@ mod tests {
         let later = space(&root.path().join("a/b")).free_bytes.expect("a file system");
         // Others write meanwhile.
         assert!(there.abs_diff(later) < 1 << 32, "{there} and {later}");
+    }
+
+    #[test]
+    fn what_keeps_a_directory_from_being_made_is_named() {
+        let root = tempfile::tempdir().expect("a directory");
+        assert_eq!(space(&root.path().join("a/b")).obstacle, None);
+        let file = root.path().join("file");
+        fs::write(&file, "").expect("a file");
+        let expected = format!("{} is no directory", file.display());
+        assert_eq!(space(&file.join("a/b")).obstacle, Some(expected));
     }
 }

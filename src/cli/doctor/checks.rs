@@ -3,6 +3,7 @@
 //! comes first may be the cause of what comes later.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -534,24 +535,30 @@ fn state_disk(facts: &Facts) -> Option<Finding> {
             format!("{path}: slower than what happens"),
             "a worn card? [storage] state_dir names another place",
         ),
-        _ => disk(CHECK, space, STATE_LEAST, STATE_ENOUGH),
+        _ => disk(CHECK, "state_dir", space, STATE_LEAST..STATE_ENOUGH),
     }
 }
 
 fn cache_disk(facts: &Facts) -> Option<Finding> {
-    disk("cache disk", &facts.health.as_ref()?.cache, CACHE_LEAST, CACHE_ENOUGH)
+    disk("cache disk", "cache_dir", &facts.health.as_ref()?.cache, CACHE_LEAST..CACHE_ENOUGH)
 }
 
-fn disk(check: &'static str, space: &Space, least: u64, enough: u64) -> Option<Finding> {
+/// `key` is that of [storage]; the range goes from what is the least to what is enough.
+fn disk(check: &'static str, key: &str, space: &Space, little: Range<u64>) -> Option<Finding> {
     let path = space.path.display();
+    if let Some(why) = &space.obstacle {
+        let mend =
+            format!("let the daemon's user write there, or name another place: [storage] {key}");
+        return fail(check, format!("{path} cannot be used: {why}"), mend);
+    }
     let Some(free) = space.free_bytes else {
         let mend = "the directory must exist, and its user be able to write there";
         return warn(check, format!("{path}: its free space is not known"), mend);
     };
     let figure = format!("{} free in {path}", bytes(free));
     match free {
-        free if free < least => fail(check, figure, "make space there"),
-        free if free < enough => warn(check, figure, "make space there"),
+        free if free < little.start => fail(check, figure, "make space there"),
+        free if free < little.end => warn(check, figure, "make space there"),
         _ => ok(check, figure),
     }
 }

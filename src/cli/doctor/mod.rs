@@ -339,6 +339,12 @@ mod tests {
         assert_eq!(finding(&low, "state disk").verdict, Verdict::Fail);
         let low = with_health(|health| health.cache.free_bytes = Some(100_000_000));
         assert_eq!(finding(&low, "cache disk").verdict, Verdict::Warn);
+        let closed = with_health(|health| {
+            health.cache.obstacle = Some("/srv may not be written to: Permission denied".into());
+        });
+        let found = finding(&closed, "cache disk");
+        assert_eq!(found.verdict, Verdict::Fail);
+        assert!(found.mend.expect("a way").ends_with("[storage] cache_dir"), "{}", found.figure);
         let asleep = with_health(|health| {
             health.power_save = Some(crate::engine::status::PowerSave::On);
             health.interface = Some("wlan0".to_owned());
