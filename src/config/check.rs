@@ -1,15 +1,49 @@
 //! Ranges and shapes of values. Each check takes a value with its source and says where the
 //! wrong one was written.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use tracing_subscriber::EnvFilter;
 
 use super::error::ConfigError;
 use super::layer::Given;
-use super::{MAX_PEERS, Person};
+use super::{BUFFER_MS, CACHE_MB, MAX_PEERS, Person, TRIM_MS};
 use crate::base::limits::{MAX_NAME, MAX_USER_NAME, MIN_USER_NAME};
 use crate::engine::room::{is_display_name, is_user_name};
+
+/// A setting that is a whole number.
+pub(super) struct Number {
+    /// `section.key`
+    pub(super) key: &'static str,
+    range: RangeInclusive<i64>,
+    /// With a blank before it; empty where it counts nothing.
+    unit: &'static str,
+}
+
+const PORTS: RangeInclusive<i64> = 0..=65_535;
+
+pub(super) const PORT: Number = Number { key: "network.port", range: PORTS, unit: "" };
+pub(super) const HTTP_PORT: Number = Number { key: "network.http_port", range: PORTS, unit: "" };
+pub(super) const BUFFER: Number = Number { key: "audio.buffer_ms", range: BUFFER_MS, unit: " ms" };
+pub(super) const TRIM: Number = Number { key: "audio.trim_ms", range: TRIM_MS, unit: " ms" };
+pub(super) const CACHE: Number = Number { key: "storage.cache_mb", range: CACHE_MB, unit: " MB" };
+
+impl Number {
+    pub(super) const ALL: [Number; 5] = [PORT, HTTP_PORT, BUFFER, TRIM, CACHE];
+
+    fn allowed(&self) -> String {
+        format!("{} to {}{}", self.range.start(), self.range.end(), self.unit)
+    }
+
+    pub(super) fn out_of_range(&self, given: &impl Display) -> String {
+        format!("{} = {given} is out of its range, {}", self.key, self.allowed())
+    }
+
+    pub(super) fn no_number(&self, given: &impl Display) -> String {
+        format!("{} = {given} is no whole number; it takes {}", self.key, self.allowed())
+    }
+}
 
 /// A device's name: 1 to [`MAX_NAME`] characters, none of them a control character.
 pub(super) fn name(given: Option<Given<String>>) -> Result<Option<String>, ConfigError> {
@@ -57,22 +91,15 @@ pub(super) fn person(
     Err(given.refuse(problem))
 }
 
-/// A number of that unit within a range.
+/// A number within its range.
 pub(super) fn within<T: TryFrom<i64>>(
     given: Option<Given<i64>>,
-    what: &str,
-    unit: &str,
-    range: &RangeInclusive<i64>,
+    number: &Number,
 ) -> Result<Option<T>, ConfigError> {
     let Some(given) = given else { return Ok(None) };
     match T::try_from(given.value) {
-        Ok(value) if range.contains(&given.value) => Ok(Some(value)),
-        _ => {
-            let (low, high) = (range.start(), range.end());
-            let problem =
-                format!("{} {unit} is no {what}; {low} to {high} {unit} can be set", given.value);
-            Err(given.refuse(problem))
-        }
+        Ok(value) if number.range.contains(&given.value) => Ok(Some(value)),
+        _ => Err(given.refuse(number.out_of_range(&given.value))),
     }
 }
 

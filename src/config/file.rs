@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::FileText;
+use super::check::Number;
 use super::error::{ConfigError, Source};
 use super::layer::{Given, Layer, coordinate, log_format, parsed};
 
@@ -57,8 +58,8 @@ struct Room {
 #[serde(default, deny_unknown_fields)]
 struct Network {
     bind: Option<Spanned<String>>,
-    port: Option<Spanned<u16>>,
-    http_port: Option<Spanned<u16>>,
+    port: Option<Spanned<i64>>,
+    http_port: Option<Spanned<i64>>,
     mdns: Option<Spanned<bool>>,
     peers: Option<Spanned<Vec<String>>>,
 }
@@ -174,9 +175,10 @@ fn explain(file: FileText<'_>, error: &toml::de::Error) -> ConfigError {
     let span = error.span().unwrap_or(0..0);
     let place = Place::of(file.text, &span);
     let section = section_of(file.text, &span);
+    let mistyped = || mistyped(error.message(), file.text.get(span.clone())?, section, &place);
     let (problem, hint) = match unknown_key(error.message()) {
         Some(unknown) => (unknown.problem(section), Some(unknown.hint(section))),
-        None => (error.message().trim().to_owned(), None),
+        None => (mistyped().unwrap_or_else(|| error.message().trim().to_owned()), None),
     };
     let excerpt = place.excerpt();
     ConfigError::File { place: Box::new(file.source(&span)), problem, excerpt, hint }
@@ -189,6 +191,41 @@ fn section_of<'a>(text: &'a str, span: &Range<usize>) -> Option<&'a str> {
     let name = line.trim_start().strip_prefix('[')?.split(']').next()?;
     // At `[netwrk]` itself the place lies within the header, which then is no section above.
     (above.lines().last() != Some(line) || line.contains(']')).then_some(name.trim())
+}
+
+/// A value that its key does not take, where serde's words can be told in a person's.
+fn mistyped(
+    message: &str,
+    given: &str,
+    section: Option<&str>,
+    place: &Place<'_>,
+) -> Option<String> {
+    if !message.starts_with("invalid type: ") && !message.starts_with("invalid value: ") {
+        return None;
+    }
+    let (_, expected) = message.trim().rsplit_once(", expected ")?;
+    let (key, _) = place.content.split_once('=')?;
+    let key = match section {
+        Some(section) => format!("{section}.{}", key.trim()),
+        None => key.trim().to_owned(),
+    };
+    let given = given.lines().next().unwrap_or_default();
+    let digits = given.trim_start_matches(['-', '+']);
+    Some(match expected {
+        "i64" => {
+            let number = Number::ALL.into_iter().find(|number| number.key == key)?;
+            // Whole, and longer than any number that is counted with.
+            let is_whole = digits.chars().all(|c| c.is_ascii_digit() || c == '_');
+            if is_whole { number.out_of_range(&given) } else { number.no_number(&given) }
+        }
+        "a boolean" => format!("{key} = {given} is neither true nor false"),
+        "a string" | "path string" => format!("{key} = {given} is no text; write it in quotes"),
+        "a sequence" => format!("{key} = {given} is no list; write [\"...\", ...]"),
+        _ if expected.starts_with("struct ") => {
+            format!("`{key}` is a section; write [{key}] above its settings")
+        }
+        _ => return None,
+    })
 }
 
 /// A key that no struct has, as serde reports it.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::check::{self, Number};
 use super::error::{ConfigError, Source};
 use super::{LogFormat, Surroundings};
 use crate::engine::election::Coordinate;
@@ -66,8 +67,8 @@ pub(super) struct Layer {
     pub(super) user: Option<Given<String>>,
     pub(super) display: Option<Given<String>>,
     pub(super) bind: Option<Given<IpAddr>>,
-    pub(super) port: Option<Given<u16>>,
-    pub(super) http_port: Option<Given<u16>>,
+    pub(super) port: Option<Given<i64>>,
+    pub(super) http_port: Option<Given<i64>>,
     pub(super) output: Option<Given<String>>,
     pub(super) buffer_ms: Option<Given<i64>>,
     pub(super) trim_ms: Option<Given<i64>>,
@@ -121,8 +122,8 @@ impl Layer {
             user: flag("--user", flags.user),
             display: None,
             bind: flag("--bind", flags.bind),
-            port: flag("--port", flags.port),
-            http_port: flag("--http-port", flags.http_port),
+            port: flag("--port", flags.port.map(i64::from)),
+            http_port: flag("--http-port", flags.http_port.map(i64::from)),
             output: flag("--output", flags.output),
             buffer_ms: None,
             trim_ms: None,
@@ -147,12 +148,12 @@ impl Layer {
             user: text("GROOVEBOX_USER")?,
             display: text("GROOVEBOX_DISPLAY")?,
             bind: parsed(text("GROOVEBOX_BIND")?, "IP address")?,
-            port: parsed(text("GROOVEBOX_PORT")?, "port; write a number from 0 to 65535")?,
-            http_port: parsed(text("GROOVEBOX_HTTP_PORT")?, "port; write a number to 65535")?,
+            port: number(text("GROOVEBOX_PORT")?, &check::PORT)?,
+            http_port: number(text("GROOVEBOX_HTTP_PORT")?, &check::HTTP_PORT)?,
             output: text("GROOVEBOX_OUTPUT")?,
-            buffer_ms: parsed(text("GROOVEBOX_BUFFER_MS")?, "number of milliseconds")?,
-            trim_ms: parsed(text("GROOVEBOX_TRIM_MS")?, "number of milliseconds")?,
-            cache_mb: parsed(text("GROOVEBOX_CACHE_MB")?, "number of megabytes")?,
+            buffer_ms: number(text("GROOVEBOX_BUFFER_MS")?, &check::BUFFER)?,
+            trim_ms: number(text("GROOVEBOX_TRIM_MS")?, &check::TRIM)?,
+            cache_mb: number(text("GROOVEBOX_CACHE_MB")?, &check::CACHE)?,
             resume: text("GROOVEBOX_RESUME")?.map(to_bool).transpose()?,
             mdns: text("GROOVEBOX_MDNS")?.map(to_bool).transpose()?,
             peers: text("GROOVEBOX_PEERS")?.map(to_list),
@@ -190,6 +191,17 @@ pub(super) fn parsed<T: std::str::FromStr>(
     match given.value.trim().parse() {
         Ok(value) => Ok(Some(Given { value, source: given.source })),
         Err(_) => Err(given.refuse(format!("{:?} is no {what}", given.value))),
+    }
+}
+
+fn number(
+    given: Option<Given<String>>,
+    number: &Number,
+) -> Result<Option<Given<i64>>, ConfigError> {
+    let Some(given) = given else { return Ok(None) };
+    match given.value.trim().parse() {
+        Ok(value) => Ok(Some(Given { value, source: given.source })),
+        Err(_) => Err(given.refuse(number.no_number(&format!("{:?}", given.value)))),
     }
 }
 

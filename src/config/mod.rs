@@ -252,15 +252,15 @@ fn settle(
         name: check::name(layer.name)?.unwrap_or_else(|| around.host_name.clone()),
         user: check::person(layer.user, layer.display)?,
         bind: layer.bind.map(|given| given.value),
-        port: match layer.port {
-            Some(given) => Port::Exactly(given.value),
+        port: match check::within(layer.port, &check::PORT)? {
+            Some(number) => Port::Exactly(number),
             None => Port::Preferred(DEFAULT_PORT),
         },
-        http_port: layer.http_port.map_or(DEFAULT_HTTP_PORT, |given| given.value),
+        http_port: check::within(layer.http_port, &check::HTTP_PORT)?.unwrap_or(DEFAULT_HTTP_PORT),
         output: layer.output.map_or_else(|| "default".to_owned(), |given| given.value),
-        buffer_ms: check::within(layer.buffer_ms, "buffer", "ms", &BUFFER_MS)?.unwrap_or(80),
-        trim_ms: check::within(layer.trim_ms, "trim", "ms", &TRIM_MS)?.unwrap_or(0),
-        cache_mb: check::within(layer.cache_mb, "size of the cache", "MB", &CACHE_MB)?.unwrap_or(0),
+        buffer_ms: check::within(layer.buffer_ms, &check::BUFFER)?.unwrap_or(80),
+        trim_ms: check::within(layer.trim_ms, &check::TRIM)?.unwrap_or(0),
+        cache_mb: check::within(layer.cache_mb, &check::CACHE)?.unwrap_or(0),
         resume: layer.resume.is_some_and(|given| given.value),
         mdns: layer.mdns.is_none_or(|given| given.value),
         peers: check::peers(layer.peers)?,
@@ -431,7 +431,12 @@ mod tests {
     #[test]
     fn a_wrong_value_names_where_it_came_from() {
         let text = error_of(&[("GROOVEBOX_PORT", "70000")], None);
-        assert!(text.starts_with("GROOVEBOX_PORT: \"70000\" is no port"), "{text}");
+        let expected = "GROOVEBOX_PORT: network.port = 70000 is out of its range, 0 to 65535";
+        assert_eq!(text, expected);
+        let text = error_of(&[("GROOVEBOX_TRIM_MS", "late")], None);
+        let expected = "GROOVEBOX_TRIM_MS: audio.trim_ms = \"late\" is no whole number; it takes \
+                        -500 to 500 ms";
+        assert_eq!(text, expected);
         let text = error_of(&[], Some("[room]\ncoordinate = 'always'\n"));
         assert!(text.contains("groovebox.toml:2: \"always\" is no way to coordinate"), "{text}");
         let text = error_of(&[], Some("[log]\nformat = 'xml'\n"));
@@ -441,8 +446,8 @@ mod tests {
         let text = error_of(&[("GROOVEBOX_MDNS", "maybe")], None);
         assert!(text.starts_with("GROOVEBOX_MDNS: \"maybe\""), "{text}");
         let text = error_of(&[], Some("[audio]\n\nbuffer_ms = 5\n"));
-        assert!(text.starts_with("/etc/groovebox/groovebox.toml:3: 5 ms"), "{text}");
-        assert!(text.contains("20 to 1000"), "{text}");
+        assert!(text.starts_with("/etc/groovebox/groovebox.toml:3: audio.buffer_ms = 5 is"));
+        assert!(text.ends_with("20 to 1000 ms"), "{text}");
         let flags = Flags { peers: vec!["nowhere".to_owned()], ..Flags::default() };
         let text = resolve_with(flags, &[], None).expect_err("no port").to_string();
         assert!(text.starts_with("--peer: \"nowhere\" is no host:port"), "{text}");
@@ -476,6 +481,32 @@ mod tests {
         assert!(text.contains("groovebox.toml:1:"), "{text}");
         let text = error_of(&[], Some("[network]\nbind = 'kitchen'\n"));
         assert!(text.contains("groovebox.toml:2: \"kitchen\" is no IP address"), "{text}");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_or_range_is_told_with_its_key_and_what_it_takes() {
+        let cases = [
+            ("[network]\nport = 70000", "network.port = 70000 is out of its range, 0 to 65535"),
+            ("[network]\nhttp_port = -1", "network.http_port = -1 is out of its range, 0 to 65535"),
+            ("network.port = 'x'", "network.port = 'x' is no whole number; it takes 0 to 65535"),
+            ("[audio]\ntrim_ms = 4.5", "audio.trim_ms = 4.5 is no whole number; it takes -500 to"),
+            (
+                "[audio]\nbuffer_ms = 99999999999999999999",
+                "9999 is out of its range, 20 to 1000 ms",
+            ),
+            ("[network]\nmdns = 'yes'", "network.mdns = 'yes' is neither true nor false"),
+            ("[node]\nname = 5", "node.name = 5 is no text; write it in quotes"),
+            ("[api]\nsocket = true", "api.socket = true is no text; write it in quotes"),
+            ("[network]\npeers = 'a:1'", "network.peers = 'a:1' is no list; write [\"...\", ...]"),
+            ("network = 5", "`network` is a section; write [network] above its settings"),
+        ];
+        for (file, expected) in cases {
+            let text = error_of(&[], Some(file));
+            assert!(text.contains(expected), "{file}: {text}");
+            for word in ["i64", "u16", "i128", "struct"] {
+                assert!(!text.contains(word), "{file}: {text}");
+            }
+        }
     }
 
     #[test]

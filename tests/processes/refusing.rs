@@ -201,7 +201,7 @@ fn settings_are_checked_and_shown_without_a_daemon() {
         text(&file).to_owned()
     };
     let wrong = written("[audio]\nbuffer_ms = 5\n");
-    run(dir.path(), &["config", "check", &wrong]).expect(2, "settings.toml:2: 5 ms is no buffer");
+    run(dir.path(), &["config", "check", &wrong]).expect(2, "settings.toml:2: audio.buffer_ms = 5");
     run(dir.path(), &["config", "show", "--config", &wrong]).expect(2, "20 to 1000 ms");
     run(dir.path(), &["config", "check", "/nowhere.toml"]).expect(2, "cannot read /nowhere.toml");
     let right = written("[node]\nname = 'attic'\n");
