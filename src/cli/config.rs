@@ -13,8 +13,7 @@ use super::session::{Format, print_json, print_lines};
 use super::table::{Column, table, word};
 use super::{Global, daemon};
 use crate::audio::output::OutputChoice;
-use crate::config::{self, Flags, Shown};
-use crate::daemon::DaemonError;
+use crate::config::{self, Flags, Shown, ShownSetting};
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ConfigVerb {
@@ -66,13 +65,14 @@ fn check(flags: Flags, format: Format) -> Result<(), Failure> {
 fn show(flags: Flags, format: Format) -> Result<(), Failure> {
     let shown = sound(flags)?;
     if format == Format::Json {
-        let setting = |s: &config::ShownSetting| json!({ "key": s.key, "value": s.value, "source": s.source });
+        let setting =
+            |s: &ShownSetting| json!({ "key": s.key, "value": s.value, "source": s.source });
         let settings = shown.settings.iter().map(setting).collect::<Vec<_>>();
         let file = shown.file.display().to_string();
         return print_json(&json!({ "file": file, "exists": shown.exists, "settings": settings }));
     }
     let columns = [Column::Left("SETTING"), Column::Left("VALUE"), Column::Left("FROM")];
-    let row = |s: &config::ShownSetting| vec![word(s.key), word(&s.value), word(&s.source)];
+    let row = |s: &ShownSetting| vec![word(s.key), word(&s.value), word(&s.source)];
     print_lines(&table(&columns, shown.settings.iter().map(row).collect(), Look::of_stdout()))
 }
 
@@ -88,16 +88,17 @@ fn path(flags: &Flags, format: Format) -> Result<(), Failure> {
     print_lines(&[file])
 }
 
-/// The settings, if a daemon would take them.
-fn sound(flags: Flags) -> Result<Shown, Failure> {
+/// The settings, if a daemon would take them. Before one is started, too: it does not know any
+/// more where its output was named.
+pub(super) fn sound(flags: Flags) -> Result<Shown, Failure> {
     let shown = config::show(flags)?;
     // What an output may be called is known to the part that opens it.
     let output = shown.settings.iter().find(|setting| setting.key == "audio.output");
     if let Some(output) = output
         && let Err(error) = output.value.parse::<OutputChoice>()
     {
-        let problem = format!("{}: {error}", output.source);
-        return Err(Failure::Program(DaemonError::Output(problem).into()));
+        let ShownSetting { key, value, source } = output;
+        return Err(Failure::Usage(format!("{source}: {key} = {value:?} cannot be used: {error}")));
     }
     Ok(shown)
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::config::sound;
 use super::failure::{Exit, Failure};
 use super::{Global, Programs};
 use crate::config::{self, Flags, LogFormat};
@@ -58,7 +59,9 @@ pub(super) fn run(
     global: Global,
     programs: Programs,
 ) -> Result<ExitCode, Failure> {
-    let settings = config::load(flags(args, global))?;
+    let flags = flags(args, global);
+    sound(flags.clone())?;
+    let settings = config::load(flags)?;
     (programs.daemon)(settings).map_err(Failure::Program)?;
     Ok(Exit::Ok.into())
 }

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use super::text::lasting;
 use crate::api::Problem;
 use crate::config::ConfigError;
-use crate::daemon::DaemonError;
 use crate::wire::RefusalCode;
 
 /// How a command ends. The one table of exit codes: `--help`, the manual pages and README.md
@@ -116,7 +115,6 @@ impl Failure {
             Failure::NoDaemon(_) | Failure::NotAllowed(_) | Failure::Lost { .. } => Exit::NoDaemon,
             Failure::Refused(problem) if problem.code == RefusalCode::NotFound => Exit::NotFound,
             Failure::Usage(_) | Failure::Config(_) => Exit::Usage,
-            Failure::Program(error) if names_no_output(error) => Exit::Usage,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
             Failure::Refused(_) | Failure::Declined | Failure::Output(_) | Failure::Program(_) => {
                 Exit::Failed
@@ -158,12 +156,6 @@ fn soon(seconds: f64) -> String {
         return lasting(ms.saturating_add(999).max(1000));
     }
     lasting(ms.saturating_add(59_999))
-}
-
-/// What an output may be called is known to the daemon only; to the person it is a wrong
-/// setting like any other.
-fn names_no_output(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(DaemonError::Output(_)))
 }
 
 #[cfg(test)]

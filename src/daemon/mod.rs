@@ -103,7 +103,7 @@ pub enum DaemonError {
     #[error("the device's key cannot be used: {0}")]
     Identity(#[from] crate::identity::IdentityError),
     /// The output's name.
-    #[error("output: {0}")]
+    #[error("audio.output: {0}")]
     Output(String),
     /// The operating system gives no threads, timers or signals.
     #[error("the operating system refused {what}: {source}")]

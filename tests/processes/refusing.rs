@@ -103,7 +103,9 @@ fn wrong_usage_is_told_before_anything_starts() {
     tell(&["dance"]).expect(2, "dance");
     tell(&["volume", "101"]).expect(2, "write 0 to 100");
     tell(&["daemon", "--config", "nowhere.toml"]).expect(2, "cannot read nowhere.toml");
-    tell(&["daemon", "--output", "null:fast"]).expect(2, "null:+40");
+    let outcome = tell(&["daemon", "--output", "null:fast"]);
+    outcome.expect(2, "--output: audio.output = \"null:fast\"");
+    outcome.expect(2, "null:+40");
 
     let config = home.path().join("settings.toml");
     fs::write(&config, "[network]\nprot = 4766\n").expect("settings");
@@ -203,6 +205,9 @@ fn settings_are_checked_and_shown_without_a_daemon() {
     let wrong = written("[audio]\nbuffer_ms = 5\n");
     run(dir.path(), &["config", "check", &wrong]).expect(2, "settings.toml:2: audio.buffer_ms = 5");
     run(dir.path(), &["config", "show", "--config", &wrong]).expect(2, "20 to 1000 ms");
+    let wrong = written("[audio]\noutput = 'file:'\n");
+    let outcome = run(dir.path(), &["config", "check", &wrong]);
+    outcome.expect(2, "settings.toml:2: audio.output = \"file:\"");
     run(dir.path(), &["config", "check", "/nowhere.toml"]).expect(2, "cannot read /nowhere.toml");
     let right = written("[node]\nname = 'attic'\n");
     assert!(run(dir.path(), &["config", "check", &right]).said.contains("makes sense"));
