@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 use super::text::lasting;
 use crate::api::Problem;
 use crate::config::ConfigError;
@@ -44,6 +46,16 @@ impl Exit {
         }
     }
 
+    /// For programs, beside the codes of refusals.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Exit::Usage => "USAGE",
+            Exit::NoDaemon => "NO_DAEMON",
+            Exit::NotFound => "NOT_FOUND",
+            Exit::Ok | Exit::Failed | Exit::Unwell => "FAILED",
+        }
+    }
+
     /// The table that `--help` ends with.
     pub(super) fn table() -> String {
         let row = |exit: Exit| format!("\n  {}  {}", exit as u8, exit.meaning());
@@ -57,21 +69,26 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// A failure for programs: the shape of a refusal of the local interface, whose codes are told
+/// as they are.
+#[derive(Serialize)]
+struct Told<'a> {
+    code: &'a str,
+    message: String,
+    hint: &'a str,
+}
+
 /// Why a command did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// Nobody listens.
-    #[error("no daemon answers on {}; start it with `groovebox daemon`", .0.display())]
+    #[error("no daemon answers on {}", .0.display())]
     NoDaemon(PathBuf),
     /// Somebody listens to others.
-    #[error(
-        "you may not talk to the daemon on {}; become a member of the group that owns it, for the \
-         service by `sudo usermod -aG groovebox YOUR_NAME`, and log in anew",
-        .0.display()
-    )]
+    #[error("you may not talk to the daemon on {}", .0.display())]
     NotAllowed(PathBuf),
     /// It listened and is gone.
-    #[error("the daemon on {} stopped answering ({why}); see its log", path.display())]
+    #[error("the daemon on {} stopped answering ({why})", path.display())]
     Lost {
         /// Where.
         path: PathBuf,
@@ -110,6 +127,24 @@ fn with_causes(error: &anyhow::Error) -> String {
 }
 
 impl Failure {
+    /// What to do next; empty where the sentence itself says it.
+    pub(super) fn hint(&self) -> &str {
+        match self {
+            Failure::NoDaemon(_) => "start it with `groovebox daemon`",
+            Failure::NotAllowed(_) => {
+                "become a member of the group that owns it, for the service by `sudo usermod -aG \
+                 groovebox YOUR_NAME`, and log in anew"
+            }
+            Failure::Lost { .. } => "see its log; `groovebox daemon` starts it again",
+            Failure::Refused(problem) => &problem.hint,
+            Failure::Usage(_)
+            | Failure::Declined
+            | Failure::Config(_)
+            | Failure::Output(_)
+            | Failure::Program(_) => "",
+        }
+    }
+
     pub(super) fn exit(&self) -> Exit {
         match self {
             Failure::NoDaemon(_) | Failure::NotAllowed(_) | Failure::Lost { .. } => Exit::NoDaemon,
@@ -122,30 +157,46 @@ impl Failure {
         }
     }
 
-    /// Says it on standard error, and with `--json` a refusal on standard output too. A
-    /// reader that went away (`| head`) is no failure worth a word.
+    /// Says it on standard error, and with `--json` on standard output too. A reader that went
+    /// away (`| head`) is no failure worth a word.
     pub(super) fn tell(&self, json: bool) {
         if self.exit() == Exit::Ok {
             return;
         }
         let mut talk = format!("error: {self}\n");
-        if let Failure::Refused(problem) = self {
-            if !problem.hint.is_empty() {
-                talk.push_str("hint: ");
-                talk.push_str(&problem.hint);
-                talk.push('\n');
-            }
-            if let Some(seconds) = problem.retry_after {
-                talk.push_str("try again in ");
-                talk.push_str(&soon(seconds));
-                talk.push('\n');
-            }
-            if let (true, Ok(text)) = (json, serde_json::to_string(problem)) {
-                let _nobody_may_listen = writeln!(io::stdout(), "{text}");
-            }
+        if !self.hint().is_empty() {
+            talk.push_str("hint: ");
+            talk.push_str(self.hint());
+            talk.push('\n');
+        }
+        if let Failure::Refused(Problem { retry_after: Some(seconds), .. }) = self {
+            talk.push_str("try again in ");
+            talk.push_str(&soon(*seconds));
+            talk.push('\n');
+        }
+        if let (true, Ok(text)) = (json, self.for_programs()) {
+            let _nobody_may_listen = writeln!(io::stdout(), "{text}");
         }
         let _nobody_may_listen = io::stderr().write_all(talk.as_bytes());
     }
+
+    fn for_programs(&self) -> serde_json::Result<String> {
+        let told = |message, hint| Told { code: self.exit().code(), message, hint };
+        match self {
+            Failure::Refused(problem) => serde_json::to_string(problem),
+            Failure::Config(error) => serde_json::to_string(&told(error.sentence(), error.hint())),
+            _ => serde_json::to_string(&told(self.to_string(), self.hint())),
+        }
+    }
+}
+
+/// A command line that was not understood, for programs: the parser's first paragraph, and what
+/// it says besides as the hint.
+pub(super) fn misused(refused: &clap::Error) -> serde_json::Result<String> {
+    let text = refused.to_string();
+    let (first, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let message = first.strip_prefix("error: ").unwrap_or(first).trim().to_owned();
+    serde_json::to_string(&Told { code: Exit::Usage.code(), message, hint: rest.trim() })
 }
 
 /// A wait in seconds, never shorter than it is.
@@ -161,6 +212,27 @@ fn soon(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Refusal;
+
+    #[test]
+    fn a_failure_is_told_to_programs_in_the_shape_of_a_refusal() {
+        let refusal = Refusal::new(RefusalCode::NotInRoom, "in none", "join one");
+        let value = serde_json::from_str(r#"{"type": "integer"}"#).map(|_: i32| ());
+        let config = ConfigError::NoHome { what: "the state", flag: "--state-dir" };
+        let cases = [
+            (Failure::NoDaemon("/s".into()), "NO_DAEMON", "start it with `groovebox daemon`"),
+            (Failure::Refused(refusal.into()), "NOT_IN_ROOM", "join one"),
+            (Failure::Usage("name another".to_owned()), "USAGE", ""),
+            (Failure::Config(config), "USAGE", ""),
+            (Failure::Program(value.expect_err("no number").into()), "FAILED", ""),
+        ];
+        for (failure, code, hint) in cases {
+            let text = failure.for_programs().expect("JSON");
+            let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!((&told["code"], &told["hint"]), (&code.into(), &hint.into()), "{text}");
+            assert!(!told["message"].as_str().expect("a sentence").is_empty(), "{text}");
+        }
+    }
 
     #[test]
     fn a_wait_is_told_in_full() {

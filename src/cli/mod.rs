@@ -198,9 +198,10 @@ pub fn run(programs: Programs) -> ExitCode {
 }
 
 fn run_with(arguments: impl IntoIterator<Item = OsString>, programs: Programs) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments = arguments.into_iter().collect::<Vec<OsString>>();
+    let arguments = match Arguments::try_parse_from(&arguments) {
         Ok(arguments) => arguments,
-        Err(refused) => return say_usage(&refused),
+        Err(refused) => return say_usage(&refused, Format::of(asks_for_json(&arguments))),
     };
     let json = arguments.global.json;
     match dispatch(arguments, programs) {
@@ -212,10 +213,21 @@ fn run_with(arguments: impl IntoIterator<Item = OsString>, programs: Programs) -
     }
 }
 
+/// What was not understood as a whole may still say how it wants to be answered.
+fn asks_for_json(arguments: &[OsString]) -> bool {
+    arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
+}
+
 /// Help and version are no mistakes: they go to standard output and succeed.
-fn say_usage(refused: &clap::Error) -> ExitCode {
+fn say_usage(refused: &clap::Error, format: Format) -> ExitCode {
     let _the_reader_may_be_gone = refused.print();
-    if refused.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }
+    if !refused.use_stderr() {
+        return Exit::Ok.into();
+    }
+    if let (Format::Json, Ok(text)) = (format, failure::misused(refused)) {
+        let _nobody_may_listen = session::print_lines(&[text]);
+    }
+    Exit::Usage.into()
 }
 
 fn dispatch(arguments: Arguments, programs: Programs) -> Result<ExitCode, Failure> {

@@ -44,6 +44,26 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// What is wrong and where, without the excerpt.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            ConfigError::File { place, problem, .. } => format!("{place}: {problem}"),
+            error => error.to_string(),
+        }
+    }
+
+    /// What to write instead; empty where the sentence says it.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        match self {
+            ConfigError::File { hint: Some(hint), .. } => hint,
+            _ => "",
+        }
+    }
+}
+
 /// Where a value was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Source {

@@ -128,6 +128,17 @@ fn without_a_daemon_every_command_says_so() {
         outcome.expect(3, "start it with `groovebox daemon`");
         assert_eq!(outcome.said, "", "{command}");
     }
+    let told = |arguments: &[&str], code: i32| {
+        let outcome =
+            run(home.path(), &[&["--json", "--socket", text(&socket)], arguments].concat());
+        assert_eq!(outcome.code, code, "{outcome:?}");
+        let told: serde_json::Value = serde_json::from_str(&outcome.said).expect("one object");
+        told["code"].as_str().expect("a code").to_owned()
+    };
+    assert_eq!(told(&["status"], 3), "NO_DAEMON");
+    assert_eq!(told(&["status", "--watch"], 3), "NO_DAEMON");
+    assert_eq!(told(&["dance"], 2), "USAGE");
+    assert_eq!(told(&["config", "check", "/nowhere.toml"], 2), "USAGE");
 }
 
 #[test]

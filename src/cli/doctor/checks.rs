@@ -78,8 +78,8 @@ pub(super) enum Answer {
     Status(Box<Status>),
     /// Nobody listens there.
     Nobody(PathBuf),
-    /// Somebody listens and does not answer, or not to us; why.
-    Trouble(String),
+    /// Somebody listens and does not answer, or not to us; why, and what to do if that is known.
+    Trouble(String, String),
 }
 
 /// The port that a daemon would take.
@@ -125,7 +125,7 @@ impl Facts {
     fn status(&self) -> Option<&Status> {
         match &self.answer {
             Answer::Status(status) => Some(status),
-            Answer::Nobody(_) | Answer::Trouble(_) => None,
+            Answer::Nobody(_) | Answer::Trouble(..) => None,
         }
     }
 }
@@ -187,10 +187,11 @@ fn daemon(facts: &Facts) -> Option<Finding> {
                         --socket names another place";
             return fail(CHECK, figure, mend);
         }
-        Answer::Trouble(why) => {
+        Answer::Trouble(why, mend) if mend.is_empty() => {
             let mend = "its log says more: `journalctl -u groovebox`, or where it was started";
             return fail(CHECK, why.clone(), mend);
         }
+        Answer::Trouble(why, mend) => return fail(CHECK, why.clone(), mend.clone()),
     };
     let up = lasting(i64::try_from(node.uptime_s.saturating_mul(1000)).unwrap_or(i64::MAX));
     let figure = format!("{} {}, up {up}", node.name, node.version);

@@ -67,7 +67,7 @@ async fn gather(args: DoctorArgs, session: &Session) -> Result<Facts, Failure> {
     let answer = match session.status().await {
         Ok(status) => Answer::Status(Box::new(status)),
         Err(Failure::NoDaemon(path)) => Answer::Nobody(path),
-        Err(failure) => Answer::Trouble(failure.to_string()),
+        Err(failure) => Answer::Trouble(failure.to_string(), failure.hint().to_owned()),
     };
     let flags = Flags { config: args.config, socket: session.socket(), ..Flags::default() };
     let settings = config::load(flags).map_err(|error| error.to_string());

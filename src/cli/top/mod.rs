@@ -219,9 +219,9 @@ fn ask(client: &Client, replies: &mpsc::Sender<String>, path: &'static str, body
 }
 
 fn told(failure: &Failure) -> String {
-    match failure {
-        Failure::Refused(problem) => format!("{}; {}", problem.message, problem.hint),
-        other => other.to_string(),
+    match failure.hint() {
+        "" => failure.to_string(),
+        hint => format!("{failure}; {hint}"),
     }
 }
 
