@@ -41,8 +41,8 @@ pub(super) async fn run(args: &ChatArgs, session: &mut Session) -> Result<(), Fa
 async fn follow(session: &Session, path: &str) -> Result<(), Failure> {
     let mut follower = session.client.follow().await?;
     let (mut shown, mut room) = (BTreeSet::new(), None);
-    while let Some(event) = follower.next().await? {
-        let said = match event {
+    loop {
+        let said = match follower.next().await? {
             Event::Chat { line, .. } => vec![line],
             Event::Snapshot { status, .. } => {
                 room = status.room.map(|room| room.id);
@@ -66,7 +66,6 @@ async fn follow(session: &Session, path: &str) -> Result<(), Failure> {
             }
         }
     }
-    Ok(())
 }
 
 async fn read(session: &Session, path: &str, in_room: bool) -> Result<Vec<ChatStatus>, Failure> {

@@ -112,21 +112,22 @@ impl Client {
 }
 
 impl Follower {
-    /// The next event; none when the daemon said goodbye.
-    pub(super) async fn next(&mut self) -> Result<Option<Event>, Failure> {
+    /// The next event. When the daemon says goodbye that is a failure as well: whoever follows
+    /// wants to see what comes.
+    pub(super) async fn next(&mut self) -> Result<Event, Failure> {
         let lost = |path: &Path, why: String| Failure::Lost { path: path.to_owned(), why };
         while let Some(message) = self.stream.next().await {
             let message = message.map_err(|error| lost(&self.path, error.to_string()))?;
             match message {
                 Message::Text(text) => {
                     let event = serde_json::from_str(&text);
-                    return event.map(Some).map_err(|error| lost(&self.path, error.to_string()));
+                    return event.map_err(|error| lost(&self.path, error.to_string()));
                 }
-                Message::Close(_) => return Ok(None),
+                Message::Close(_) => break,
                 _ => {}
             }
         }
-        Ok(None)
+        Err(Failure::Stopped(self.path.clone()))
     }
 }
 

@@ -95,6 +95,9 @@ pub(super) enum Failure {
         /// What was seen.
         why: String,
     },
+    /// It said goodbye to whoever followed it.
+    #[error("the daemon on {} stopped", .0.display())]
+    Stopped(PathBuf),
     /// The daemon says no.
     #[error("{}", .0.message)]
     Refused(Problem),
@@ -136,6 +139,7 @@ impl Failure {
                  groovebox YOUR_NAME`, and log in anew"
             }
             Failure::Lost { .. } => "see its log; `groovebox daemon` starts it again",
+            Failure::Stopped(_) => "start it again with `groovebox daemon`",
             Failure::Refused(problem) => &problem.hint,
             Failure::Usage(_)
             | Failure::Declined
@@ -147,7 +151,10 @@ impl Failure {
 
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Failure::NoDaemon(_) | Failure::NotAllowed(_) | Failure::Lost { .. } => Exit::NoDaemon,
+            Failure::NoDaemon(_)
+            | Failure::NotAllowed(_)
+            | Failure::Lost { .. }
+            | Failure::Stopped(_) => Exit::NoDaemon,
             Failure::Refused(problem) if problem.code == RefusalCode::NotFound => Exit::NotFound,
             Failure::Usage(_) | Failure::Config(_) => Exit::Usage,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,

@@ -48,7 +48,8 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
     let mut follower = session.client.follow().await?;
     let mut picture = Picture::default();
     let mut before: Option<Status> = None;
-    while let Some(event) = follower.next().await? {
+    loop {
+        let event = follower.next().await?;
         if let Event::Chat { line, .. } = &event {
             match session.format {
                 Format::Json => print_json(&json!({ "kind": "chat", "line": line }))?,
@@ -72,7 +73,6 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
         }
         before = Some(status);
     }
-    Ok(())
 }
 
 fn tell(format: Format, happening: &Happening) -> Result<(), Failure> {

@@ -644,15 +644,24 @@ async fn what_is_of_a_room_is_refused_where_there_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn watching_ends_well_when_the_daemon_says_goodbye() {
+async fn watching_ends_with_a_word_when_the_daemon_says_goodbye() {
     let mut served = Served::start().await;
     let client = client::Client::new(vec!["/nonexistent".into(), served.socket()]);
     let mut follower = client.follow().await.expect("listening");
     let first = follower.next().await.expect("an event");
-    assert!(matches!(first, Some(Event::Snapshot { .. })));
+    assert!(matches!(first, Event::Snapshot { .. }));
     served.fake.publish(|status| status.queue.clear());
     let second = follower.next().await.expect("an event");
-    assert!(matches!(second, Some(Event::Delta { .. })));
+    assert!(matches!(second, Event::Delta { .. }));
+    let watching = ["watch", "status --watch --json", "chat -f"].map(|line| {
+        let socket = served.socket();
+        tokio::task::spawn_blocking(move || run_on(&socket, line))
+    });
     served.stop();
-    assert!(follower.next().await.expect("a farewell").is_none());
+    let failure = follower.next().await.expect_err("a farewell");
+    assert!(failure.to_string().ends_with("/s stopped"), "{failure}");
+    assert_eq!((failure.exit(), failure.hint().is_empty()), (Exit::NoDaemon, false));
+    for code in watching {
+        assert_eq!(code.await.expect("no panic"), ExitCode::from(3));
+    }
 }

@@ -57,13 +57,13 @@ impl Picture {
     }
 }
 
-/// Shows until the daemon says goodbye.
+/// Shows until the person has seen enough; that the daemon stops is a failure.
 pub(super) async fn watch(session: &Session, view: View) -> Result<(), Failure> {
     let mut follower = session.client.follow().await?;
     let (mut picture, mut screen) = (Picture::default(), Screen::default());
     let mut last = String::new();
-    while let Some(event) = follower.next().await? {
-        let status = picture.apply(event)?;
+    loop {
+        let status = picture.apply(follower.next().await?)?;
         match session.format {
             Format::Json => {
                 let value = (view.json)(&status);
@@ -81,7 +81,6 @@ pub(super) async fn watch(session: &Session, view: View) -> Result<(), Failure> 
             }
         }
     }
-    Ok(())
 }
 
 /// Whether it is another text than before.

@@ -87,10 +87,7 @@ pub(super) async fn run(session: &mut Session) -> Result<(), Failure> {
     let (mut top, mut picture) = (Top::default(), Picture::default());
     loop {
         tokio::select! {
-            event = follower.next() => match event? {
-                Some(event) => top.take(event, &mut picture, session).await?,
-                None => return Ok(()),
-            },
+            event = follower.next() => top.take(event?, &mut picture, session).await?,
             key = keys.next() => match key {
                 Some(Ok(Input::Key(key))) => match act(key, &top.status.votes) {
                     Act::Quit => return Ok(()),
