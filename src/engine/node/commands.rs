@@ -13,7 +13,7 @@ use crate::engine::room::RoomState;
 use crate::engine::status::PlaybackState;
 use crate::identity::Password;
 use crate::wire::message::Level;
-use crate::wire::op::{AddMode, Guard, OpBody};
+use crate::wire::op::{AddMode, Guard, OpBody, Role};
 use crate::wire::{Refusal, RefusalCode, codec};
 
 /// How long a command may take until its person is told that nobody coordinates.
@@ -248,10 +248,8 @@ impl Node {
             Command::Ban { who } => OpBody::Ban { subject: self.subject(now, &who)? },
             Command::Unban { who } => OpBody::Unban { subject: self.banned(now, &who)? },
             Command::Silence { who, silenced } => {
-                let user = self.person_named(now, &who).or_else(|refusal| {
-                    let gone = if silenced { None } else { self.muted_before(now, &who) };
-                    gone.ok_or(refusal)
-                })?;
+                let muted = if silenced { None } else { self.muted_named(now, &who)? };
+                let user = muted.map_or_else(|| self.person_named(now, &who), Ok)?;
                 OpBody::Silence { user, silenced }
             }
             Command::DeleteRoom => OpBody::Delete,
@@ -305,7 +303,7 @@ impl Node {
         let mut known = state.queue().iter().chain(focus);
         let entry = known.find(|entry| entry.id == id).ok_or_else(|| no_such_entry(id))?.key;
         let user = self.user_id();
-        let governs = state.governs(user.as_ref(), self.room_now(now));
+        let governs = state.governs(&self.me, user.as_ref(), self.room_now(now));
         let others = state.queue().iter().filter(|other| other.key != entry);
         // Who does not govern moves what is theirs among what is theirs.
         let mut last = None;
@@ -621,6 +619,14 @@ impl Node {
         if self.room_id() == Some(room) {
             let state = self.room.as_ref().map(super::Room::state);
             let (name, code) = state.map(|s| (s.name(), s.code())).unwrap_or_default();
+            let has_key = request.invite.is_some() || request.password.is_some();
+            if has_key && self.own_cap() != Role::Owner {
+                return Err(Refusal::new(
+                    RefusalCode::JoinFailed,
+                    format!("already in {name} ({code}), as {}", self.own_cap().as_str()),
+                    "to come in as more, leave it first: `groovebox room leave`",
+                ));
+            }
             let message = format!("already in {name} ({code})");
             self.reply_done(request.id, message);
             return Ok(());

@@ -298,7 +298,8 @@ impl Node {
                 "join it without a password",
             ));
         }
-        if kind == SecretKind::Password && self.own_cap() != Role::Owner {
+        let is_limited = self.own_cap() != Role::Owner && state.has_unlimited();
+        if kind == SecretKind::Password && is_limited {
             return Err(Refusal::new(
                 RefusalCode::JoinFailed,
                 format!("{} came in with a limited invite and cannot let anybody in", self.name),
@@ -426,9 +427,9 @@ impl Node {
     }
 
     /// How high this device's own words may lift somebody.
-    fn own_cap(&self) -> Role {
+    pub(super) fn own_cap(&self) -> Role {
         let state = self.room.as_ref().map(super::Room::state);
-        state.and_then(|state| state.member(&self.me)).map_or(Role::Owner, |me| me.cap)
+        state.and_then(|state| state.highest_of(&self.me)).unwrap_or(Role::Owner)
     }
 
     /// Another member has let that node in.
@@ -594,8 +595,12 @@ impl Node {
         if !run.is_theirs(confirmation) || !is_its {
             return self.not_let_in(now, room, &twin());
         }
-        self.door.pass = Some((room, admission));
-        self.door.inviter = friendship.map(|friendship| (room, friendship));
+        // Between members the word says no more than that this device has the room's secret: whoever
+        // came in with a limit does not come back without.
+        if self.room_id() != Some(room) || self.own_cap() == Role::Owner {
+            self.door.pass = Some((room, admission));
+            self.door.inviter = friendship.map(|friendship| (room, friendship));
+        }
         if self.room_id() == Some(room) {
             // It knows the secret of our room: whoever it is, it belongs to it.
             self.let_in(now, from);

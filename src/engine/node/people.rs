@@ -52,17 +52,31 @@ impl Node {
         self.state_now(now)?.find_person(name)
     }
 
-    /// Whoever was muted and has left since, by the name that they had or the beginning of their
-    /// id; none if nobody or more than one is meant.
-    pub(super) fn muted_before(&self, now: LocalTime, name: &str) -> Option<UserId> {
+    /// Who is muted and called so, here or not, or has an id that begins so; none if nobody is.
+    pub(super) fn muted_named(
+        &self,
+        now: LocalTime,
+        name: &str,
+    ) -> Result<Option<UserId>, Refusal> {
         let wanted = name.trim().to_lowercase();
-        let state = self.state_now(now).ok()?;
-        let mut found = state.silenced().filter(|(user, name)| {
+        let state = self.state_now(now)?;
+        let found = state.silenced().filter(|(user, called)| {
+            let called = state.person(user).map_or(*called, |person| person.name.as_str());
             let by_id = wanted.len() >= 4 && user.to_string().starts_with(&wanted);
-            state.person(user).is_none() && (name.to_lowercase() == wanted || by_id)
+            called.to_lowercase() == wanted || by_id
         });
-        let (user, _) = found.next()?;
-        found.next().is_none().then_some(*user)
+        match found.collect::<Vec<_>>().as_slice() {
+            [] => Ok(None),
+            [(user, _)] => Ok(Some(**user)),
+            several => {
+                let ids = several.iter().map(|(user, _)| user.short()).collect::<Vec<_>>();
+                Err(Refusal::new(
+                    RefusalCode::InvalidRequest,
+                    format!("{} that are muted are called {name:?}", several.len()),
+                    format!("name one by the beginning of its id: {}", ids.join(", ")),
+                ))
+            }
+        }
     }
 
     /// A person by name, or else a device.

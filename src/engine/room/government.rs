@@ -186,12 +186,15 @@ impl Government {
         }
         match (self.settings.control, user) {
             (Control::Everyone, _) => true,
-            (Control::Owner, Some(user)) => self.acting_owner(at).as_ref() == Some(user),
+            // Nobody owns it while only those are there to whom it cannot pass.
+            (Control::Owner, Some(user)) => {
+                self.acting_owner(at).map_or(!is_guest, |owner| owner == *user)
+            }
             (Control::Dj, Some(user)) => match self.dj {
                 Some(dj) => dj.user == *user,
                 None => self.may_be_dj(user, at),
             },
-            (Control::Owner, None) => self.owner.is_none(),
+            (Control::Owner, None) => self.owner.is_none() && self.people.all().is_empty(),
             // Where nobody is who could be DJ, the speakers are all there is.
             (Control::Dj, None) => self.people.all().is_empty(),
         }
@@ -303,6 +306,9 @@ impl Government {
     /// are it no longer for this reason.
     pub fn leave(&mut self, user: &UserId, why: DjEnd, now: Moment<'_>) -> Vec<Effect> {
         let name = self.name_of(user);
+        if let Some(muted) = self.silenced.get_mut(user) {
+            muted.name.clone_from(&name);
+        }
         self.people.remove(user);
         if self.owner == Some(*user) {
             self.owner = self.people.by_presence().first().copied();

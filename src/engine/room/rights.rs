@@ -55,22 +55,16 @@ impl<'a> Asker<'a> {
         self.user.is_some() && government.acting_owner(self.at) == self.user
     }
 
-    /// Whether it has a guest's rights only: its person, or where there is none the device by
-    /// what it came in with.
     fn is_guest(&self) -> bool {
-        match self.user.and_then(|user| self.state.person(&user)) {
-            Some(person) => person.is_guest(),
-            None => self.state.member(&self.node).is_some_and(|device| device.cap == Role::Guest),
-        }
+        self.state.is_guest(&self.node, self.user.as_ref())
     }
 
     pub fn may_control(&self) -> bool {
-        let guests_may = self.state.government.settings.guests_may.control;
-        (guests_may || !self.is_guest()) && self.state.may_control(self.user.as_ref(), self.at)
+        self.state.may_control_with(&self.node, self.user.as_ref(), self.at)
     }
 
     fn governs(&self) -> bool {
-        self.state.governs(self.user.as_ref(), self.at)
+        self.state.governs(&self.node, self.user.as_ref(), self.at)
     }
 
     fn has_added(&self, entry: &QueueEntry) -> bool {
@@ -92,9 +86,10 @@ impl<'a> Asker<'a> {
         }
         if government.settings.control == Control::Owner {
             let owner = government.acting_owner(self.at).map(|owner| government.name_of(&owner));
+            let owner = owner.unwrap_or_else(|| "a person of the room".to_owned());
             return Err(Refusal::new(
                 RefusalCode::NotOwner,
-                format!("{} controls the music in this room", owner.unwrap_or_default()),
+                format!("{owner} controls the music in this room"),
                 "add to the queue instead: `groovebox queue add FILE`",
             ));
         }
@@ -328,8 +323,19 @@ fn check_admission(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
 /// The owner's own devices come in, and their friends; others with an invite of one of these.
 fn check_friendship(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
     let government = &asker.state.government;
-    let Some(owner) = government.owner.filter(|_| government.settings.friends_only) else {
-        return Ok(());
+    let invited = card.admission.filter(|admission| admission.terms.invited);
+    let word = invited.filter(|word| asker.state.admits(&asker.node, word));
+    let is_for_friends = government.settings.friends_only;
+    let Some(owner) = government.owner.filter(|_| is_for_friends) else {
+        // Its owner has gone, and left people behind to whom it could not pass.
+        if !is_for_friends || government.people.all().is_empty() || word.is_some() {
+            return Ok(());
+        }
+        return Err(Refusal::new(
+            RefusalCode::NotAllowed,
+            "the room is for friends of an owner who has left it",
+            "ask somebody in it for an invite: `groovebox invite`",
+        ));
     };
     let is_friend = |user: UserId| {
         let over = codec::ended_mark(&asker.state.id(), &owner, &user);
@@ -337,8 +343,6 @@ fn check_friendship(asker: Asker<'_>, card: &Card<'_>) -> Result<(), Refusal> {
         user == owner
             || card.friendship.is_some_and(|f| holds(f) && f.since > government.ended_up_to(&over))
     };
-    let invited = card.admission.filter(|admission| admission.terms.invited);
-    let word = invited.filter(|word| asker.state.admits(&asker.node, word));
     let host = word.and_then(|word| asker.state.member(&word.issuer)?.user);
     let themselves = card.person.map(|person| person.user);
     if themselves.is_some_and(is_friend) || host.is_some_and(is_friend) {
@@ -808,7 +812,14 @@ pub(super) fn check_moving(
 }
 
 pub(super) fn check_up_vote(asker: Asker<'_>, entry: EntryKey) -> Result<(), Refusal> {
-    asker.person()?;
+    let (_, person) = asker.person()?;
+    if person.is_guest() && !asker.state.government.settings.guests_may.vote {
+        return Err(Refusal::new(
+            RefusalCode::NotAllowed,
+            "guests do not vote here",
+            "the owner can allow it: `groovebox room set guests_may vote,chat,queue`",
+        ));
+    }
     if asker.state.queue().iter().any(|waiting| waiting.key == entry) {
         return Ok(());
     }

@@ -216,7 +216,7 @@ impl RoomState {
                 self.members.values_mut().for_each(|member| member.volume_by = stamp);
             }
             OpBody::Move { entry, behind } => {
-                let governs = self.governs(user.as_ref(), at);
+                let governs = self.governs(&signed.id.author, user.as_ref(), at);
                 self.playback.move_behind(entry, behind, governs);
             }
             OpBody::Shuffle { seed } => self.playback.shuffle(seed),
@@ -466,18 +466,20 @@ impl RoomState {
         self.member(node).map_or_else(|| node.short(), |member| member.name.clone())
     }
 
-    /// How high whoever comes with this device may rise. Nobody gives more than they have. A
-    /// device that is here already rises by a new invite only: its other words come from members
-    /// of another half of the room, who know of it no more than that it has the room's secret.
+    /// How high whoever comes with this device may rise. Nobody gives more than they have, unless
+    /// nobody has more. What binds only its bearer holds also where it lets nobody in. A device
+    /// that is here already rises by a new invite only: its other words come from members of
+    /// another half of the room, who know of it no more than that it has the room's secret.
     fn cap_of(&self, device: &NodeId, word: Option<&Admission>) -> Role {
-        let word = word.filter(|word| self.admits(device, word));
         let given = word.map_or(Role::Owner, |word| {
-            self.member(&word.issuer)
-                .map_or(word.terms.cap, |issuer| word.terms.cap.min(issuer.cap))
+            let own = self.highest_of(&word.issuer).unwrap_or(Role::Owner);
+            let is_free = !word.terms.invited && !self.has_unlimited();
+            if is_free { word.terms.cap } else { word.terms.cap.min(own) }
         });
+        let lifts = |word: &&Admission| word.terms.invited && self.admits(device, word);
         match self.member(device) {
             None => given,
-            Some(member) if word.is_some_and(|word| word.terms.invited) => member.cap.max(given),
+            Some(member) if word.is_some_and(|word| lifts(&word)) => member.cap.max(given),
             Some(member) => member.cap,
         }
     }
@@ -691,9 +693,44 @@ impl RoomState {
 
     /// Whether all of the queue is in somebody's hand: they control the music, or own the room.
     #[must_use]
-    pub fn governs(&self, user: Option<&UserId>, at: RoomTime) -> bool {
+    pub fn governs(&self, device: &NodeId, user: Option<&UserId>, at: RoomTime) -> bool {
         let owns = || user.is_some() && self.acting_owner(at).as_ref() == user;
-        self.may_control(user, at) || owns()
+        self.may_control_with(device, user, at) || owns()
+    }
+
+    /// Whether the music may be controlled with a device, by its person or by whoever is at it.
+    pub(super) fn may_control_with(
+        &self,
+        device: &NodeId,
+        user: Option<&UserId>,
+        at: RoomTime,
+    ) -> bool {
+        let guests_may = self.settings().guests_may.control;
+        (guests_may || !self.is_guest(device, user)) && self.may_control(user, at)
+    }
+
+    /// Whether a device has a guest's rights only: its person, or where there is none the device
+    /// by what it came in with.
+    pub(super) fn is_guest(&self, device: &NodeId, user: Option<&UserId>) -> bool {
+        match user.and_then(|user| self.person(user)) {
+            Some(person) => person.is_guest(),
+            None => self.member(device).is_some_and(|device| device.cap == Role::Guest),
+        }
+    }
+
+    /// How high somebody may rise who is let in with that device: as high as its person.
+    #[must_use]
+    pub fn highest_of(&self, device: &NodeId) -> Option<Role> {
+        let member = self.member(device)?;
+        let person = member.user.and_then(|user| self.person(&user));
+        Some(person.map_or(member.cap, |person| person.cap.max(member.cap)))
+    }
+
+    /// Whether anybody is in it who came in without a limit. If not, whoever knows the password is
+    /// let in by those who are: nobody else could.
+    #[must_use]
+    pub fn has_unlimited(&self) -> bool {
+        self.members.values().any(|member| member.cap == Role::Owner)
     }
 
     /// Whose the room is.

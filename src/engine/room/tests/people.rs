@@ -765,6 +765,13 @@ fn nobody_rises_above_what_their_invite_says() {
     // The room passes on to none of them.
     house.does(0, &OpBody::Leave);
     assert_eq!(house.settled().owner(), None);
+    // Who stays plays on, and no guest gets further by taking their person off the device.
+    house.scene.state.government.settings.control = Control::Owner;
+    let (state, at) = (house.settled(), house.scene.now);
+    assert_eq!([2, 3].map(|n| state.may_control(Some(&id(n)), at)), [true, true]);
+    assert!(!state.governs(&node(1), None, at));
+    house.scene.state.government.settings.control = Control::Everyone;
+    assert!(!house.settled().governs(&node(1), None, at));
     assert_eq!(house.refuses(3, &OpBody::Set(Setting::MaxMembers(3))), RefusalCode::NotOwner);
     house.away(3);
     house.back(3);
@@ -797,6 +804,73 @@ fn nobody_lets_in_higher_than_they_are_themselves() {
         house.does(n, &with(joins(node(n), &person(n), NAMES[n]), Some(word), None));
         assert!(house.settled().person(&id(n)).is_some_and(Person::is_guest), "{invited}");
     }
+    // Where nobody is left who has more, whoever knows the password comes in: no other could let
+    // them. The founder, above all.
+    for gone in [node(0), member.node_id()] {
+        house.by(gone, &OpBody::Leave).expect("they may");
+    }
+    let back = |invited| {
+        let terms = Terms { epoch, invited, cap: Role::Owner };
+        Some(Admission::signed(&guest, room, node(0), terms))
+    };
+    house.does(0, &with(joins(node(0), &person(0), NAMES[0]), back(false), None));
+    assert_eq!(house.settled().owner(), Some(id(0)));
+    // Once somebody is there again, the guest's word is a guest's again.
+    let terms = Terms { epoch, invited: false, cap: Role::Owner };
+    let word = Admission::signed(&guest, room, node(3), terms);
+    house.does(3, &with(joins(node(3), &person(3), NAMES[3]), Some(word), None));
+    assert!(house.settled().person(&id(3)).is_some_and(Person::is_guest));
+}
+
+#[test]
+fn a_limit_binds_its_bearer_also_where_the_room_is_open() {
+    let mut house = House::of(1);
+    let random = ring::rand::SystemRandom::new();
+    let member = crate::identity::NodeKey::generate(&random).expect("random numbers");
+    house.by(member.node_id(), &join("Kitchen")).expect("open");
+    let terms = Terms { epoch: 0, invited: true, cap: Role::Guest };
+    let word = Admission::signed(&member, house.settled().id(), node(1), terms);
+    let comes = with(joins(node(1), &person(1), NAMES[1]), Some(word), None);
+    house.does(1, &comes);
+    assert!(house.settled().person(&id(1)).is_some_and(Person::is_guest));
+    // A ban makes the word void for the door, not for whoever bears it.
+    house.does(1, &OpBody::Leave);
+    house.comes(2);
+    house.does(0, &OpBody::Ban { subject: Subject::Person(id(2)) });
+    house.does(1, &comes);
+    assert!(house.settled().person(&id(1)).is_some_and(Person::is_guest));
+
+    // Two devices: the person has the higher, and lets in as high.
+    let phone = crate::identity::NodeKey::generate(&random).expect("random numbers");
+    let word = Admission::signed(&member, house.settled().id(), phone.node_id(), terms);
+    let card = joins(phone.node_id(), &person(3), NAMES[3]);
+    house.comes(3);
+    house.by(phone.node_id(), &with(card, Some(word), None)).expect("open");
+    house.does(3, &OpBody::Leave);
+    assert_eq!(house.settled().highest_of(&phone.node_id()), Some(Role::Owner));
+}
+
+#[test]
+fn a_room_for_friends_whose_owner_has_gone_opens_for_no_stranger() {
+    let mut house = House::of(1);
+    let random = ring::rand::SystemRandom::new();
+    let member = crate::identity::NodeKey::generate(&random).expect("random numbers");
+    house.by(member.node_id(), &join("Kitchen")).expect("open");
+    let epoch = house.settled().lock_epoch();
+    let invite = |house: &House, n: usize, cap| {
+        let terms = Terms { epoch, invited: true, cap };
+        Some(Admission::signed(&member, house.settled().id(), node(n), terms))
+    };
+    let word = invite(&house, 1, Role::Guest);
+    house.does(1, &with(joins(node(1), &person(1), NAMES[1]), word, None));
+    house.does(0, &OpBody::Set(Setting::FriendsOnly(true)));
+    house.does(0, &OpBody::Leave);
+    assert_eq!(house.settled().owner(), None);
+    let stranger = joins(node(2), &person(2), NAMES[2]);
+    assert_eq!(house.refuses(2, &stranger), RefusalCode::NotAllowed);
+    let word = invite(&house, 2, Role::Owner);
+    house.does(2, &with(stranger, word, None));
+    assert_eq!(house.settled().owner(), Some(id(2)));
 }
 
 #[test]
