@@ -7,7 +7,7 @@ use groovebox::daemon::clock;
 use groovebox::engine::status::PlaybackState;
 
 use super::house::{House, LONG};
-use super::sound::{assert_in_sync, assert_no_gap, demo_song, text, write_song};
+use super::sound::{assert_in_sync, assert_no_gap, demo_song, text, wait_heard, write_song};
 
 #[test]
 fn the_music_survives_the_coordinators_death() {
@@ -27,7 +27,7 @@ fn the_music_survives_the_coordinators_death() {
     assert_eq!(told["level"], "replicated");
     house.wait_all("the new volume", |s| s.members.iter().any(|m| m.online && m.volume == 90));
     house.wait_playing(8_000);
-    house.wait_heard(killed_at, 8);
+    wait_heard(killed_at, 8);
     let survivors: Vec<usize> = (0..3).filter(|&i| i != dead).collect();
     house.stop_all();
     let recordings: Vec<_> = survivors.iter().map(|&i| house.daemons[i].recording()).collect();
@@ -102,7 +102,7 @@ fn a_device_that_comes_in_mid_song_sounds_in_step() {
     };
     let (since, took) = house.until("the late one keeps time", LONG, synced);
     println!("in the room after {joined_in:?}, in step {took:?} later");
-    house.wait_heard(since, 8);
+    wait_heard(since, 8);
     house.stop_all();
     let (early, late) = (house.daemons[0].recording(), house.daemons[late].recording());
     assert_in_sync("first and last", &early, &late, since, 8);
@@ -285,7 +285,7 @@ fn a_device_that_died_returns_in_step() {
         (sync.state == groovebox::wire::message::SyncState::Synced).then(clock::now)
     };
     let (since, _) = house.until("it keeps time again", LONG, synced);
-    house.wait_heard(since, 6);
+    wait_heard(since, 6);
     house.stop_all();
     let (a, b) = (house.daemons[other].recording(), house.daemons[back].recording());
     assert_in_sync("returned", &a, &b, since, 6);

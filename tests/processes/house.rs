@@ -4,13 +4,11 @@ use std::path::Path;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use groovebox::base::LocalTime;
 use groovebox::engine::Status;
 use groovebox::engine::status::PlaybackState;
 use tempfile::TempDir;
 
 use super::daemon::{Daemon, pause};
-use super::sound::HOP;
 use super::stalls;
 use super::street::Street;
 
@@ -199,18 +197,6 @@ impl House {
         self.wait_all("it plays", |status| {
             status.playback.state == PlaybackState::Playing && status.playback.position_ms >= ms
         });
-    }
-
-    /// Lets the music play until the machine has left so many windows of a comparison undisturbed
-    /// since then, but no longer than the demo song has left: a machine that never rests is
-    /// judged with its disturbances.
-    pub fn wait_heard(&self, since: LocalTime, windows: usize) {
-        // What is missing at both ends of a comparison: half a window, and fading in or out.
-        let needed = HOP.to_std() * u32::try_from(windows + 6).expect("few windows");
-        let began = Instant::now();
-        while stalls::calm(since).to_std() < needed && began.elapsed() < LONG {
-            pause();
-        }
     }
 
     /// Waits until playback is in this state everywhere.

@@ -6,7 +6,7 @@ use groovebox::engine::status::PlaybackState::{Paused, Playing, Stopped};
 
 use super::daemon::Daemon;
 use super::house::{House, LONG};
-use super::sound::{assert_in_sync, demo_song, text, write_song};
+use super::sound::{assert_in_sync, demo_song, text, wait_heard, write_song};
 
 /// The beginning of time: nothing of a recording is left out.
 const ALWAYS: LocalTime = LocalTime(0);
@@ -19,7 +19,7 @@ fn a_song_from_any_member_sounds_on_all_at_once() {
     let reply = house.daemons[holder].order(&["play", text(&song)]);
     assert_eq!((reply["added"].as_u64(), reply["level"].as_str()), (Some(1), Some("replicated")));
     house.wait_playing(1_000);
-    house.wait_heard(clock::now(), 15);
+    wait_heard(clock::now(), 15);
 
     let size = std::fs::metadata(&song).expect("the song").len();
     house.until("the song's bytes at all", LONG, |house| bytes_have_come(house, holder, size));

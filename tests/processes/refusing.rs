@@ -9,7 +9,7 @@ use groovebox::engine::status::PlaybackState;
 
 use super::daemon::{Daemon, Outcome, run};
 use super::house::House;
-use super::sound::{assert_in_sync, demo_song, text, write_song};
+use super::sound::{assert_in_sync, demo_song, text, wait_heard, write_song};
 
 #[test]
 fn files_that_cannot_be_played_disturb_nobody() {
@@ -40,7 +40,7 @@ fn files_that_cannot_be_played_disturb_nobody() {
     study.ask(&["play", text(&study.path("state"))]).expect(4, "no file that can be played");
 
     house.wait_playing(1_000);
-    house.wait_heard(clock::now(), 5);
+    wait_heard(clock::now(), 5);
     house.wait_queue(&[]);
     house.stop_all();
     let (kitchen, study) = (house.daemons[0].recording(), house.daemons[1].recording());

@@ -1,10 +1,13 @@
 //! Music to play, and what recordings say of its sounding.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use groovebox::audio::record::{Comparison, Finding, Plan, Recording, compare};
 use groovebox::base::{LocalTime, Span};
 
+use super::daemon::pause;
+use super::house::LONG;
 use super::stalls;
 
 /// Fifty seconds of music, 814 kB.
@@ -46,6 +49,18 @@ pub const HOP: Span = Span::from_millis(250);
 
 /// Windows that must be left when the machine stood still during others; if fewer are, all count.
 const ENOUGH: usize = 3;
+
+/// Lets the music play until the machine has left so many windows of a comparison undisturbed
+/// since then, but no longer than the demo song has left: a machine that never rests is
+/// judged with its disturbances.
+pub fn wait_heard(since: LocalTime, windows: usize) {
+    // What is missing at both ends of a comparison: half a window, and fading in or out.
+    let needed = HOP.to_std() * u32::try_from(windows + 6).expect("few windows");
+    let began = Instant::now();
+    while stalls::calm(since).to_std() < needed && began.elapsed() < LONG {
+        pause();
+    }
+}
 
 /// Fails unless `a` and `b` played the same at the same time, over at least `windows` windows
 /// of the time from `since` on. Windows in which the machine stood still are left out, unless

@@ -12,7 +12,7 @@ use groovebox::engine::status::{PlaybackState, QueueStatus};
 
 use super::daemon::Daemon;
 use super::house::{House, LONG};
-use super::sound::{assert_in_sync, assert_no_gap, text, write_song};
+use super::sound::{assert_in_sync, assert_no_gap, text, wait_heard, write_song};
 use super::street::{Street, address};
 
 /// Coordinators killed one after the other.
@@ -75,7 +75,7 @@ fn half_of_the_devices_go_at_once() {
     house.wait_together();
     let reply = house.daemons[one].order(&["volume", "85"]);
     assert_eq!(reply["level"], "replicated");
-    house.wait_heard(killed_at, 8);
+    wait_heard(killed_at, 8);
     house.stop_all();
     let alive: Vec<&Daemon> =
         (0..6).filter(|i| !dead.contains(i)).map(|i| &house.daemons[i]).collect();
@@ -127,7 +127,7 @@ fn a_street_in_two_halves_plays_on_both_sides_and_is_one_again() {
     });
     house.wait_further(0, 5_000);
     let since = clock::now();
-    house.wait_heard(since, 8);
+    wait_heard(since, 8);
     house.stop_all();
     let recordings: Vec<_> = house.daemons.iter().map(Daemon::recording).collect();
     for recording in &recordings {
@@ -164,7 +164,7 @@ fn a_coordinator_that_slept_for_a_minute_follows_and_is_in_step() {
     house.wait_queue(&["meanwhile"]);
     house.wait_further(other, 4_000);
     let since = clock::now();
-    house.wait_heard(since, 8);
+    wait_heard(since, 8);
     house.stop_all();
     let (a, b) = (house.daemons[other].recording(), house.daemons[sleeper].recording());
     assert_no_gap("the one awake", &a);
@@ -199,7 +199,7 @@ fn a_device_that_changes_its_address_plays_on_and_is_reached_again() {
     house.wait_together();
     house.wait_further(moving, 4_000);
     let since = clock::now();
-    house.wait_heard(since, 6);
+    wait_heard(since, 6);
     house.stop_all();
     let (a, b) = (house.daemons[coordinator].recording(), house.daemons[moving].recording());
     assert_no_gap("the one that moved", &b);

@@ -544,7 +544,7 @@ fn cache_disk(facts: &Facts) -> Option<Finding> {
     disk("cache disk", "cache_dir", &facts.health.as_ref()?.cache, CACHE_LEAST..CACHE_ENOUGH)
 }
 
-/// `key` is that of [storage]; the range goes from what is the least to what is enough.
+/// `key` is that of `[storage]`; the range goes from what is the least to what is enough.
 fn disk(check: &'static str, key: &str, space: &Space, little: Range<u64>) -> Option<Finding> {
     let path = space.path.display();
     if let Some(why) = &space.obstacle {

@@ -231,15 +231,15 @@ impl Leg<'_> {
     /// again. Over half a minute a slope drawn through them would be any.
     fn hangs(&self, frequency: f64, n: usize, span: f64) -> bool {
         let lowest = self.lowest(frequency, MAX_LOWEST.min(n));
-        let (least, cliff) = (lowest.values[0], lowest.cliff(n));
+        let (floor, cliff) = (lowest.values[0], lowest.cliff(n));
         // A few of them end at a cliff; more than can be looked at one by one are what lies
         // within the floor's own noise.
         let top = cliff.unwrap_or(floor_count(n).max(3).min(lowest.len)) - 1;
-        let spread = lowest.values[top] - least;
+        let spread = lowest.values[top] - floor;
         let near = if cliff.is_some() { spread } else { CLIFF_RATIO * (spread + CLIFF_GRAIN_S) };
         let slope = self.sign * frequency;
         let all = (self.first..self.at.len()).step_by(self.step);
-        let all = all.map(|i| (self.at[i], self.diff[i] + slope * self.at[i] - least));
+        let all = all.map(|i| (self.at[i], self.diff[i] + slope * self.at[i] - floor));
         let times = all.clone().filter(|(_, above)| *above <= near).map(|(at, _)| at);
         let (first, last) =
             times.fold((f64::MAX, f64::MIN), |(first, last), at| (first.min(at), last.max(at)));
