@@ -62,19 +62,13 @@ impl Node {
         let state = self.state_now(now)?;
         let found = state.silenced().filter(|(user, called)| {
             let called = state.person(user).map_or(*called, |person| person.name.as_str());
-            let by_id = wanted.len() >= 4 && user.to_string().starts_with(&wanted);
-            called.to_lowercase() == wanted || by_id
+            is_called(&wanted, called, &user.to_string())
         });
         match found.collect::<Vec<_>>().as_slice() {
             [] => Ok(None),
             [(user, _)] => Ok(Some(**user)),
             several => {
-                let ids = several.iter().map(|(user, _)| user.short()).collect::<Vec<_>>();
-                Err(Refusal::new(
-                    RefusalCode::InvalidRequest,
-                    format!("{} that are muted are called {name:?}", several.len()),
-                    format!("name one by the beginning of its id: {}", ids.join(", ")),
-                ))
+                Err(several_called("muted", name, several.iter().map(|(user, _)| user.short())))
             }
         }
     }
@@ -98,13 +92,11 @@ impl Node {
     /// Whoever is banned is not in the room: they are named as they are listed.
     pub(super) fn banned(&self, now: LocalTime, name: &str) -> Result<Subject, Refusal> {
         let wanted = name.trim().to_lowercase();
-        let by_id = |subject: &Subject| match subject {
-            Subject::Person(user) => user.to_string().starts_with(&wanted),
-            Subject::Device(node) => node.to_string().starts_with(&wanted),
+        let id = |subject: &Subject| match subject {
+            Subject::Person(user) => user.to_string(),
+            Subject::Device(node) => node.to_string(),
         };
-        let fits = |(subject, name): &(&Subject, &str)| {
-            name.to_lowercase() == wanted || (wanted.len() >= 4 && by_id(subject))
-        };
+        let fits = |(subject, name): &(&Subject, &str)| is_called(&wanted, name, &id(subject));
         let state = self.state_now(now)?;
         // Devices are banned together with their person: one word is for all of them.
         let mut found = Vec::<Subject>::new();
@@ -126,12 +118,7 @@ impl Node {
                     Subject::Person(user) => user.short(),
                     Subject::Device(node) => node.short(),
                 };
-                let ids = several.iter().map(short).collect::<Vec<_>>().join(", ");
-                Err(Refusal::new(
-                    RefusalCode::InvalidRequest,
-                    format!("{} that are banned are called {name:?}", several.len()),
-                    format!("name one by the beginning of its id: {ids}"),
-                ))
+                Err(several_called("banned", name, several.iter().map(short)))
             }
         }
     }
@@ -423,4 +410,19 @@ pub(super) fn too_fast(message: &str, wait: Span) -> Refusal {
         retry_after_ms: Some(u32::try_from(ms).unwrap_or(u32::MAX)),
         ..Refusal::new(RefusalCode::RateLimited, message, "wait a moment and try again")
     }
+}
+
+/// Whether somebody who may not be here is meant by that: by name, or by four characters and more
+/// that their id begins with.
+fn is_called(wanted: &str, name: &str, id: &str) -> bool {
+    name.to_lowercase() == wanted || (wanted.len() >= 4 && id.starts_with(wanted))
+}
+
+fn several_called(what: &str, name: &str, ids: impl ExactSizeIterator<Item = String>) -> Refusal {
+    let n = ids.len();
+    Refusal::new(
+        RefusalCode::InvalidRequest,
+        format!("{n} that are {what} are called {name:?}"),
+        format!("name one by the beginning of its id: {}", ids.collect::<Vec<_>>().join(", ")),
+    )
 }

@@ -705,6 +705,11 @@ fn settings_are_the_owners_and_take_effect_at_once() {
     assert_eq!(house.refuses(3, &joins(node(3), &person(3), "dora")), RefusalCode::RoomFull);
 }
 
+fn some_key() -> crate::identity::NodeKey {
+    let random = ring::rand::SystemRandom::new();
+    crate::identity::NodeKey::generate(&random).expect("random numbers")
+}
+
 fn admitted(
     room: &RoomState,
     issuer: &crate::identity::NodeKey,
@@ -726,8 +731,7 @@ fn with(body: OpBody, admission: Option<Admission>, friendship: Option<Friendshi
 #[test]
 fn nobody_rises_above_what_their_invite_says() {
     let mut house = House::of(1);
-    let random = ring::rand::SystemRandom::new();
-    let member = crate::identity::NodeKey::generate(&random).expect("random numbers");
+    let member = some_key();
     house.by(member.node_id(), &join("Kitchen")).expect("open");
     house.by(ME, &join("Hall")).expect("open");
     house.sets("control", "everyone");
@@ -788,9 +792,7 @@ fn nobody_rises_above_what_their_invite_says() {
 #[test]
 fn nobody_lets_in_higher_than_they_are_themselves() {
     let mut house = House::of(1);
-    let random = ring::rand::SystemRandom::new();
-    let key = || crate::identity::NodeKey::generate(&random).expect("random numbers");
-    let (member, guest) = (key(), key());
+    let (member, guest) = (some_key(), some_key());
     house.by(member.node_id(), &join("Kitchen")).expect("open");
     house.does(0, &OpBody::Lock { secret: Some([5; 32]) });
     let (room, epoch) = (house.settled().id(), house.settled().lock_epoch());
@@ -825,8 +827,7 @@ fn nobody_lets_in_higher_than_they_are_themselves() {
 #[test]
 fn a_limit_binds_its_bearer_also_where_the_room_is_open() {
     let mut house = House::of(1);
-    let random = ring::rand::SystemRandom::new();
-    let member = crate::identity::NodeKey::generate(&random).expect("random numbers");
+    let member = some_key();
     house.by(member.node_id(), &join("Kitchen")).expect("open");
     let terms = Terms { epoch: 0, invited: true, cap: Role::Guest };
     let word = Admission::signed(&member, house.settled().id(), node(1), terms);
@@ -841,7 +842,7 @@ fn a_limit_binds_its_bearer_also_where_the_room_is_open() {
     assert!(house.settled().person(&id(1)).is_some_and(Person::is_guest));
 
     // Two devices: the person has the higher, and lets in as high.
-    let phone = crate::identity::NodeKey::generate(&random).expect("random numbers");
+    let phone = some_key();
     let word = Admission::signed(&member, house.settled().id(), phone.node_id(), terms);
     let card = joins(phone.node_id(), &person(3), NAMES[3]);
     house.comes(3);
@@ -853,8 +854,7 @@ fn a_limit_binds_its_bearer_also_where_the_room_is_open() {
 #[test]
 fn a_room_for_friends_whose_owner_has_gone_opens_for_no_stranger() {
     let mut house = House::of(1);
-    let random = ring::rand::SystemRandom::new();
-    let member = crate::identity::NodeKey::generate(&random).expect("random numbers");
+    let member = some_key();
     house.by(member.node_id(), &join("Kitchen")).expect("open");
     let epoch = house.settled().lock_epoch();
     let invite = |house: &House, n: usize, cap| {
@@ -876,9 +876,7 @@ fn a_room_for_friends_whose_owner_has_gone_opens_for_no_stranger() {
 #[test]
 fn a_locked_room_lets_in_only_whom_a_member_has_admitted_since() {
     let mut house = House::of(1);
-    let random = ring::rand::SystemRandom::new();
-    let key = || crate::identity::NodeKey::generate(&random).expect("random numbers");
-    let (member, stranger) = (key(), key());
+    let (member, stranger) = (some_key(), some_key());
     house.by(member.node_id(), &join("Kitchen")).expect("open");
     house.does(0, &OpBody::Lock { secret: Some([5; 32]) });
     let comes = joins(node(2), &person(2), "carla");
@@ -910,8 +908,7 @@ fn a_locked_room_lets_in_only_whom_a_member_has_admitted_since() {
 #[test]
 fn a_room_for_friends_is_entered_while_its_owner_is_away() {
     let mut house = House::of(1);
-    let random = ring::rand::SystemRandom::new();
-    let member = crate::identity::NodeKey::generate(&random).expect("random numbers");
+    let member = some_key();
     house.by(member.node_id(), &join("Kitchen")).expect("open");
     house.away(0);
     house.back(0);
