@@ -13,6 +13,7 @@
 
 use std::collections::BTreeSet;
 
+use super::gate::is_leaving;
 use super::replication::{Origin, RESEND_AFTER};
 use super::{
     Heartbeat, HeartbeatAck, LocalTime, Message, Node, NodeId, Notice, OpId, Output, Room, RoomId,
@@ -278,6 +279,7 @@ impl Node {
         self.room = Some(room);
         self.note_unknown(now, None);
         self.keep_orphans(cut);
+        self.forget_placed();
         self.save_own_room();
         self.state_changed(now);
     }
@@ -363,6 +365,30 @@ impl Node {
             self.outputs.push_back(Output::DropOutbox { room, ids: vec![id] });
         }
         Some(held)
+    }
+
+    /// Forgets what the log has in its stead. What came with a whole state is remembered with all
+    /// else that only the state has.
+    pub(super) fn forget_placed(&mut self) {
+        let Some(room) = self.room.as_ref().filter(|_| !self.replication.outbox.is_empty()) else {
+            return;
+        };
+        // Behind an operation of a later version nothing gets here. Whoever leaves waits for its
+        // place only.
+        let is_blind = self.replication.unknown.is_some();
+        let is_needless = |op: &Op| is_blind || is_leaving(op) || !is_offered(op);
+        let is_here = |op: &Op| room.state().has_seen(&op.id);
+        let done = self.replication.outbox.placed(|op| is_here(op) || is_needless(op));
+        for id in done {
+            let is_covered = self.room.as_ref().is_some_and(|room| {
+                room.state().has_seen(&id) && !room.log().entries().any(|entry| entry.op.id == id)
+            });
+            if !is_covered {
+                self.let_go(id);
+            } else if let Some((op, _)) = self.replication.outbox.take(id) {
+                self.keep_covered(vec![op]);
+            }
+        }
     }
 
     /// The room is left: whatever waited there is of no use any more.

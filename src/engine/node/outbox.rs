@@ -1,5 +1,6 @@
 //! Operations that wait for a coordinator's answer: own ones, and those that a change of
-//! coordinator cut off the log, whoever made them. Each stays until it is answered.
+//! coordinator cut off the log, whoever made them. Each stays until it is refused, or its entry is
+//! here.
 
 use std::collections::VecDeque;
 
@@ -27,6 +28,8 @@ struct Held {
     op: Op,
     came: Came,
     said: Option<LocalTime>,
+    /// A coordinator has given it a place, and this node's log does not have the entry yet.
+    has_place: bool,
 }
 
 /// In the order in which they are offered.
@@ -46,7 +49,7 @@ impl Outbox {
             return Some(op);
         }
         self.bytes += op.body.len();
-        self.held.push_back(Held { op, came, said: None });
+        self.held.push_back(Held { op, came, said: None, has_place: false });
         None
     }
 
@@ -60,6 +63,22 @@ impl Outbox {
         let held = self.held.remove(at)?;
         self.bytes -= held.op.body.len();
         Some((held.op, held.came))
+    }
+
+    /// A coordinator says that it has its place. Until the entry is here as well it is kept like
+    /// one that was cut off: that coordinator's disk may be the only one that has it.
+    pub fn note_place(&mut self, id: OpId, now: LocalTime) {
+        if let Some(held) = self.held.iter_mut().find(|held| held.op.id == id) {
+            held.came = Came::CutOff;
+            held.said = Some(now);
+            held.has_place = true;
+        }
+    }
+
+    /// Those with a place of which that is true.
+    pub fn placed(&self, is: impl Fn(&Op) -> bool) -> Vec<OpId> {
+        let placed = self.held.iter().filter(|held| held.has_place && is(&held.op));
+        placed.map(|held| held.op.id).collect()
     }
 
     /// Everything, for a node that has become the coordinator itself.

@@ -267,6 +267,7 @@ impl Node {
             self.note_author(&entry.op);
         }
         self.outputs.push_back(Output::SaveEntries { room: id, entries });
+        self.forget_placed();
         self.compact();
         self.refresh_election(now);
         self.refresh_segments(now);
@@ -648,17 +649,27 @@ impl Node {
             }
             return;
         }
-        if let Some((op, came)) = self.let_go(id) {
-            let state = self.room.as_ref().map(Room::state);
-            let done = state.is_some_and(|state| state.has_seen(&id));
-            let unheard = came == Came::CutOff || !self.requests.is_waiting(id);
-            if let Err(refusal) = outcome.as_ref()
-                && unheard
-                && !done
-            {
-                self.note_dropped(&op, &refusal.message);
+        if !self.replication.outbox.contains(id) {
+            return;
+        }
+        match &outcome {
+            Ok(_) => {
+                self.replication.outbox.note_place(id, now);
+                self.forget_placed();
             }
-            self.finish_request(id, outcome);
+            Err(refusal) => self.note_refused(id, &refusal.message),
+        }
+        self.finish_request(id, outcome);
+    }
+
+    /// Whoever does not wait for the answer any more finds it in `groovebox log`.
+    fn note_refused(&mut self, id: OpId, why: &str) {
+        let Some((op, came)) = self.let_go(id) else { return };
+        let state = self.room.as_ref().map(Room::state);
+        let done = state.is_some_and(|state| state.has_seen(&id));
+        let unheard = came == Came::CutOff || !self.requests.is_waiting(id);
+        if unheard && !done {
+            self.note_dropped(&op, why);
         }
     }
 

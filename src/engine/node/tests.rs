@@ -15,7 +15,7 @@ use super::*;
 use crate::base::BlobHash;
 use crate::engine::command::{Done, SeekTo};
 use crate::engine::status::{OperationStatus, PlaybackState};
-use crate::wire::message::Level;
+use crate::wire::message::{Accepted, Level};
 use crate::wire::op::OpBody;
 use crate::wire::{Codec, RefusalCode, codec};
 
@@ -1141,6 +1141,27 @@ fn what_a_later_version_has_written_is_kept_when_an_earlier_one_is_started() {
     assert!(house.node(old).is_coordinator());
     assert!(house.node(old).replication.outbox.contains(id));
     assert!(house.devices[old].disk.outbox.iter().any(|op| op.id == id));
+}
+
+#[test]
+fn what_a_coordinator_accepted_is_kept_until_the_entry_is_here() {
+    let mut house = House::together(3);
+    let (lead, member) = (house.coordinator(), house.others()[0]);
+    let request = house.command(member, add(&["song"]));
+    let id = house.node(member).replication.outbox.iter().next().expect("it waits").id;
+    // The answer is here before the entry, and the only disk that has the entry goes.
+    house.kill(lead);
+    let accepted = Accepted { idx: 9, level: Level::Local, effective_at: RoomTime(0) };
+    let message = Message::Proposed { id, outcome: Ok(accepted) };
+    let from = house.devices[lead].key.node_id();
+    house.input(member, Input::MessageReceived { from, message });
+    assert!(matches!(house.devices[member].replies.get(&request), Some(Ok(_))));
+    house.run(Span::from_secs(5));
+    house.run_until_agreed(Span::from_secs(20));
+    for i in [member, house.coordinator()] {
+        assert_eq!(house.titles(i), ["song"]);
+    }
+    assert!(house.devices[member].disk.outbox.is_empty());
 }
 
 #[test]

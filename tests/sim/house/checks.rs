@@ -30,6 +30,10 @@ fn is_of_the_moment(kind: u16) -> bool {
 /// A row of the history is given out by then: whatever happens, a few seconds after its end.
 const HEARD_BY: Span = Span::from_secs(12);
 
+/// Kinds of operations: a device comes, or says anew whose it is; and it goes.
+const JOIN: u16 = 1;
+const LEAVE: u16 = 2;
+
 /// What was seen of a node at the last look.
 #[derive(Default)]
 pub struct Looked {
@@ -518,13 +522,18 @@ impl House {
     }
 
     /// That a device is here, and whose it is, concerns a room only while it is in there: it carries
-    /// both along, and a room in which nothing else was done dissolves into another.
-    fn is_moot(&self, room: RoomId, op: OpId) -> bool {
+    /// both along, and a room in which nothing else was done dissolves into another. Once it is back
+    /// it has said both again.
+    fn is_moot(&self, room: RoomId, tip: Chain, op: OpId) -> bool {
         let kind = self.ledger.made(room, op).map(|(_, kind)| kind);
+        let is_said_again = self.ledger.history(room, tip).any(|page| {
+            let later = |id: OpId| id.author == op.author && (id.boot, id.seq) > (op.boot, op.seq);
+            page.kind == JOIN && page.op.is_some_and(later)
+        });
         let mut nodes = self.devices.iter().filter_map(|device| device.node.as_ref());
         let is_there =
             nodes.any(|node| node.id() == op.author && node.room().map(Room::id) == Some(room));
-        matches!(kind, Some(1 | 2)) && !is_there
+        matches!(kind, Some(JOIN | LEAVE)) && (!is_there || is_said_again)
     }
 
     /// What was acknowledged is in the log while somebody who had it kept its disk.
@@ -541,7 +550,7 @@ impl House {
             } else if self.sent_out().any(|node| node == done.op.author) {
                 // Whoever was sent out in the other half has no say in what is kept.
                 self.counts.forgotten_by_policy += 1;
-            } else if self.is_moot(room, done.op) {
+            } else if self.is_moot(room, tip, done.op) {
                 self.counts.forgotten_by_policy += 1;
             } else if done.holders.iter().all(|d| self.devices[*d].is_sent_out) {
                 // Whoever is out keeps what it has and is not asked for it. Or nobody has it.
