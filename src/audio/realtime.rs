@@ -29,16 +29,19 @@ const PRIORITY: libc::c_int = 10;
 
 /// Gives the calling thread a real-time class, if it has none. Threads and processes that it
 /// starts later do not inherit it. Two system calls, no allocation.
+///
+/// The kernel is called directly: musl's functions of these names only say `ENOSYS`. Its
+/// `sched_param` is one number.
 #[cfg(target_os = "linux")]
 #[must_use]
 pub fn promote() -> Promotion {
-    let param = libc::sched_param { sched_priority: PRIORITY };
-    // SAFETY: 0 means the calling thread; `param` lives through the call, which only reads it.
+    let (priority, policy) = (PRIORITY, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK);
+    // SAFETY: 0 means the calling thread; `priority` lives through the call, which only reads it.
     let done = unsafe {
-        if is_realtime(libc::sched_getscheduler(0)) {
+        if is_realtime(libc::syscall(libc::SYS_sched_getscheduler, 0)) {
             return Promotion::AlreadyRealtime;
         }
-        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const param)
+        libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority)
     };
     match done {
         0 => Promotion::Promoted,
@@ -54,7 +57,8 @@ pub fn promote() -> Promotion {
 }
 
 #[cfg(target_os = "linux")]
-fn is_realtime(policy: libc::c_int) -> bool {
+fn is_realtime(answer: libc::c_long) -> bool {
+    let Ok(policy) = libc::c_int::try_from(answer) else { return false };
     let class = policy & !libc::SCHED_RESET_ON_FORK;
     policy >= 0 && matches!(class, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE)
 }
@@ -65,10 +69,10 @@ mod tests {
 
     #[test]
     fn only_real_time_classes_count_as_such() {
-        assert!(is_realtime(libc::SCHED_FIFO));
-        assert!(is_realtime(libc::SCHED_RR | libc::SCHED_RESET_ON_FORK));
-        assert!(!is_realtime(libc::SCHED_OTHER));
-        assert!(!is_realtime(libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK));
+        assert!(is_realtime(libc::SCHED_FIFO.into()));
+        assert!(is_realtime((libc::SCHED_RR | libc::SCHED_RESET_ON_FORK).into()));
+        assert!(!is_realtime(libc::SCHED_OTHER.into()));
+        assert!(!is_realtime((libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK).into()));
         assert!(!is_realtime(-1), "a failed question is not an answer");
     }
 

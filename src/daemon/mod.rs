@@ -24,6 +24,7 @@ mod gateway;
 pub mod health;
 mod logging;
 mod service;
+#[cfg_attr(not(target_os = "linux"), path = "wifi_elsewhere.rs")]
 mod wifi;
 
 use std::collections::BTreeMap;

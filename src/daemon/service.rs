@@ -54,6 +54,7 @@ mod imp {
 
 #[cfg(not(target_os = "linux"))]
 mod imp {
+    #[expect(dead_code, reason = "nobody is told")]
     pub enum State<'a> {
         Ready,
         Status(&'a str),

@@ -35,6 +35,7 @@ use crate::base::{Clock, LocalTime};
 
 /// Bytes up to which a packet counts as urgent: a probe or a heartbeat with its QUIC overhead
 /// is below 350.
+#[cfg(target_os = "linux")]
 const URGENT_LEN: usize = 400;
 
 /// Expedited Forwarding, 46, in the upper six bits.
