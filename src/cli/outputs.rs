@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::screen::Look;
-use super::session::{Format, Session, Talk};
+use super::session::{Format, Session, Talk, print_json, print_lines};
 use super::table::{Column, table, word};
 use crate::api::OutputInfo;
 use crate::audio::output::{self, OutputChoice, OutputSettings};
 use crate::audio::sink::SinkError;
 use crate::audio::tone::{self, Part};
 use crate::base::Span;
-use crate::daemon::clock;
+use crate::daemon::{self, clock};
 use crate::wire::{Refusal, RefusalCode};
 
 /// What about outputs.
@@ -25,7 +25,7 @@ pub struct OutputsArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum OutputsVerb {
-    /// List them (the default)
+    /// List them (the default); where no daemon runs, as one would find them
     List,
     /// Play a tone: left, right, then both; no daemon is needed
     Test(TestArgs),
@@ -53,10 +53,28 @@ struct Tested {
 
 pub(super) async fn run(args: OutputsArgs, session: &mut Session) -> Result<(), Failure> {
     match args.verb {
-        None | Some(OutputsVerb::List) => {
-            session.show("/outputs", |outputs: &Vec<OutputInfo>, look| lines(outputs, look)).await
-        }
+        None | Some(OutputsVerb::List) => list(session).await,
         Some(OutputsVerb::Test(args)) => test(&args, session),
+    }
+}
+
+async fn list(session: &Session) -> Result<(), Failure> {
+    let lines = |outputs: &Vec<OutputInfo>, look| lines(outputs, look);
+    let Err(failure) = session.show("/outputs", lines).await else { return Ok(()) };
+    if !matches!(failure, Failure::NoDaemon(_)) {
+        return Err(failure);
+    }
+    // A card is chosen before the first start.
+    let found = tokio::task::spawn_blocking(daemon::outputs).await;
+    let found = found.map_err(|error| Failure::Program(error.into()))?;
+    let found = found.map_err(|refusal| Failure::Refused(refusal.into()))?;
+    session.tell("no daemon answers; this is what one would find that is started here:");
+    match session.format {
+        Format::Json => {
+            let found = serde_json::to_value(found);
+            print_json(&found.map_err(|error| Failure::Program(error.into()))?)
+        }
+        Format::Text => print_lines(&lines(&found, session.look)),
     }
 }
 
@@ -108,7 +126,9 @@ fn test(args: &TestArgs, session: &Session) -> Result<(), Failure> {
         0 => "nothing was missed".to_owned(),
         frames => format!("{frames} frames came too late: this machine was busy"),
     };
-    say(&format!("it sounds {delay_ms:.0} ms after it is handed over; {missed}"));
+    // A little below nothing is nothing, without a sign.
+    let whole_ms = delay_ms.round() + 0.0;
+    say(&format!("it sounds {whole_ms} ms after it is handed over; {missed}"));
     say("heard nothing? raise the volume of the system (alsamixer), or try another output");
     Ok(())
 }
@@ -129,13 +149,11 @@ fn refusal(name: &str, error: &SinkError) -> Failure {
 }
 
 pub(super) fn lines(outputs: &[OutputInfo], look: Look) -> Vec<String> {
-    let columns =
-        [Column::Left("OUTPUT"), Column::Left("NAME"), Column::Left("DETAILS"), Column::Left("")];
+    let columns = [Column::Left("OUTPUT"), Column::Left("NAME"), Column::Left("")];
     let row = |output: &OutputInfo| {
         vec![
             word(&output.id),
             word(&output.name),
-            word(&output.details),
             word(if output.default { "default" } else { "" }),
         ]
     };

@@ -507,6 +507,8 @@ fn nobody_listening_is_exit_code_three() {
     assert_eq!(run("status"), ExitCode::from(3));
     assert_eq!(run("status --watch"), ExitCode::from(3));
     assert_eq!(run("pause"), ExitCode::from(3));
+    // A sound card is chosen before the first start.
+    assert_eq!(run("outputs --json"), ExitCode::SUCCESS);
     assert_eq!(run("dance"), ExitCode::from(2));
     assert_eq!(run("version"), ExitCode::from(0));
     assert_eq!(run("completions bash --json"), ExitCode::from(0));

@@ -334,7 +334,12 @@ fn too_many(left_out: usize) -> Refusal {
     )
 }
 
-fn outputs() -> Result<Vec<OutputInfo>, Refusal> {
+/// Where the sound of this machine can go, whether a daemon runs or not.
+///
+/// # Errors
+///
+/// When the sound system does not tell.
+pub fn outputs() -> Result<Vec<OutputInfo>, Refusal> {
     let devices = devices::list().map_err(|error| {
         Refusal::new(
             RefusalCode::UpdateFailed,

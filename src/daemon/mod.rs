@@ -53,6 +53,7 @@ use crate::wire::Hello;
 use dispatch::Driver;
 use event_loop::{Event, EventLoop, EventSender, SHUTDOWN_DEADLINE};
 use front::Front;
+pub use front::outputs;
 
 /// Threads that run tasks. Two keep a heartbeat going while the other seals a packet; more
 /// only cost memory.
