@@ -27,7 +27,7 @@ const SPACING_FLOOR_S: f64 = 0.3e-6;
 /// [`LONG_SPAN_S`]: two crystals of ±100 ppm and a badly calibrated counter.
 const WIDE_SEARCH: f64 = 300e-6;
 
-/// Half the range around the last frequency once they span more.
+/// Half the range around the last frequency once a span of more has pinned it.
 const NARROW_SEARCH: f64 = 12e-6;
 
 /// Seconds of samples that pin the frequency to well within [`NARROW_SEARCH`].
@@ -84,13 +84,29 @@ impl FrequencyPrior {
     }
 }
 
+/// A frequency, and whether it is known well.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Frequency {
+    /// A ratio minus one.
+    pub value: f64,
+    /// Whether a long span of samples has told it.
+    pub is_pinned: bool,
+}
+
+/// Whether a few samples far below all others are a path that was shorter for a while.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Cliffs {
+    Seen,
+    Ignored,
+}
+
 /// Offset and frequency at the time that the legs' times count from.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Fit {
     /// Answerer's clock minus ours, seconds.
     pub offset: f64,
     /// Its change per second of ours.
-    pub frequency: f64,
+    pub frequency: Frequency,
     /// Smallest round trip, seconds.
     pub rtt: f64,
     /// From the first question to the last answer, seconds.
@@ -149,43 +165,58 @@ impl<'a> Legs<'a> {
         0.5 * (width(&self.forward, scratch) - width(&self.backward, scratch)).abs()
     }
 
-    /// Maximises the margin over the frequency, near `last` once the samples span enough.
+    /// Maximises the margin over the frequency, near the last one if that is pinned.
+    ///
+    /// What is pinned tells a path that has changed from a clock that runs at another rate. What
+    /// is not must not be taken for it: seconds of samples, a pause, and seconds of samples make
+    /// any rate look right whose slope from the ones to the others is a cliff.
     #[must_use]
-    pub fn fit(&self, prior: FrequencyPrior, last: f64, steps: u32) -> Fit {
+    pub fn fit(&self, prior: FrequencyPrior, last: Frequency, steps: u32) -> Fit {
         let span = self.backward.last_at(self.n) - self.forward.first_at();
+        let is_long = span >= LONG_SPAN_S;
+        let cliffs = if is_long && !last.is_pinned { Cliffs::Ignored } else { Cliffs::Seen };
+        let at = |frequency: f64, is_pinned: bool| {
+            let (u, v) = self.floors(frequency, cliffs);
+            let frequency = Frequency { value: frequency, is_pinned };
+            Fit { offset: (u - v) / 2.0, frequency, rtt: u + v, span }
+        };
         if self.n < 3 {
-            return self.at_frequency(prior.centre, span);
+            return at(prior.centre, false);
         }
-        if span >= LONG_SPAN_S
-            && (self.forward.hangs(last, self.n, span) || self.backward.hangs(last, self.n, span))
-        {
-            return self.at_frequency(last, span);
+        if is_long && last.is_pinned && self.hangs(last.value, span) {
+            return at(last.value, true);
         }
-        let scale = self.spacing(last);
-        let (centre, half) =
-            if span < LONG_SPAN_S { (prior.centre, WIDE_SEARCH) } else { (last, NARROW_SEARCH) };
+        let scale = self.spacing(last.value);
+        let (centre, half) = if is_long && last.is_pinned {
+            (last.value, NARROW_SEARCH)
+        } else {
+            (prior.centre, WIDE_SEARCH)
+        };
         let gain = |f: f64| {
-            let (u, v) = self.floors(f);
+            let (u, v) = self.floors(f, cliffs);
             (u + v) / (2.0 * scale) - prior.penalty(f)
         };
-        self.at_frequency(golden_section(centre - half, centre + half, steps, gain), span)
+        let best = golden_section(centre - half, centre + half, steps, gain);
+        at(best, is_long && (last.is_pinned || !self.hangs(best, span)))
     }
 
-    fn at_frequency(&self, frequency: f64, span: f64) -> Fit {
-        let (u, v) = self.floors(frequency);
-        Fit { offset: (u - v) / 2.0, frequency, rtt: u + v, span }
+    fn hangs(&self, frequency: f64, span: f64) -> bool {
+        self.forward.hangs(frequency, self.n, span) || self.backward.hangs(frequency, self.n, span)
     }
 
     /// The floors of both legs. Where a path has just become shorter, a few samples lie far below
     /// all others: they are the floor then, and no mean is taken across the cliff. If they do on
     /// one leg only, their packets were on their way when the path changed, and show what is no
     /// pair of legs of any path.
-    fn floors(&self, frequency: f64) -> (f64, f64) {
+    fn floors(&self, frequency: f64, cliffs: Cliffs) -> (f64, f64) {
         let k = floor_count(self.n);
         let m = k.max(3).min(self.n);
         let (forward, backward) =
             (self.forward.lowest(frequency, m), self.backward.lowest(frequency, m));
-        let (u, v) = (forward.cliff(self.n), backward.cliff(self.n));
+        let (u, v) = match cliffs {
+            Cliffs::Seen => (forward.cliff(self.n), backward.cliff(self.n)),
+            Cliffs::Ignored => (None, None),
+        };
         let is_alone = u.is_some() != v.is_some();
         (forward.floor(u, is_alone, k), backward.floor(v, is_alone, k))
     }
@@ -372,9 +403,10 @@ mod tests {
         let slow = |i: usize, odd: usize| if i % 2 == odd { 0.004 } else { 0.0 };
         let a: Vec<f64> = (0..400).map(|i| 0.001 + 50e-6 * ta[i] + slow(i, 0)).collect();
         let b: Vec<f64> = (0..400).map(|i| 0.001 - 50e-6 * tb[i] + slow(i, 1)).collect();
-        let fit = Legs::new(&ta, &a, &tb, &b).fit(FrequencyPrior::UNKNOWN, 45e-6, 24);
+        let last = Frequency { value: 45e-6, is_pinned: true };
+        let fit = Legs::new(&ta, &a, &tb, &b).fit(FrequencyPrior::UNKNOWN, last, 24);
         assert!(fit.offset.abs() < 1e-6, "{fit:?}");
-        assert!((fit.frequency - 50e-6).abs() < 0.1e-6, "{fit:?}");
+        assert!((fit.frequency.value - 50e-6).abs() < 0.1e-6, "{fit:?}");
         assert!((fit.rtt - 0.002).abs() < 2e-6, "{fit:?}");
     }
 

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use crate::base::{LocalTime, Span};
 use crate::engine::planted::{self, Bug};
 
-use super::envelope::{Fit, FrequencyPrior, Legs};
+use super::envelope::{Fit, Frequency, FrequencyPrior, Legs};
 use super::holdover::{BLOCK, Block, Holdover};
 
 /// Exchanges kept at most: 64 s of 20 a second, and the burst at the start.
@@ -290,13 +290,13 @@ impl Estimator {
     pub fn offset(&self, at: LocalTime) -> Option<Span> {
         let Solution { at: solved, fit, .. } = self.solution?;
         let age = (at - solved).as_secs_f64();
-        Some(self.base + Span::from_secs_f64(fit.offset + fit.frequency * age))
+        Some(self.base + Span::from_secs_f64(fit.offset + fit.frequency.value * age))
     }
 
     /// How that changes per second of ours, by the window alone.
     #[must_use]
     pub fn frequency(&self) -> f64 {
-        self.solution.map_or(self.prior.centre, |solution| solution.fit.frequency)
+        self.solution.map_or(self.prior.centre, |solution| solution.fit.frequency.value)
     }
 
     /// What is remembered for coasting.
@@ -311,7 +311,7 @@ impl Estimator {
     pub fn coasted(&self, at: LocalTime) -> Option<(Span, f64)> {
         let Solution { at: solved, fit, .. } = self.solution?;
         let primed = self.holdover.is_primed();
-        let mut frequency = if primed { self.holdover.frequency() } else { fit.frequency };
+        let mut frequency = if primed { self.holdover.frequency() } else { fit.frequency.value };
         if planted::is(Bug::ClockBiasSign) {
             frequency = -frequency;
         }
@@ -469,8 +469,11 @@ impl Estimator {
         let fit = self.solution.map(|solution| solution.fit);
         if self.holdover.is_primed() {
             self.prior = FrequencyPrior::remembered(self.holdover.frequency());
-        } else if let Some(fit) = fit.filter(|fit| fit.span >= STRETCHES_FROM_S) {
-            self.prior = FrequencyPrior::remembered(fit.frequency);
+        } else if let Some(fit) = fit.filter(|fit| fit.frequency.is_pinned) {
+            self.prior = FrequencyPrior::remembered(fit.frequency.value);
+        }
+        if let Some(solution) = &mut self.solution {
+            solution.fit.frequency.is_pinned = false;
         }
         self.n = self.ring.len() as u64;
         self.split = None;
@@ -489,7 +492,9 @@ impl Estimator {
         if n == 0 {
             return;
         }
-        let mut fit = self.columns.legs().fit(self.prior, self.frequency(), STEPS);
+        let unknown = Frequency { value: self.prior.centre, is_pinned: false };
+        let last = self.solution.map_or(unknown, |solution| solution.fit.frequency);
+        let mut fit = self.columns.legs().fit(self.prior, last, STEPS);
         if n >= SPLIT_FROM && self.n.is_multiple_of(2) {
             self.judge(&fit);
         }
@@ -504,7 +509,7 @@ impl Estimator {
         let legs = Legs::new(ta, a, tb, b);
         let half = |first| legs.half(first).fit(self.prior, fit.frequency, HALF_STEPS).offset;
         let split = (half(0) - half(1)).powi(2);
-        let skew = legs.skew(fit.frequency, scratch);
+        let skew = legs.skew(fit.frequency.value, scratch);
         let gain = if self.n > SETTLED { 0.05 } else { 0.3 };
         let mean = self.split.map_or(split, |mean| mean + gain * (split - mean));
         self.split = Some(mean);
@@ -523,7 +528,7 @@ impl Estimator {
 
     /// The offset by every other stretch of the window; none where nothing was heard in any of
     /// them.
-    fn fit_stretches(&mut self, half: usize, frequency: f64) -> Option<f64> {
+    fn fit_stretches(&mut self, half: usize, frequency: Frequency) -> Option<f64> {
         self.part.copy_stretches(&self.columns, half);
         let is_empty = self.part.len() == 0;
         (!is_empty).then(|| self.part.legs().fit(self.prior, frequency, HALF_STEPS).offset)
@@ -547,8 +552,8 @@ impl Estimator {
         let at = now - Span::from_secs_f64(fit.span.min(window) / 2.0);
         self.holdover.observe(&Block {
             at,
-            offset: fit.offset + fit.frequency * (at - solved).as_secs_f64(),
-            frequency: fit.frequency,
+            offset: fit.offset + fit.frequency.value * (at - solved).as_secs_f64(),
+            frequency: fit.frequency.value,
             split: split.sqrt(),
             span: fit.span,
             window,
@@ -567,7 +572,7 @@ impl Solution {
     /// How far a sample lies above the floors of the forward and the backward leg, seconds.
     fn excess(&self, sample: &Sample) -> (f64, f64) {
         let Fit { offset, frequency, rtt, .. } = self.fit;
-        let theta = |at: LocalTime| offset + frequency * (at - self.at).as_secs_f64();
+        let theta = |at: LocalTime| offset + frequency.value * (at - self.at).as_secs_f64();
         let forward = sample.forward.as_secs_f64() - theta(sample.t1) - rtt / 2.0;
         let backward = sample.backward.as_secs_f64() + theta(sample.t4) - rtt / 2.0;
         (forward, backward)
