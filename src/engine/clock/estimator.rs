@@ -299,6 +299,19 @@ impl Estimator {
         self.solution.map_or(self.prior.centre, |solution| solution.fit.frequency.value)
     }
 
+    /// The frequency to begin with when this clock is measured anew. None while only samples with
+    /// a long pause among them, or of few seconds, tell of it.
+    #[must_use]
+    pub fn known_frequency(&self) -> Option<f64> {
+        let fit = self.solution.map(|solution| solution.fit);
+        match fit.filter(|fit| fit.frequency.is_pinned) {
+            Some(_) if self.holdover.is_primed() => Some(self.holdover.frequency()),
+            Some(fit) => Some(fit.frequency.value),
+            None if self.prior == FrequencyPrior::UNKNOWN => None,
+            None => Some(self.prior.centre),
+        }
+    }
+
     /// What is remembered for coasting.
     #[must_use]
     pub fn holdover(&self) -> &Holdover {
@@ -466,12 +479,7 @@ impl Estimator {
 
     /// A new window, in which the frequency is known.
     fn begin_window(&mut self) {
-        let fit = self.solution.map(|solution| solution.fit);
-        if self.holdover.is_primed() {
-            self.prior = FrequencyPrior::remembered(self.holdover.frequency());
-        } else if let Some(fit) = fit.filter(|fit| fit.frequency.is_pinned) {
-            self.prior = FrequencyPrior::remembered(fit.frequency.value);
-        }
+        self.prior = self.known_frequency().map_or(self.prior, FrequencyPrior::remembered);
         if let Some(solution) = &mut self.solution {
             solution.fit.frequency.is_pinned = false;
         }

@@ -711,14 +711,12 @@ impl RoomClock {
     }
 
     fn remember(&mut self) {
-        let Some(peer) = self.peer else { return };
-        if !self.estimator.holdover().is_primed() {
-            return;
-        }
+        let known = self.peer.zip(self.estimator.known_frequency());
+        let Some((peer, frequency)) = known else { return };
         if self.remembered.len() >= MAX_REMEMBERED {
             self.remembered.pop_first();
         }
-        self.remembered.insert(peer, self.estimator.holdover().frequency());
+        self.remembered.insert(peer, frequency);
     }
 
     /// Makes the present belief one that needs no answers.
