@@ -197,7 +197,12 @@ impl<'a> Legs<'a> {
             (u + v) / (2.0 * scale) - prior.penalty(f)
         };
         let best = golden_section(centre - half, centre + half, steps, gain);
-        at(best, is_long && (last.is_pinned || !self.hangs(best, span)))
+        // A path that became longer in the first seconds: what they said stands until the window
+        // is beyond them.
+        if is_long && !last.is_pinned && self.hangs(best, span) {
+            return at(last.value, false);
+        }
+        at(best, is_long)
     }
 
     fn hangs(&self, frequency: f64, span: f64) -> bool {

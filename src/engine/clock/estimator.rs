@@ -304,8 +304,8 @@ impl Estimator {
     #[must_use]
     pub fn known_frequency(&self) -> Option<f64> {
         let fit = self.solution.map(|solution| solution.fit);
+        // Not the hold-over's: that may have begun with a fit that was not pinned yet.
         match fit.filter(|fit| fit.frequency.is_pinned) {
-            Some(_) if self.holdover.is_primed() => Some(self.holdover.frequency()),
             Some(fit) => Some(fit.frequency.value),
             None if self.prior == FrequencyPrior::UNKNOWN => None,
             None => Some(self.prior.centre),
@@ -503,6 +503,13 @@ impl Estimator {
         let unknown = Frequency { value: self.prior.centre, is_pinned: false };
         let last = self.solution.map_or(unknown, |solution| solution.fit.frequency);
         let mut fit = self.columns.legs().fit(self.prior, last, STEPS);
+        if let (true, false, Some(known)) =
+            (last.is_pinned, fit.frequency.is_pinned, self.known_frequency())
+        {
+            // Nothing was heard for longer than a window.
+            self.prior = FrequencyPrior::remembered(known);
+            fit = self.columns.legs().fit(self.prior, last, STEPS);
+        }
         if n >= SPLIT_FROM && self.n.is_multiple_of(2) {
             self.judge(&fit);
         }

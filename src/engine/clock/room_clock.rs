@@ -713,7 +713,7 @@ impl RoomClock {
     fn remember(&mut self) {
         let known = self.peer.zip(self.estimator.known_frequency());
         let Some((peer, frequency)) = known else { return };
-        if self.remembered.len() >= MAX_REMEMBERED {
+        if !self.remembered.contains_key(&peer) && self.remembered.len() >= MAX_REMEMBERED {
             self.remembered.pop_first();
         }
         self.remembered.insert(peer, frequency);

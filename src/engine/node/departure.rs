@@ -135,7 +135,8 @@ impl Node {
     fn is_still_wanted(&self, room: RoomId) -> bool {
         let asked_for = self.membership.intent() == Intent::Room(room);
         let unclaimed = self.room.as_ref().is_none_or(|own| own.state().unclaimed());
-        asked_for || (unclaimed && !self.replication.outbox.has_proposals())
+        let outbox = &self.replication.outbox;
+        asked_for || (unclaimed && !outbox.has_proposals() && !outbox.has_placed())
     }
 
     /// Stays where it is, and says so in the room that has let it in.

@@ -383,10 +383,14 @@ impl Node {
             let is_covered = self.room.as_ref().is_some_and(|room| {
                 room.state().has_seen(&id) && !room.log().entries().any(|entry| entry.op.id == id)
             });
-            if !is_covered {
-                self.let_go(id);
-            } else if let Some((op, _)) = self.replication.outbox.take(id) {
-                self.keep_covered(vec![op]);
+            let op = self.replication.outbox.iter().find(|op| op.id == id);
+            let kept = op.filter(|op| is_covered && is_offered(op)).cloned();
+            match kept {
+                None => drop(self.let_go(id)),
+                Some(op) => {
+                    self.replication.outbox.take(id);
+                    self.keep_covered(vec![op]);
+                }
             }
         }
     }

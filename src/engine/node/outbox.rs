@@ -110,7 +110,11 @@ impl Outbox {
     pub fn orphans(&mut self, now: LocalTime) -> Vec<Op> {
         let mut room = MAX_ORPHANS - ENVELOPE;
         let mut batch = Vec::new();
-        let due = |held: &&mut Held| held.came == Came::CutOff && held.is_due(now, OFFER_RETRY);
+        // Whoever gave one its place need not hear of it again; whoever comes after must.
+        let is_known = |held: &Held| held.has_place && held.said.is_some();
+        let due = |held: &&mut Held| {
+            held.came == Came::CutOff && held.is_due(now, OFFER_RETRY) && !is_known(held)
+        };
         for held in self.held.iter_mut().filter(due) {
             let size = held.op.body.len() + ENVELOPE;
             if size > room && !batch.is_empty() {
@@ -129,6 +133,11 @@ impl Outbox {
     /// Whether anything waits that never had a place.
     pub fn has_proposals(&self) -> bool {
         self.held.iter().any(|held| held.came == Came::Waiting)
+    }
+
+    /// Whether anything of this device is done whose entry is yet to come.
+    pub fn has_placed(&self) -> bool {
+        self.held.iter().any(|held| held.has_place)
     }
 
     pub fn len(&self) -> usize {

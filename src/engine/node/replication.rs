@@ -583,8 +583,10 @@ impl Node {
         let Some(room) = &self.room else { return };
         let here = waiting.iter().filter(|(_, waiting)| waiting.origins.contains(&Origin::Here));
         let ops = here.filter_map(|(idx, _)| room.log().entry(*idx)).map(|entry| entry.op.clone());
-        let ops = ops.collect::<Vec<_>>();
-        self.keep(ops, Came::Waiting);
+        // Only its author may propose an operation.
+        let (own, others) = ops.partition::<Vec<_>, _>(|op| op.id.author == self.me);
+        self.keep(own, Came::Waiting);
+        self.keep(others, Came::CutOff);
     }
 
     pub(super) fn propose_received(&mut self, now: LocalTime, from: NodeId, op: Op) {
