@@ -164,8 +164,8 @@ pub struct OutputInfo {
     pub name: String,
     /// Whether it is the one that `default` means.
     pub default: bool,
-    /// Whatever else is known: kind, rates, channels.
-    pub details: String,
+    /// Whether this device's settings name it. False where no daemon runs.
+    pub chosen: bool,
 }
 
 /// Who is at the other end of a connection, as the kernel says. Every request carries it as

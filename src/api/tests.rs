@@ -159,7 +159,7 @@ impl Backend for Fake {
             id: "null".to_owned(),
             name: "Nowhere".to_owned(),
             default: true,
-            details: String::new(),
+            chosen: false,
         };
         Box::pin(async { Ok(vec![null]) })
     }

@@ -59,6 +59,12 @@ pub fn list() -> Result<Vec<DeviceInfo>, SinkError> {
     Ok(infos)
 }
 
+/// The id of the device that [`find`] finds by this name. Opens nothing.
+pub fn id_of(name: Option<&str>) -> Option<String> {
+    let _complaints = Complaints::listen();
+    find(name).ok().as_ref().and_then(id)
+}
+
 /// What a device takes without converting; `None` asks for the default device. Opens it.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::json;
 
 use super::failure::Failure;
 use super::screen::Look;
@@ -65,15 +66,12 @@ async fn list(session: &Session) -> Result<(), Failure> {
         return Err(failure);
     }
     // A card is chosen before the first start.
-    let found = tokio::task::spawn_blocking(daemon::outputs).await;
+    let found = tokio::task::spawn_blocking(|| daemon::outputs(None)).await;
     let found = found.map_err(|error| Failure::Program(error.into()))?;
     let found = found.map_err(|refusal| Failure::Refused(refusal.into()))?;
     session.tell("no daemon answers; this is what one would find that is started here:");
     match session.format {
-        Format::Json => {
-            let found = serde_json::to_value(found);
-            print_json(&found.map_err(|error| Failure::Program(error.into()))?)
-        }
+        Format::Json => print_json(&json!(found)),
         Format::Text => print_lines(&lines(&found, session.look)),
     }
 }
@@ -154,7 +152,12 @@ pub(super) fn lines(outputs: &[OutputInfo], look: Look) -> Vec<String> {
         vec![
             word(&output.id),
             word(&output.name),
-            word(if output.default { "default" } else { "" }),
+            word(match (output.default, output.chosen) {
+                (true, true) => "default, chosen",
+                (true, false) => "default",
+                (false, true) => "chosen",
+                (false, false) => "",
+            }),
         ]
     };
     table(&columns, outputs.iter().map(row).collect(), look)

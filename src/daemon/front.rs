@@ -16,6 +16,7 @@ use super::event_loop::{Event, EventSender};
 use super::health;
 use crate::api::{Backend, ChatLog, Health, ImportProgress, Imported, OutputInfo, UserWish};
 use crate::audio::devices::{self, DeviceInfo};
+use crate::audio::output::OutputChoice;
 use crate::base::RoomId;
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
 use crate::config::Settings;
@@ -239,8 +240,9 @@ impl Backend for Front {
     }
 
     fn outputs(&self) -> BoxFuture<'_, Result<Vec<OutputInfo>, Refusal>> {
-        async {
-            tokio::task::spawn_blocking(outputs)
+        let choice = self.settings.output.clone();
+        async move {
+            tokio::task::spawn_blocking(move || outputs(Some(&choice)))
                 .await
                 .map_err(|_| internal("listing the outputs failed"))?
         }
@@ -334,12 +336,13 @@ fn too_many(left_out: usize) -> Refusal {
     )
 }
 
-/// Where the sound of this machine can go, whether a daemon runs or not.
+/// Where the sound of this machine can go, whether a daemon runs or not; `choice` is what one that
+/// runs has in its settings.
 ///
 /// # Errors
 ///
 /// When the sound system does not tell.
-pub fn outputs() -> Result<Vec<OutputInfo>, Refusal> {
+pub fn outputs(choice: Option<&str>) -> Result<Vec<OutputInfo>, Refusal> {
     let devices = devices::list().map_err(|error| {
         Refusal::new(
             RefusalCode::UpdateFailed,
@@ -347,11 +350,16 @@ pub fn outputs() -> Result<Vec<OutputInfo>, Refusal> {
             "`null` and `file:PATH` work without a sound card",
         )
     })?;
+    let chosen = match choice.and_then(|choice| choice.parse().ok()) {
+        Some(OutputChoice::Default) => devices::id_of(None),
+        Some(OutputChoice::Device(name)) => devices::id_of(Some(&name)),
+        _ => None,
+    };
     let info = |device: DeviceInfo| OutputInfo {
+        chosen: chosen.as_ref() == Some(&device.id),
         id: device.id,
         name: device.description,
         default: device.is_default,
-        details: String::new(),
     };
     Ok(devices.into_iter().map(info).collect())
 }

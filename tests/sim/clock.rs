@@ -803,6 +803,70 @@ fn clock_survives_a_long_queue() {
     }
 }
 
+/// What happens to a follower before it has measured for long.
+#[derive(Clone, Copy, Debug)]
+enum Early {
+    /// Every packet takes so much longer from then on, seconds.
+    Longer { from: f64, by_s: f64 },
+    /// The device stands still, and its clock does not.
+    Pause { from: f64, to: f64 },
+}
+
+/// The largest error from the first half second on, but for a pause and 1.5 s after it, and the
+/// largest that was not covered by what was claimed, seconds.
+fn early(seed: u64, path: PathSpec, what: Early) -> (f64, f64) {
+    let mut world = World::new(seed, 125.0, 2, path);
+    if let Early::Longer { from, by_s } = what {
+        world.stations[1].path.hold(from, 125.0, by_s);
+    }
+    world.everybody_follows(0, 1);
+    let (mut largest, mut uncovered) = (0.0_f64, f64::MIN);
+    let mut look = |world: &World| {
+        let (Some(error), Some(model)) = (world.error(1, 0), world.model(1)) else { return };
+        if world.now > 0.5 {
+            largest = largest.max(error.abs());
+            uncovered = uncovered.max(error.abs() - 3.0 * model.sigma - model.asymmetry);
+        }
+    };
+    if let Early::Pause { from, to } = what {
+        world.run(from, &mut look);
+        world.stations[1].alive = false;
+        world.run(to, |_| {});
+        world.stations[1].alive = true;
+        world.run(to + 1.5, |_| {});
+    }
+    world.run(120.0, &mut look);
+    let (off, beyond) = (largest * 1e6, uncovered * 1e6);
+    println!("{what:?}, seed {seed}: {off:.0} us off, {beyond:.0} us beyond the claim");
+    (largest, uncovered)
+}
+
+#[test]
+fn clock_keeps_its_rate_when_the_path_lengthens() {
+    for seed in 1..5 {
+        for (from, by_s) in [(1.0, 0.003), (4.0, 0.012), (15.0, 0.05), (30.0, 0.006)] {
+            let what = Early::Longer { from, by_s };
+            let (largest, uncovered) = early(seed, PathSpec::WIRED, what);
+            assert!(largest < 300e-6 && uncovered <= 0.0, "wired, {what:?}, seed {seed}");
+            let (largest, uncovered) = early(seed, PathSpec::WIFI, what);
+            assert!(largest < 1.2e-3 && uncovered <= 0.0, "wifi, {what:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn clock_keeps_its_rate_across_a_pause_in_the_first_seconds() {
+    for seed in 1..5 {
+        for (from, to) in [(1.0, 12.0), (4.0, 15.0), (5.0, 25.0), (10.0, 12.0)] {
+            let what = Early::Pause { from, to };
+            let (largest, uncovered) = early(seed, PathSpec::WIRED, what);
+            assert!(largest < 300e-6 && uncovered <= 0.0, "wired, {what:?}, seed {seed}");
+            let (largest, uncovered) = early(seed, PathSpec::WIFI, what);
+            assert!(largest < 1.2e-3 && uncovered <= 0.0, "wifi, {what:?}, seed {seed}");
+        }
+    }
+}
+
 /// A clock jumps unannounced. Gives the time until everybody is within the limit for good.
 fn jump(seed: u64, jumper: usize, by: Span, path: PathSpec, limit_s: f64) -> f64 {
     let mut world = World::with(seed, 120.0, 3, path, |station, spec| {

@@ -33,6 +33,10 @@ const NARROW_SEARCH: f64 = 12e-6;
 /// Seconds of samples that pin the frequency to well within [`NARROW_SEARCH`].
 const LONG_SPAN_S: f64 = 16.0;
 
+/// From so many seconds of samples on, what they said of the frequency when they pinned it has
+/// been corrected, and it changes as crystals do.
+const SETTLED_SPAN_S: f64 = 24.0;
+
 /// A step among the lowest samples, seconds, that is none of a floor's noise if it is also
 /// [`CLIFF_RATIO`] times what lies below it: the path has become shorter, or was shorter once.
 const CLIFF_S: f64 = 1e-3;
@@ -48,6 +52,14 @@ const CLIFF_FROM: usize = 60;
 /// was but not how it slopes.
 const MOMENT: f64 = 0.33;
 
+/// Seconds of samples that can show a path that has changed among them.
+const JUDGED_SPAN_S: f64 = 4.0;
+
+/// So many of the lowest samples are not by chance all in one third of the window, with all others
+/// above them by more than this times their own spread.
+const CROWD: usize = 8;
+const CROWD_RATIO: f64 = 1.5;
+
 /// So long, seconds, before and after them nothing is near the floor by chance.
 const STEP_S: f64 = 1.0;
 
@@ -57,6 +69,25 @@ const GOLDEN: f64 = 0.618_033_988_7;
 /// As many of the lowest samples as any step asks for: twice the floor's share of a full
 /// ring, and one.
 const MAX_LOWEST: usize = 64;
+
+/// How closely a frequency is looked for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Search {
+    /// Golden-section steps.
+    steps: u32,
+    /// Half the range around the last frequency once that is settled.
+    narrow: f64,
+}
+
+impl Search {
+    /// For the estimate. From fit to fit no crystal changes by more than this; where the samples
+    /// leave the slope free for a moment, as the last ones of a shorter path do, it must not run
+    /// away.
+    pub const WHOLE: Search = Search { steps: 24, narrow: 2e-6 };
+
+    /// For comparing halves of the samples, whose difference is to show all that they leave free.
+    pub const HALF: Search = Search { steps: 16, narrow: NARROW_SEARCH };
+}
 
 /// What is known of the frequency before any sample.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -171,7 +202,7 @@ impl<'a> Legs<'a> {
     /// is not must not be taken for it: seconds of samples, a pause, and seconds of samples make
     /// any rate look right whose slope from the ones to the others is a cliff.
     #[must_use]
-    pub fn fit(&self, prior: FrequencyPrior, last: Frequency, steps: u32) -> Fit {
+    pub fn fit(&self, prior: FrequencyPrior, last: Frequency, search: Search) -> Fit {
         let span = self.backward.last_at(self.n) - self.forward.first_at();
         let is_long = span >= LONG_SPAN_S;
         let cliffs = if is_long && !last.is_pinned { Cliffs::Ignored } else { Cliffs::Seen };
@@ -183,12 +214,12 @@ impl<'a> Legs<'a> {
         if self.n < 3 {
             return at(prior.centre, false);
         }
-        if is_long && last.is_pinned && self.hangs(last.value, span) {
+        if is_long && last.is_pinned && self.moment(last.value, span).is_some() {
             return at(last.value, true);
         }
         let scale = self.spacing(last.value);
         let (centre, half) = if is_long && last.is_pinned {
-            (last.value, NARROW_SEARCH)
+            (last.value, if span < SETTLED_SPAN_S { NARROW_SEARCH } else { search.narrow })
         } else {
             (prior.centre, WIDE_SEARCH)
         };
@@ -196,23 +227,59 @@ impl<'a> Legs<'a> {
             let (u, v) = self.floors(f, cliffs);
             (u + v) / (2.0 * scale) - prior.penalty(f)
         };
-        let best = golden_section(centre - half, centre + half, steps, gain);
-        // A path that became longer in the first seconds: what they said stands until the window
-        // is beyond them.
-        if is_long && !last.is_pinned && self.hangs(best, span) {
-            return at(last.value, false);
+        let best = golden_section(centre - half, centre + half, search.steps, gain);
+        if last.is_pinned || span < JUDGED_SPAN_S {
+            return at(best, is_long);
         }
-        at(best, is_long)
+        match self.moment(best, span) {
+            None => at(best, is_long),
+            // A path that became longer in the first seconds, or shorter in the last ones, by
+            // however little. The floor is theirs; how it slopes, another stretch that lasts for
+            // longer says better.
+            Some(moment) => match self.beside(moment) {
+                Some(longer) => {
+                    let Frequency { value, is_pinned } = longer.fit(prior, last, search).frequency;
+                    at(value, is_pinned)
+                }
+                None => at(if is_long { last.value } else { best }, false),
+            },
+        }
     }
 
-    fn hangs(&self, frequency: f64, span: f64) -> bool {
-        self.forward.hangs(frequency, self.n, span) || self.backward.hangs(frequency, self.n, span)
+    /// The moment on which the floor of one leg hangs, if one does.
+    fn moment(&self, frequency: f64, span: f64) -> Option<(f64, f64)> {
+        let of = |leg: &Leg<'_>| {
+            leg.moment(frequency, self.n, span).or_else(|| leg.crowd(frequency, span))
+        };
+        of(&self.forward).or_else(|| of(&self.backward))
+    }
+
+    /// The exchanges before that moment or after it, whichever last for longer, and for longer
+    /// than it lasted.
+    fn beside(&self, (first, last): (f64, f64)) -> Option<Legs<'a>> {
+        let at = self.forward.at;
+        // Halves keep their exchanges: every other one, counted from the beginning.
+        let until = at.partition_point(|at| *at < first - STEP_S) & !1;
+        let from = (at.partition_point(|at| *at <= last + STEP_S) + 1) & !1;
+        let lasts = |part: &[f64]| part.last().zip(part.first()).map_or(0.0, |(b, a)| b - a);
+        let (before, after) = (at.get(..until)?, at.get(from..).unwrap_or_default());
+        let range = if lasts(before) > lasts(after) { 0..until } else { from..at.len() };
+        let part = |leg: Leg<'a>| Leg {
+            at: &leg.at[range.clone()],
+            diff: &leg.diff[range.clone()],
+            ..leg
+        };
+        let is_longer = at.get(range.clone()).map_or(0.0, lasts) > last - first;
+        let n = (range.len().saturating_sub(self.forward.first)).div_ceil(self.forward.step);
+        let legs = || Legs { forward: part(self.forward), backward: part(self.backward), n };
+        (is_longer && n >= 3).then(legs)
     }
 
     /// The floors of both legs. Where a path has just become shorter, a few samples lie far below
     /// all others: they are the floor then, and no mean is taken across the cliff. If they do on
-    /// one leg only, their packets were on their way when the path changed, and show what is no
-    /// pair of legs of any path.
+    /// one leg only, their packets were on their way when the path changed, or they are the last
+    /// of a path that is gone and noise hides it on the other leg. Then these exchanges count on
+    /// neither: the floor of one path and that of another are no pair of legs.
     fn floors(&self, frequency: f64, cliffs: Cliffs) -> (f64, f64) {
         let k = floor_count(self.n);
         let m = k.max(3).min(self.n);
@@ -222,8 +289,16 @@ impl<'a> Legs<'a> {
             Cliffs::Seen => (forward.cliff(self.n), backward.cliff(self.n)),
             Cliffs::Ignored => (None, None),
         };
-        let is_alone = u.is_some() != v.is_some();
-        (forward.floor(u, is_alone, k), backward.floor(v, is_alone, k))
+        let apart = match (u, v) {
+            (Some(cliff), None) => Some((&self.forward, forward.values[cliff - 1])),
+            (None, Some(cliff)) => Some((&self.backward, backward.values[cliff - 1])),
+            _ => None,
+        };
+        if let Some((on, low)) = apart {
+            let rest = |leg: &Leg<'_>| floor(leg.lowest_but(frequency, m, on, low).values(), k);
+            return (rest(&self.forward), rest(&self.backward));
+        }
+        (floor(forward.below(u), k), floor(backward.below(v), k))
     }
 
     /// Mean distance between neighbours among the lowest samples of both legs: how sharply
@@ -253,7 +328,7 @@ impl Leg<'_> {
     /// The `m` smallest residuals at this frequency, in order.
     fn lowest(&self, frequency: f64, m: usize) -> Lowest {
         let slope = self.sign * frequency;
-        let mut lowest = Lowest { values: [0.0; MAX_LOWEST], len: 0, room: m.min(MAX_LOWEST) };
+        let mut lowest = Lowest::new(m);
         let mut i = self.first;
         while i < self.at.len() {
             lowest.offer(self.diff[i] + slope * self.at[i]);
@@ -262,10 +337,22 @@ impl Leg<'_> {
         lowest
     }
 
-    /// Whether the floor hangs on one moment: the path was short then only, because it has become
-    /// longer since and the last of before are about to leave the window, or because it is short
-    /// again. Over half a minute a slope drawn through them would be any.
-    fn hangs(&self, frequency: f64, n: usize, span: f64) -> bool {
+    /// The same without the exchanges whose residuals `on` this leg or the other are as `low`.
+    fn lowest_but(&self, frequency: f64, m: usize, on: &Leg<'_>, low: f64) -> Lowest {
+        let (slope, others) = (self.sign * frequency, on.sign * frequency);
+        let mut lowest = Lowest::new(m);
+        for i in (self.first..self.at.len()).step_by(self.step) {
+            if on.diff[i] + others * on.at[i] > low {
+                lowest.offer(self.diff[i] + slope * self.at[i]);
+            }
+        }
+        lowest
+    }
+
+    /// From when to when, where the floor hangs on one moment: the path was short then only,
+    /// because it has become longer since and the last of before are about to leave the window, or
+    /// because it is short again. Over half a minute a slope drawn through them would be any.
+    fn moment(&self, frequency: f64, n: usize, span: f64) -> Option<(f64, f64)> {
         let lowest = self.lowest(frequency, MAX_LOWEST.min(n));
         let (floor, cliff) = (lowest.values[0], lowest.cliff(n));
         // A few of them end at a cliff; more than can be looked at one by one are what lies
@@ -276,16 +363,32 @@ impl Leg<'_> {
         let slope = self.sign * frequency;
         let all = (self.first..self.at.len()).step_by(self.step);
         let all = all.map(|i| (self.at[i], self.diff[i] + slope * self.at[i] - floor));
-        let times = all.clone().filter(|(_, above)| *above <= near).map(|(at, _)| at);
-        let (first, last) =
-            times.fold((f64::MAX, f64::MIN), |(first, last), at| (first.min(at), last.max(at)));
+        let (first, last) = extent(all.clone().filter(|(_, above)| *above <= near));
         if last - first >= MOMENT * span {
-            return false;
+            return None;
         }
         // A frequency that is wrong makes a slope of them, a path that has changed a step.
-        let is_apart = |at: f64| at < first - STEP_S || at > last + STEP_S;
-        let mut others = all.filter(|(at, _)| is_apart(*at)).peekable();
-        cliff.is_some() || others.peek().is_some() && others.all(|(_, above)| above > 2.0 * near)
+        let mut others = all.filter(|(at, _)| is_beside(*at, first, last)).peekable();
+        let is_step = others.peek().is_some() && others.all(|(_, above)| above > 2.0 * near);
+        (cliff.is_some() || is_step).then_some((first, last))
+    }
+
+    /// The same where the path has become longer by little more than its noise: the lowest are
+    /// together, and all others visibly above them.
+    fn crowd(&self, frequency: f64, span: f64) -> Option<(f64, f64)> {
+        let lowest = self.lowest(frequency, CROWD);
+        let (&floor, &highest) = lowest.values().first().zip(lowest.values().last())?;
+        let slope = self.sign * frequency;
+        let all = (self.first..self.at.len()).step_by(self.step);
+        let all = all.map(|i| (self.at[i], self.diff[i] + slope * self.at[i]));
+        let (first, last) = extent(all.clone().filter(|(_, height)| *height <= highest));
+        if lowest.len < CROWD || last - first >= MOMENT * span {
+            return None;
+        }
+        let above = floor + CROWD_RATIO * (highest - floor + CLIFF_GRAIN_S);
+        let mut others = all.filter(|(at, _)| is_beside(*at, first, last)).peekable();
+        let is_step = others.peek().is_some() && others.all(|(_, height)| height > above);
+        is_step.then_some((first, last))
     }
 
     fn residuals(&self, frequency: f64, out: &mut Vec<f64>) {
@@ -304,6 +407,10 @@ struct Lowest {
 }
 
 impl Lowest {
+    fn new(room: usize) -> Lowest {
+        Lowest { values: [0.0; MAX_LOWEST], len: 0, room: room.min(MAX_LOWEST) }
+    }
+
     fn offer(&mut self, x: f64) {
         if self.len < self.room {
             self.len += 1;
@@ -328,18 +435,30 @@ impl Lowest {
         values.windows(2).position(is_cliff).map(|i| i + 1)
     }
 
-    /// The floor with its end-point bias removed: the mean of the `k` lowest lies above the
-    /// true floor by about one spacing. Of those on either side of a cliff only one counts.
-    fn floor(&self, cliff: Option<usize>, is_above: bool, k: usize) -> f64 {
-        let values = &self.values[..self.len];
-        let values = match cliff {
-            None => values,
-            Some(cliff) if is_above => &values[cliff..],
-            Some(cliff) => &values[..cliff],
-        };
-        let k = k.min(values.len());
-        values[..k].iter().sum::<f64>() / count(k) - mean_spacing(values)
+    fn values(&self) -> &[f64] {
+        &self.values[..self.len]
     }
+
+    /// What lies below a cliff, if there is one.
+    fn below(&self, cliff: Option<usize>) -> &[f64] {
+        &self.values[..cliff.unwrap_or(self.len)]
+    }
+}
+
+/// From when to when samples are, of their times and heights.
+fn extent(samples: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
+    samples.fold((f64::MAX, f64::MIN), |(first, last), (at, _)| (first.min(at), last.max(at)))
+}
+
+fn is_beside(at: f64, first: f64, last: f64) -> bool {
+    at < first - STEP_S || at > last + STEP_S
+}
+
+/// The floor under ascending samples with its end-point bias removed: the mean of the `k` lowest
+/// lies above the true floor by about one spacing.
+fn floor(values: &[f64], k: usize) -> f64 {
+    let k = k.min(values.len());
+    values[..k].iter().sum::<f64>() / count(k) - mean_spacing(values)
 }
 
 /// The mean distance between neighbours in ascending order.
@@ -409,7 +528,7 @@ mod tests {
         let a: Vec<f64> = (0..400).map(|i| 0.001 + 50e-6 * ta[i] + slow(i, 0)).collect();
         let b: Vec<f64> = (0..400).map(|i| 0.001 - 50e-6 * tb[i] + slow(i, 1)).collect();
         let last = Frequency { value: 45e-6, is_pinned: true };
-        let fit = Legs::new(&ta, &a, &tb, &b).fit(FrequencyPrior::UNKNOWN, last, 24);
+        let fit = Legs::new(&ta, &a, &tb, &b).fit(FrequencyPrior::UNKNOWN, last, Search::HALF);
         assert!(fit.offset.abs() < 1e-6, "{fit:?}");
         assert!((fit.frequency.value - 50e-6).abs() < 0.1e-6, "{fit:?}");
         assert!((fit.rtt - 0.002).abs() < 2e-6, "{fit:?}");

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use crate::base::{LocalTime, Span};
 use crate::engine::planted::{self, Bug};
 
-use super::envelope::{Fit, Frequency, FrequencyPrior, Legs};
+use super::envelope::{Fit, Frequency, FrequencyPrior, Legs, Search};
 use super::holdover::{BLOCK, Block, Holdover};
 
 /// Exchanges kept at most: 64 s of 20 a second, and the burst at the start.
@@ -47,10 +47,6 @@ const SKEW_WEIGHT: f64 = 0.35;
 
 /// Statistical error never claimed smaller, seconds.
 const SIGMA_FLOOR_S: f64 = 0.5e-6;
-
-/// Golden-section steps of the fit and of its two halves: 24 narrow ±12 ppm to 0.2 ppb.
-const STEPS: u32 = 24;
-const HALF_STEPS: u32 = 16;
 
 /// What is claimed before any answer, seconds: a quarter of the slowest one taken.
 const UNKNOWN_S: f64 = 0.5;
@@ -502,13 +498,13 @@ impl Estimator {
         }
         let unknown = Frequency { value: self.prior.centre, is_pinned: false };
         let last = self.solution.map_or(unknown, |solution| solution.fit.frequency);
-        let mut fit = self.columns.legs().fit(self.prior, last, STEPS);
+        let mut fit = self.columns.legs().fit(self.prior, last, Search::WHOLE);
         if let (true, false, Some(known)) =
             (last.is_pinned, fit.frequency.is_pinned, self.known_frequency())
         {
             // Nothing was heard for longer than a window.
             self.prior = FrequencyPrior::remembered(known);
-            fit = self.columns.legs().fit(self.prior, last, STEPS);
+            fit = self.columns.legs().fit(self.prior, last, Search::WHOLE);
         }
         if n >= SPLIT_FROM && self.n.is_multiple_of(2) {
             self.judge(&fit);
@@ -522,7 +518,7 @@ impl Estimator {
     fn judge(&mut self, fit: &Fit) {
         let Columns { ta, a, tb, b, scratch, .. } = &mut self.columns;
         let legs = Legs::new(ta, a, tb, b);
-        let half = |first| legs.half(first).fit(self.prior, fit.frequency, HALF_STEPS).offset;
+        let half = |first| legs.half(first).fit(self.prior, fit.frequency, Search::HALF).offset;
         let split = (half(0) - half(1)).powi(2);
         let skew = legs.skew(fit.frequency.value, scratch);
         let gain = if self.n > SETTLED { 0.05 } else { 0.3 };
@@ -546,7 +542,7 @@ impl Estimator {
     fn fit_stretches(&mut self, half: usize, frequency: Frequency) -> Option<f64> {
         self.part.copy_stretches(&self.columns, half);
         let is_empty = self.part.len() == 0;
-        (!is_empty).then(|| self.part.legs().fit(self.prior, frequency, HALF_STEPS).offset)
+        (!is_empty).then(|| self.part.legs().fit(self.prior, frequency, Search::HALF).offset)
     }
 
     fn forget_old(&mut self, now: LocalTime) {

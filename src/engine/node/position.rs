@@ -422,6 +422,24 @@ mod tests {
     }
 
     #[test]
+    fn a_resume_counts_that_is_said_before_anybody_coordinates_the_dark_house_again() {
+        for pause in [Span::ZERO, Span::from_secs(1), Span::from_secs(2)] {
+            let mut house = House::playing(Span::from_secs(23));
+            let stopped = house.status().playback.position_ms;
+            house.restart(Some(Span::from_secs(5)), false);
+            house.run(pause);
+            assert_eq!(house.status().room.expect("a room").coordinator, None);
+            house.reply = None;
+            house.order(Command::Resume);
+            house.run(Span::from_secs(8) - pause);
+            assert!(matches!(house.reply, Some(Ok(_))), "{:?}", house.reply);
+            let playback = house.status().playback;
+            assert_eq!(playback.state, PlaybackState::Playing, "after {pause:?}");
+            assert!((-5_000..6_000).contains(&(playback.position_ms - stopped)));
+        }
+    }
+
+    #[test]
     fn the_position_may_lie_in_a_track_that_the_log_does_not_speak_of() {
         let mut house = House::playing(Span::from_secs(75));
         // As if the note that the timeline moved on had not been written.
