@@ -59,7 +59,8 @@ pub fn list() -> Result<Vec<DeviceInfo>, SinkError> {
     Ok(infos)
 }
 
-/// The id of the device that [`find`] finds by this name. Opens nothing.
+/// The id of the device with this id or description; `None` asks for the default one. Opens
+/// nothing.
 pub fn id_of(name: Option<&str>) -> Option<String> {
     let _complaints = Complaints::listen();
     find(name).ok().as_ref().and_then(id)

@@ -1411,8 +1411,6 @@ impl Node {
             self.send(peer, Message::Start(start.clone()));
         }
         self.tell(Notice::Coordinator { name: self.name.clone(), n: term.n, here: true });
-        // Whoever has said meanwhile that the music shall go on saw it paused.
-        self.pause_after_outage(now);
         self.offer(now);
         self.refresh_card(now);
     }

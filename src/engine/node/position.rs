@@ -8,14 +8,15 @@
 //!                  ┌─ the room's time was carried on by somebody ──► join in, as after any absence
 //!  restored: held ─┤
 //!                  └─ nobody carries it: a coordinator founds it anew, from where it was held,
-//!                     and orders a pause there; then, if all were away for a moment only and
-//!                     the person who set it up wants it so, a resume
+//!                     and orders a pause there; then a resume, if somebody has asked for it
+//!                     meanwhile, or if all were away for a moment only and the person who set it
+//!                     up wants it so
 //! ```
 
 use super::{LocalTime, Node, Output, RoomTime, SegmentId, Span};
 use crate::engine::room::{Phase, RoomState};
 use crate::engine::status::{PlaybackState, PlaybackStatus};
-use crate::wire::op::OpBody;
+use crate::wire::op::{Guard, OpBody};
 
 /// How often the position is written while it moves. After a power cut the music goes on from
 /// at most this much before where it stopped.
@@ -72,6 +73,8 @@ struct Held {
     /// How long the house was dark when this node started, if it sounded before.
     outage: Option<Span>,
     since: LocalTime,
+    /// The log's last entry when it came from the disk.
+    last_idx: u64,
     /// Since when the room has a time again.
     timed: Option<LocalTime>,
 }
@@ -91,6 +94,7 @@ impl Node {
             epoch: known.map(|known| known.position.clock_epoch),
             outage: known.filter(|known| known.position.playing).and_then(|known| known.outage),
             since: now,
+            last_idx: room.log().last_idx(),
             timed: None,
         });
     }
@@ -135,7 +139,7 @@ impl Node {
         if !sounds {
             return false;
         }
-        let goes_on = self.goes_on_by_itself(now);
+        let goes_on = self.goes_on_by_itself(now) || self.is_wanted();
         let guard = self.guard(now);
         let paused = self.propose_own(now, None, &OpBody::Pause(guard));
         self.playback.standing.held = None;
@@ -147,6 +151,16 @@ impl Node {
         }
         self.refresh_segments(now);
         true
+    }
+
+    /// Whether somebody has said already that it shall go on: they saw it paused. To the log it
+    /// played, so that entry has changed nothing.
+    fn is_wanted(&self) -> bool {
+        let (Some(held), Some(room)) = (&self.playback.standing.held, &self.room) else {
+            return false;
+        };
+        let resume = OpBody::Resume(Guard::default()).kind();
+        room.log().entries().any(|entry| entry.idx > held.last_idx && entry.op.kind == resume)
     }
 
     fn goes_on_by_itself(&self, now: LocalTime) -> bool {
