@@ -165,6 +165,7 @@ pub struct OutputInfo {
     /// Whether it is the one that `default` means.
     pub default: bool,
     /// Whether this device's settings name it. False where no daemon runs.
+    #[serde(default)]
     pub chosen: bool,
 }
 

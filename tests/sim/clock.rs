@@ -820,12 +820,13 @@ fn early(seed: u64, path: PathSpec, what: Early) -> (f64, f64) {
         world.stations[1].path.hold(from, 125.0, by_s);
     }
     world.everybody_follows(0, 1);
-    let (mut largest, mut uncovered) = (0.0_f64, f64::MIN);
+    let (mut largest, mut uncovered, mut looks) = (0.0_f64, f64::MIN, 0);
     let mut look = |world: &World| {
         let (Some(error), Some(model)) = (world.error(1, 0), world.model(1)) else { return };
         if world.now > 0.5 {
             largest = largest.max(error.abs());
             uncovered = uncovered.max(error.abs() - 3.0 * model.sigma - model.asymmetry);
+            looks += 1;
         }
     };
     if let Early::Pause { from, to } = what {
@@ -836,6 +837,7 @@ fn early(seed: u64, path: PathSpec, what: Early) -> (f64, f64) {
         world.run(to + 1.5, |_| {});
     }
     world.run(120.0, &mut look);
+    assert!(looks > 1500, "seed {seed}, {what:?}: a clock in {looks} looks only");
     let (off, beyond) = (largest * 1e6, uncovered * 1e6);
     println!("{what:?}, seed {seed}: {off:.0} us off, {beyond:.0} us beyond the claim");
     (largest, uncovered)
@@ -844,7 +846,7 @@ fn early(seed: u64, path: PathSpec, what: Early) -> (f64, f64) {
 #[test]
 fn clock_keeps_its_rate_when_the_path_lengthens() {
     for seed in 1..5 {
-        for (from, by_s) in [(1.0, 0.003), (4.0, 0.012), (15.0, 0.05), (30.0, 0.006)] {
+        for (from, by_s) in [(1.0, 0.003), (4.0, 0.012), (15.0, 0.05), (20.0, 0.02)] {
             let what = Early::Longer { from, by_s };
             let (largest, uncovered) = early(seed, PathSpec::WIRED, what);
             assert!(largest < 300e-6 && uncovered <= 0.0, "wired, {what:?}, seed {seed}");

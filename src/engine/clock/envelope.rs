@@ -34,7 +34,7 @@ const NARROW_SEARCH: f64 = 12e-6;
 const LONG_SPAN_S: f64 = 16.0;
 
 /// From so many seconds of samples on, what they said of the frequency when they pinned it has
-/// been corrected, and it changes as crystals do.
+/// been corrected.
 const SETTLED_SPAN_S: f64 = 24.0;
 
 /// A step among the lowest samples, seconds, that is none of a floor's noise if it is also
@@ -55,10 +55,14 @@ const MOMENT: f64 = 0.33;
 /// Seconds of samples that can show a path that has changed among them.
 const JUDGED_SPAN_S: f64 = 4.0;
 
-/// So many of the lowest samples are not by chance all in one third of the window, with all others
-/// above them by more than this times their own spread.
+/// So many of the lowest samples are not by chance all in one third of the window, with those
+/// around them above the lowest by more than this times their spread.
 const CROWD: usize = 8;
 const CROWD_RATIO: f64 = 1.5;
+
+/// Of the height of the farther half of what is beside a moment, the nearer one has this share or
+/// more if it is a step. A slope's has a fifth at most, and noise on it.
+const STEEP: f64 = 0.5;
 
 /// So long, seconds, before and after them nothing is near the floor by chance.
 const STEP_S: f64 = 1.0;
@@ -76,17 +80,16 @@ pub struct Search {
     /// Golden-section steps.
     steps: u32,
     /// Half the range around the last frequency once that is settled.
-    narrow: f64,
+    settled: f64,
 }
 
 impl Search {
-    /// For the estimate. From fit to fit no crystal changes by more than this; where the samples
-    /// leave the slope free for a moment, as the last ones of a shorter path do, it must not run
-    /// away.
-    pub const WHOLE: Search = Search { steps: 24, narrow: 2e-6 };
+    /// For the estimate. Where the samples leave the slope free for a while, as the last ones of a
+    /// shorter path do, it must not run away.
+    pub const WHOLE: Search = Search { steps: 24, settled: 2e-6 };
 
-    /// For comparing halves of the samples, whose difference is to show all that they leave free.
-    pub const HALF: Search = Search { steps: 16, narrow: NARROW_SEARCH };
+    /// For comparing parts of the samples, whose difference is to show all that they leave free.
+    pub const PART: Search = Search { steps: 16, settled: NARROW_SEARCH };
 }
 
 /// What is known of the frequency before any sample.
@@ -156,6 +159,15 @@ struct Leg<'a> {
     step: usize,
 }
 
+/// When the lowest samples of a leg are, where they are close together.
+#[derive(Clone, Copy, Debug)]
+struct Moment<'a> {
+    /// The times of that leg's samples.
+    at: &'a [f64],
+    first: f64,
+    last: f64,
+}
+
 /// Both directions of the same exchanges.
 #[derive(Clone, Copy, Debug)]
 pub struct Legs<'a> {
@@ -203,7 +215,7 @@ impl<'a> Legs<'a> {
     /// any rate look right whose slope from the ones to the others is a cliff.
     #[must_use]
     pub fn fit(&self, prior: FrequencyPrior, last: Frequency, search: Search) -> Fit {
-        let span = self.backward.last_at(self.n) - self.forward.first_at();
+        let span = self.span();
         let is_long = span >= LONG_SPAN_S;
         let cliffs = if is_long && !last.is_pinned { Cliffs::Ignored } else { Cliffs::Seen };
         let at = |frequency: f64, is_pinned: bool| {
@@ -214,65 +226,91 @@ impl<'a> Legs<'a> {
         if self.n < 3 {
             return at(prior.centre, false);
         }
-        if is_long && last.is_pinned && self.moment(last.value, span).is_some() {
-            return at(last.value, true);
+        if is_long && last.is_pinned {
+            if self.moment(last.value, span).is_some() {
+                return at(last.value, true);
+            }
+            let is_open = span < SETTLED_SPAN_S || self.is_tilted(last.value, span);
+            let half = if is_open { NARROW_SEARCH } else { search.settled };
+            return at(self.search(prior, last, (last.value, half), search, cliffs), true);
         }
-        let scale = self.spacing(last.value);
-        let (centre, half) = if is_long && last.is_pinned {
-            (last.value, if span < SETTLED_SPAN_S { NARROW_SEARCH } else { search.narrow })
-        } else {
-            (prior.centre, WIDE_SEARCH)
+        let wide = (prior.centre, WIDE_SEARCH);
+        let best = self.search(prior, last, wide, search, cliffs);
+        if last.is_pinned || span < JUDGED_SPAN_S {
+            return at(best, is_long);
+        }
+        let Some(moment) = self.moment(best, span) else { return at(best, is_long) };
+        // A path that became longer in the first seconds, or shorter in the last ones, by however
+        // little. The floor is theirs; how it slopes, another stretch that lasts for longer says
+        // better.
+        let Some(longer) = self.beside(&moment) else {
+            return at(if is_long { last.value } else { best }, false);
         };
+        let value = longer.search(prior, last, wide, search, Cliffs::Ignored);
+        let span = longer.span();
+        Fit { span, ..at(value, span >= LONG_SPAN_S) }
+    }
+
+    /// From the first question to the last answer, seconds.
+    fn span(&self) -> f64 {
+        self.backward.last_at(self.n) - self.forward.first_at()
+    }
+
+    /// The frequency within `half` of `centre` at which the margin is largest.
+    fn search(
+        &self,
+        prior: FrequencyPrior,
+        last: Frequency,
+        (centre, half): (f64, f64),
+        search: Search,
+        cliffs: Cliffs,
+    ) -> f64 {
+        let scale = self.spacing(last.value);
         let gain = |f: f64| {
             let (u, v) = self.floors(f, cliffs);
             (u + v) / (2.0 * scale) - prior.penalty(f)
         };
-        let best = golden_section(centre - half, centre + half, search.steps, gain);
-        if last.is_pinned || span < JUDGED_SPAN_S {
-            return at(best, is_long);
-        }
-        match self.moment(best, span) {
-            None => at(best, is_long),
-            // A path that became longer in the first seconds, or shorter in the last ones, by
-            // however little. The floor is theirs; how it slopes, another stretch that lasts for
-            // longer says better.
-            Some(moment) => match self.beside(moment) {
-                Some(longer) => {
-                    let Frequency { value, is_pinned } = longer.fit(prior, last, search).frequency;
-                    at(value, is_pinned)
-                }
-                None => at(if is_long { last.value } else { best }, false),
-            },
-        }
+        golden_section(centre - half, centre + half, search.steps, gain)
     }
 
     /// The moment on which the floor of one leg hangs, if one does.
-    fn moment(&self, frequency: f64, span: f64) -> Option<(f64, f64)> {
-        let of = |leg: &Leg<'_>| {
-            leg.moment(frequency, self.n, span).or_else(|| leg.crowd(frequency, span))
+    fn moment(&self, frequency: f64, span: f64) -> Option<Moment<'a>> {
+        let of = |leg: &Leg<'a>| {
+            let crowd = || leg.crowd(frequency, span).filter(Crowd::is_step);
+            let (first, last) = leg
+                .moment(frequency, self.n, span)
+                .or_else(|| crowd().map(|crowd| (crowd.first, crowd.last)))?;
+            Some(Moment { at: leg.at, first, last })
         };
         of(&self.forward).or_else(|| of(&self.backward))
     }
 
+    /// Whether the lowest samples of a leg are together because the frequency is another one.
+    fn is_tilted(&self, frequency: f64, span: f64) -> bool {
+        let of = |leg: &Leg<'_>| leg.crowd(frequency, span).is_some_and(|crowd| !crowd.is_even());
+        of(&self.forward) || of(&self.backward)
+    }
+
     /// The exchanges before that moment or after it, whichever last for longer, and for longer
     /// than it lasted.
-    fn beside(&self, (first, last): (f64, f64)) -> Option<Legs<'a>> {
-        let at = self.forward.at;
+    fn beside(&self, moment: &Moment<'a>) -> Option<Legs<'a>> {
+        let Moment { at, first, last } = *moment;
         // Halves keep their exchanges: every other one, counted from the beginning.
         let until = at.partition_point(|at| *at < first - STEP_S) & !1;
         let from = (at.partition_point(|at| *at <= last + STEP_S) + 1) & !1;
         let lasts = |part: &[f64]| part.last().zip(part.first()).map_or(0.0, |(b, a)| b - a);
         let (before, after) = (at.get(..until)?, at.get(from..).unwrap_or_default());
         let range = if lasts(before) > lasts(after) { 0..until } else { from..at.len() };
-        let part = |leg: Leg<'a>| Leg {
-            at: &leg.at[range.clone()],
-            diff: &leg.diff[range.clone()],
-            ..leg
-        };
         let is_longer = at.get(range.clone()).map_or(0.0, lasts) > last - first;
-        let n = (range.len().saturating_sub(self.forward.first)).div_ceil(self.forward.step);
-        let legs = || Legs { forward: part(self.forward), backward: part(self.backward), n };
-        (is_longer && n >= 3).then(legs)
+        let n = range.len().saturating_sub(self.forward.first).div_ceil(self.forward.step);
+        if !is_longer || n < 3 {
+            return None;
+        }
+        let part = |leg: Leg<'a>| {
+            let (at, diff) = (&leg.at[range.clone()], &leg.diff[range.clone()]);
+            Leg { at, diff, ..leg }
+        };
+        Some(Legs { forward: part(self.forward), backward: part(self.backward), n })
     }
 
     /// The floors of both legs. Where a path has just become shorter, a few samples lie far below
@@ -373,22 +411,32 @@ impl Leg<'_> {
         (cliff.is_some() || is_step).then_some((first, last))
     }
 
-    /// The same where the path has become longer by little more than its noise: the lowest are
-    /// together, and all others visibly above them.
-    fn crowd(&self, frequency: f64, span: f64) -> Option<(f64, f64)> {
+    /// The lowest few samples, if they are together, and how the others lie beside them.
+    fn crowd(&self, frequency: f64, span: f64) -> Option<Crowd> {
         let lowest = self.lowest(frequency, CROWD);
-        let (&floor, &highest) = lowest.values().first().zip(lowest.values().last())?;
+        if lowest.len < CROWD {
+            return None;
+        }
+        let (floor, highest) = (lowest.values[0], lowest.values[CROWD - 1]);
+        let spread = highest - floor;
         let slope = self.sign * frequency;
         let all = (self.first..self.at.len()).step_by(self.step);
         let all = all.map(|i| (self.at[i], self.diff[i] + slope * self.at[i]));
         let (first, last) = extent(all.clone().filter(|(_, height)| *height <= highest));
-        if lowest.len < CROWD || last - first >= MOMENT * span {
+        if last - first >= MOMENT * span {
             return None;
         }
-        let above = floor + CROWD_RATIO * (highest - floor + CLIFF_GRAIN_S);
-        let mut others = all.filter(|(at, _)| is_beside(*at, first, last)).peekable();
-        let is_step = others.peek().is_some() && others.all(|(_, height)| height > above);
-        is_step.then_some((first, last))
+        let (begin, end) = (self.first_at(), self.at[self.at.len() - 1]);
+        let halfway = (0.5 * (begin + first - STEP_S), 0.5 * (end + last + STEP_S));
+        let (mut before, mut after) = (Side::EMPTY, Side::EMPTY);
+        for (at, height) in all.filter(|(at, _)| is_beside(*at, first, last)) {
+            if at < first {
+                before.offer(height - floor, at >= halfway.0);
+            } else {
+                after.offer(height - floor, at <= halfway.1);
+            }
+        }
+        Some(Crowd { first, last, spread, before, after })
     }
 
     fn residuals(&self, frequency: f64, out: &mut Vec<f64>) {
@@ -442,6 +490,56 @@ impl Lowest {
     /// What lies below a cliff, if there is one.
     fn below(&self, cliff: Option<usize>) -> &[f64] {
         &self.values[..cliff.unwrap_or(self.len)]
+    }
+}
+
+/// The lowest samples of a leg, where they are together, and those beside them.
+#[derive(Clone, Copy, Debug)]
+struct Crowd {
+    first: f64,
+    last: f64,
+    /// From the lowest to the highest of them, seconds.
+    spread: f64,
+    before: Side,
+    after: Side,
+}
+
+impl Crowd {
+    /// Whether the path was shorter then: all others are visibly longer, and evenly so.
+    fn is_step(&self) -> bool {
+        let lowest = self.before.lowest().min(self.after.lowest());
+        let is_above = lowest > CROWD_RATIO * (self.spread + CLIFF_GRAIN_S);
+        lowest < f64::MAX && is_above && self.is_even()
+    }
+
+    fn is_even(&self) -> bool {
+        self.before.is_even() && self.after.is_even()
+    }
+}
+
+/// How low the samples on one side of a moment come, near it and farther away: seconds above the
+/// floor.
+#[derive(Clone, Copy, Debug)]
+struct Side {
+    near: f64,
+    far: f64,
+}
+
+impl Side {
+    const EMPTY: Side = Side { near: f64::MAX, far: f64::MAX };
+
+    fn offer(&mut self, above: f64, is_near: bool) {
+        let lowest = if is_near { &mut self.near } else { &mut self.far };
+        *lowest = lowest.min(above);
+    }
+
+    fn lowest(&self) -> f64 {
+        self.near.min(self.far)
+    }
+
+    /// A path that has changed is a step; a frequency that is wrong makes a slope.
+    fn is_even(&self) -> bool {
+        self.far == f64::MAX || self.near >= STEEP * self.far
     }
 }
 
@@ -528,7 +626,7 @@ mod tests {
         let a: Vec<f64> = (0..400).map(|i| 0.001 + 50e-6 * ta[i] + slow(i, 0)).collect();
         let b: Vec<f64> = (0..400).map(|i| 0.001 - 50e-6 * tb[i] + slow(i, 1)).collect();
         let last = Frequency { value: 45e-6, is_pinned: true };
-        let fit = Legs::new(&ta, &a, &tb, &b).fit(FrequencyPrior::UNKNOWN, last, Search::HALF);
+        let fit = Legs::new(&ta, &a, &tb, &b).fit(FrequencyPrior::UNKNOWN, last, Search::PART);
         assert!(fit.offset.abs() < 1e-6, "{fit:?}");
         assert!((fit.frequency.value - 50e-6).abs() < 0.1e-6, "{fit:?}");
         assert!((fit.rtt - 0.002).abs() < 2e-6, "{fit:?}");

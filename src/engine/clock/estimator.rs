@@ -518,7 +518,7 @@ impl Estimator {
     fn judge(&mut self, fit: &Fit) {
         let Columns { ta, a, tb, b, scratch, .. } = &mut self.columns;
         let legs = Legs::new(ta, a, tb, b);
-        let half = |first| legs.half(first).fit(self.prior, fit.frequency, Search::HALF).offset;
+        let half = |first| legs.half(first).fit(self.prior, fit.frequency, Search::PART).offset;
         let split = (half(0) - half(1)).powi(2);
         let skew = legs.skew(fit.frequency.value, scratch);
         let gain = if self.n > SETTLED { 0.05 } else { 0.3 };
@@ -542,7 +542,7 @@ impl Estimator {
     fn fit_stretches(&mut self, half: usize, frequency: Frequency) -> Option<f64> {
         self.part.copy_stretches(&self.columns, half);
         let is_empty = self.part.len() == 0;
-        (!is_empty).then(|| self.part.legs().fit(self.prior, frequency, Search::HALF).offset)
+        (!is_empty).then(|| self.part.legs().fit(self.prior, frequency, Search::PART).offset)
     }
 
     fn forget_old(&mut self, now: LocalTime) {

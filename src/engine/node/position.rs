@@ -16,7 +16,7 @@
 use super::{LocalTime, Node, Output, RoomTime, SegmentId, Span};
 use crate::engine::room::{Phase, RoomState};
 use crate::engine::status::{PlaybackState, PlaybackStatus};
-use crate::wire::op::{Guard, OpBody};
+use crate::wire::op::{Guard, Op, OpBody};
 
 /// How often the position is written while it moves. After a power cut the music goes on from
 /// at most this much before where it stopped.
@@ -59,6 +59,8 @@ pub struct RestoredPosition {
 pub(super) struct Standing {
     saved: Option<(Position, LocalTime)>,
     held: Option<Held>,
+    /// Somebody has said that the music shall go on, before it was paused: they saw it so.
+    wanted: bool,
 }
 
 /// The room came from the disk with music in it, and nobody has brought its time yet.
@@ -73,8 +75,6 @@ struct Held {
     /// How long the house was dark when this node started, if it sounded before.
     outage: Option<Span>,
     since: LocalTime,
-    /// The log's last entry when it came from the disk.
-    last_idx: u64,
     /// Since when the room has a time again.
     timed: Option<LocalTime>,
 }
@@ -94,7 +94,6 @@ impl Node {
             epoch: known.map(|known| known.position.clock_epoch),
             outage: known.filter(|known| known.position.playing).and_then(|known| known.outage),
             since: now,
-            last_idx: room.log().last_idx(),
             timed: None,
         });
     }
@@ -134,12 +133,13 @@ impl Node {
             return self.held_at().is_some();
         }
         let lost = std::mem::take(&mut self.replication.clock_was_lost);
+        let wanted = std::mem::take(&mut self.playback.standing.wanted);
         let held = self.held_at().is_some();
         let sounds = held || lost && self.phase(now) == PlaybackState::Playing;
         if !sounds {
             return false;
         }
-        let goes_on = self.goes_on_by_itself(now) || self.is_wanted();
+        let goes_on = wanted || self.goes_on_by_itself(now);
         let guard = self.guard(now);
         let paused = self.propose_own(now, None, &OpBody::Pause(guard));
         self.playback.standing.held = None;
@@ -153,14 +153,13 @@ impl Node {
         true
     }
 
-    /// Whether somebody has said already that it shall go on: they saw it paused. To the log it
-    /// played, so that entry has changed nothing.
-    fn is_wanted(&self) -> bool {
-        let (Some(held), Some(room)) = (&self.playback.standing.held, &self.room) else {
-            return false;
-        };
-        let resume = OpBody::Resume(Guard::default()).kind();
-        room.log().entries().any(|entry| entry.idx > held.last_idx && entry.op.kind == resume)
+    /// As coordinator: an operation has its place. To the log the music plays until the pause has
+    /// its own, so that a resume before it changes nothing.
+    pub(super) fn note_wanted(&mut self, op: &Op) {
+        let is_before_pause = self.held_at().is_some() || self.replication.clock_was_lost;
+        if is_before_pause && op.kind == OpBody::Resume(Guard::default()).kind() {
+            self.playback.standing.wanted = true;
+        }
     }
 
     fn goes_on_by_itself(&self, now: LocalTime) -> bool {

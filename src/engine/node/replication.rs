@@ -221,6 +221,9 @@ impl Node {
         if let Some(reign) = self.replication.reign.as_mut().filter(|_| entry.is_some()) {
             reign.has_ordered = true;
         }
+        if let Some(entry) = &entry {
+            self.note_wanted(&entry.op);
+        }
         let unheard = || Waiting { id, origins: Vec::new(), effective_at };
         let waiting = self.replication.waiting.entry(idx).or_insert_with(unheard);
         if !waiting.origins.contains(&origin) {
