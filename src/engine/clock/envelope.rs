@@ -539,7 +539,7 @@ impl Side {
 
     /// A path that has changed is a step; a frequency that is wrong makes a slope.
     fn is_even(&self) -> bool {
-        self.far == f64::MAX || self.near >= STEEP * self.far
+        self.far >= f64::MAX || self.near >= STEEP * self.far
     }
 }
 
