@@ -58,9 +58,9 @@ pub fn promote() -> Promotion {
 
 #[cfg(target_os = "linux")]
 fn is_realtime(answer: libc::c_long) -> bool {
-    let Ok(policy) = libc::c_int::try_from(answer) else { return false };
-    let class = policy & !libc::SCHED_RESET_ON_FORK;
-    policy >= 0 && matches!(class, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE)
+    let flag = libc::c_long::from(libc::SCHED_RESET_ON_FORK);
+    let classes = [libc::SCHED_FIFO, libc::SCHED_RR, libc::SCHED_DEADLINE];
+    answer >= 0 && classes.into_iter().any(|class| answer & !flag == libc::c_long::from(class))
 }
 
 #[cfg(all(test, target_os = "linux"))]
