@@ -230,7 +230,10 @@ impl<'a> Legs<'a> {
             if self.moment(last.value, span).is_some() {
                 return at(last.value, true);
             }
-            let is_open = span < SETTLED_SPAN_S || self.is_tilted(last.value, span);
+            // Parts search as widely either way, and need not look.
+            let is_open = search.settled >= NARROW_SEARCH
+                || span < SETTLED_SPAN_S
+                || self.is_tilted(last.value, span);
             let half = if is_open { NARROW_SEARCH } else { search.settled };
             return at(self.search(prior, last, (last.value, half), search, cliffs), true);
         }
