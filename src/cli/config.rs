@@ -77,13 +77,17 @@ fn show(flags: Flags, format: Format) -> Result<(), Failure> {
 }
 
 fn path(flags: &Flags, format: Format) -> Result<(), Failure> {
-    let (file, exists) = config::file(flags);
-    let file = file.display().to_string();
+    let (path, exists) = config::file(flags);
+    let file = path.display().to_string();
     if format == Format::Json {
         return print_json(&json!({ "file": file, "exists": exists }));
     }
     if !exists {
-        eprintln!("it is not there; `groovebox config default > {file}` makes one to begin with");
+        let folder = path.parent().unwrap_or(&path).display();
+        eprintln!(
+            "it is not there; `mkdir -p {folder} && groovebox config default > {file}` makes one to \
+             begin with"
+        );
     }
     print_lines(&[file])
 }

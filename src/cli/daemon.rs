@@ -43,7 +43,7 @@ pub(super) struct DaemonArgs {
     /// Neither announce this device nor look for others
     #[arg(long)]
     no_mdns: bool,
-    /// Connect to this device too; may be repeated
+    /// Connect to this device besides those found; may be repeated; comes in place of the settings' `peers`
     #[arg(long = "peer", value_name = "HOST:PORT")]
     peers: Vec<String>,
     /// How log lines are written: text or json [default: text]

@@ -121,7 +121,7 @@ enum Verb {
     Sync(watch::WatchArgs),
     /// List the devices this one knows
     Peers(watch::WatchArgs),
-    /// List the rooms in reach
+    /// List the rooms in reach, and those that this device was in
     Rooms(watch::WatchArgs),
     /// Make an invite: who has it comes into the room without the password
     Invite(invite::InviteArgs),

@@ -51,7 +51,7 @@ pub(super) fn name(given: Option<Given<String>>) -> Result<Option<String>, Confi
     let length = given.value.trim().chars().count();
     if length == 0 || length > MAX_NAME || given.value.chars().any(char::is_control) {
         let problem = format!(
-            "{:?} is no name; a device is called by 1 to {MAX_NAME} printable characters",
+            "node.name = {:?} is no name; a device is called by 1 to {MAX_NAME} printable characters",
             given.value
         );
         return Err(given.refuse(problem));
@@ -67,13 +67,13 @@ pub(super) fn person(
     let display = match display {
         Some(given) if !is_display_name(given.value.trim()) => {
             let problem = format!(
-                "{:?} is no display name; it has 1 to {MAX_NAME} printable characters",
+                "user.display = {:?} is no display name; it has 1 to {MAX_NAME} printable characters",
                 given.value
             );
             return Err(given.refuse(problem));
         }
         Some(given) if name.is_none() => {
-            let problem = "a display name without a name; set the name of the person as well";
+            let problem = "user.display without user.name; set the name of the person as well";
             return Err(given.refuse(problem.to_owned()));
         }
         given => given.map(|given| given.value.trim().to_owned()),
@@ -84,7 +84,7 @@ pub(super) fn person(
         return Ok(Some(Person { name, display }));
     }
     let problem = format!(
-        "{:?} is no name of a person, who is called by {MIN_USER_NAME} to {MAX_USER_NAME} letters, \
+        "user.name = {:?} is no name of a person, who is called by {MIN_USER_NAME} to {MAX_USER_NAME} letters, \
          digits and - _ .; a display name takes any script",
         given.value
     );
@@ -107,12 +107,13 @@ pub(super) fn within<T: TryFrom<i64>>(
 pub(super) fn peers(given: Option<Given<Vec<String>>>) -> Result<Vec<String>, ConfigError> {
     let Some(given) = given else { return Ok(Vec::new()) };
     if given.value.len() > MAX_PEERS {
-        let problem = format!("{} peers are too many; name at most {MAX_PEERS}", given.value.len());
+        let problem =
+            format!("network.peers: {} are too many; name at most {MAX_PEERS}", given.value.len());
         return Err(given.refuse(problem));
     }
     if let Some(wrong) = given.value.iter().find(|peer| !is_host_and_port(peer)) {
         let problem = format!(
-            "{wrong:?} is no host:port; write for example kitchen.local:4766 or [fe80::1]:4766"
+            "network.peers: {wrong:?} is no host:port; write for example 192.168.1.20:4766 or [fd00::20]:4766"
         );
         return Err(given.refuse(problem));
     }
@@ -126,7 +127,7 @@ pub(super) fn log(given: Option<Given<String>>) -> Result<Option<String>, Config
         Ok(_) => Ok(Some(given.value)),
         Err(error) => {
             let problem = format!(
-                "{:?} is no log filter ({error}); write for example info or \
+                "log.filter = {:?} is no filter of the log ({error}); write for example info or \
                  info,groovebox::net=debug",
                 given.value
             );

@@ -59,6 +59,9 @@ impl ConfigError {
     pub fn hint(&self) -> &str {
         match self {
             ConfigError::File { hint: Some(hint), .. } => hint,
+            ConfigError::Read { .. } => {
+                "check the path; `groovebox config default` prints a file to begin with"
+            }
             _ => "",
         }
     }

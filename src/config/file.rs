@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::FileText;
 use super::check::Number;
 use super::error::{ConfigError, Source};
-use super::layer::{Given, Layer, coordinate, log_format, parsed};
+use super::layer::{Given, Layer, bind, coordinate, log_format};
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
@@ -97,7 +97,7 @@ pub(super) fn parse(file: FileText<'_>) -> Result<Layer, ConfigError> {
         name: node.name.and_then(|text| file.text(text)),
         user: user.name.and_then(|text| file.text(text)),
         display: user.display.and_then(|text| file.text(text)),
-        bind: parsed(network.bind.and_then(|text| file.text(text)), "IP address")?,
+        bind: bind(network.bind.and_then(|text| file.text(text)))?,
         port: network.port.map(|port| file.given(port)),
         http_port: network.http_port.map(|port| file.given(port)),
         output: audio.output.and_then(|text| file.text(text)),

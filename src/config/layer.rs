@@ -147,15 +147,15 @@ impl Layer {
             name: text("GROOVEBOX_NAME")?,
             user: text("GROOVEBOX_USER")?,
             display: text("GROOVEBOX_DISPLAY")?,
-            bind: parsed(text("GROOVEBOX_BIND")?, "IP address")?,
+            bind: bind(text("GROOVEBOX_BIND")?)?,
             port: number(text("GROOVEBOX_PORT")?, &check::PORT)?,
             http_port: number(text("GROOVEBOX_HTTP_PORT")?, &check::HTTP_PORT)?,
             output: text("GROOVEBOX_OUTPUT")?,
             buffer_ms: number(text("GROOVEBOX_BUFFER_MS")?, &check::BUFFER)?,
             trim_ms: number(text("GROOVEBOX_TRIM_MS")?, &check::TRIM)?,
             cache_mb: number(text("GROOVEBOX_CACHE_MB")?, &check::CACHE)?,
-            resume: text("GROOVEBOX_RESUME")?.map(to_bool).transpose()?,
-            mdns: text("GROOVEBOX_MDNS")?.map(to_bool).transpose()?,
+            resume: to_bool(text("GROOVEBOX_RESUME")?, "room.resume")?,
+            mdns: to_bool(text("GROOVEBOX_MDNS")?, "network.mdns")?,
             peers: text("GROOVEBOX_PEERS")?.map(to_list),
             coordinate: coordinate(text("GROOVEBOX_COORDINATE")?)?,
             log: text("GROOVEBOX_LOG")?,
@@ -182,16 +182,24 @@ fn to_text(given: Given<OsString>) -> Result<Given<String>, ConfigError> {
     }
 }
 
-/// Parses a text that says something; `what` completes "… is no …".
-pub(super) fn parsed<T: std::str::FromStr>(
+/// Parses a text that says something; `what` completes "KEY = VALUE is no …".
+fn parsed<T: std::str::FromStr>(
     given: Option<Given<String>>,
+    key: &str,
     what: &str,
 ) -> Result<Option<Given<T>>, ConfigError> {
     let Some(given) = given else { return Ok(None) };
     match given.value.trim().parse() {
         Ok(value) => Ok(Some(Given { value, source: given.source })),
-        Err(_) => Err(given.refuse(format!("{:?} is no {what}", given.value))),
+        Err(_) => Err(given.refuse(format!("{key} = {:?} is no {what}", given.value))),
     }
+}
+
+/// The one address to use.
+pub(super) fn bind(given: Option<Given<String>>) -> Result<Option<Given<IpAddr>>, ConfigError> {
+    let what =
+        "IP address; write one that this device has, as 192.168.1.20 (`ip address` shows them)";
+    parsed(given, "network.bind", what)
 }
 
 fn number(
@@ -209,23 +217,28 @@ fn number(
 pub(super) fn coordinate(
     given: Option<Given<String>>,
 ) -> Result<Option<Given<Coordinate>>, ConfigError> {
-    parsed(given, "way to coordinate; write auto, prefer or never")
+    parsed(given, "room.coordinate", "way to coordinate; write auto, prefer or never")
 }
 
 /// How log lines are written.
 pub(super) fn log_format(
     given: Option<Given<String>>,
 ) -> Result<Option<Given<LogFormat>>, ConfigError> {
-    parsed(given, "format of the log; write text or json")
+    parsed(given, "log.format", "format of the log; write text or json")
 }
 
-fn to_bool(given: Given<String>) -> Result<Given<bool>, ConfigError> {
+fn to_bool(given: Option<Given<String>>, key: &str) -> Result<Option<Given<bool>>, ConfigError> {
+    let Some(given) = given else { return Ok(None) };
     let value = match given.value.trim() {
         "1" | "true" | "yes" | "on" => true,
         "0" | "false" | "no" | "off" => false,
-        other => return Err(given.refuse(format!("{other:?} is neither true nor false"))),
+        other => {
+            let problem =
+                format!("{key} = {other:?} is neither true (yes, on, 1) nor false (no, off, 0)");
+            return Err(given.refuse(problem));
+        }
     };
-    Ok(Given { value, source: given.source })
+    Ok(Some(Given { value, source: given.source }))
 }
 
 fn to_list(given: Given<String>) -> Given<Vec<String>> {

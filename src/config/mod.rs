@@ -292,7 +292,7 @@ impl<'a> Surroundings<'a> {
             env,
             home: etcetera::home_dir().ok(),
             root: paths::is_root(),
-            host_name: paths::host_name(env),
+            host_name: paths::host_name(),
         }
     }
 }
@@ -438,19 +438,25 @@ mod tests {
                         -500 to 500 ms";
         assert_eq!(text, expected);
         let text = error_of(&[], Some("[room]\ncoordinate = 'always'\n"));
-        assert!(text.contains("groovebox.toml:2: \"always\" is no way to coordinate"), "{text}");
+        assert!(
+            text.contains("groovebox.toml:2: room.coordinate = \"always\" is no way to coordinate"),
+            "{text}"
+        );
         let text = error_of(&[], Some("[log]\nformat = 'xml'\n"));
-        assert!(text.contains("groovebox.toml:2: \"xml\" is no format of the log"), "{text}");
+        assert!(
+            text.contains("groovebox.toml:2: log.format = \"xml\" is no format of the log"),
+            "{text}"
+        );
         let text = error_of(&[("GROOVEBOX_LOG_FORMAT", "JSON")], None);
-        assert!(text.starts_with("GROOVEBOX_LOG_FORMAT: \"JSON\""), "{text}");
+        assert!(text.starts_with("GROOVEBOX_LOG_FORMAT: log.format = \"JSON\""), "{text}");
         let text = error_of(&[("GROOVEBOX_MDNS", "maybe")], None);
-        assert!(text.starts_with("GROOVEBOX_MDNS: \"maybe\""), "{text}");
+        assert!(text.starts_with("GROOVEBOX_MDNS: network.mdns = \"maybe\""), "{text}");
         let text = error_of(&[], Some("[audio]\n\nbuffer_ms = 5\n"));
         assert!(text.starts_with("/etc/groovebox/groovebox.toml:3: audio.buffer_ms = 5 is"));
         assert!(text.ends_with("20 to 1000 ms"), "{text}");
         let flags = Flags { peers: vec!["nowhere".to_owned()], ..Flags::default() };
         let text = resolve_with(flags, &[], None).expect_err("no port").to_string();
-        assert!(text.starts_with("--peer: \"nowhere\" is no host:port"), "{text}");
+        assert!(text.starts_with("--peer: network.peers: \"nowhere\" is no host:port"), "{text}");
     }
 
     #[test]
@@ -468,9 +474,12 @@ mod tests {
         let settings = resolve_with(flags, &[("GROOVEBOX_USER", "ben")], None).expect("valid");
         assert_eq!(settings.user, anna(None));
         let text = error_of(&[("GROOVEBOX_USER", "Anna B")], None);
-        assert!(text.starts_with("GROOVEBOX_USER: \"Anna B\" is no name of a person"), "{text}");
+        assert!(
+            text.starts_with("GROOVEBOX_USER: user.name = \"Anna B\" is no name of a person"),
+            "{text}"
+        );
         let text = error_of(&[], Some("[user]\ndisplay = 'Änne'\n"));
-        assert!(text.contains("groovebox.toml:2: a display name without a name"), "{text}");
+        assert!(text.contains("groovebox.toml:2: user.display without user.name"), "{text}");
     }
 
     #[test]
@@ -480,7 +489,10 @@ mod tests {
         let text = error_of(&[], Some("[network\n"));
         assert!(text.contains("groovebox.toml:1:"), "{text}");
         let text = error_of(&[], Some("[network]\nbind = 'kitchen'\n"));
-        assert!(text.contains("groovebox.toml:2: \"kitchen\" is no IP address"), "{text}");
+        assert!(
+            text.contains("groovebox.toml:2: network.bind = \"kitchen\" is no IP address"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -11,7 +11,6 @@
 //! Without `XDG_RUNTIME_DIR` (cron, a container, `su`) root's socket is where a system service
 //! has it and everybody else's lies in the state directory.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
@@ -105,11 +104,9 @@ pub(super) fn is_root() -> bool {
 }
 
 /// The host's name without its domain.
-pub(super) fn host_name(env: &dyn Fn(&str) -> Option<OsString>) -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let shell = || env("HOSTNAME").and_then(|name| name.into_string().ok());
-    let name = kernel.or_else(shell).unwrap_or_default();
-    match name.trim().split('.').next() {
+pub(super) fn host_name() -> String {
+    let name = rustix::system::uname();
+    match name.nodename().to_string_lossy().trim().split('.').next() {
         Some(name) if !name.is_empty() => name.to_owned(),
         _ => "groovebox".to_owned(),
     }

@@ -154,7 +154,7 @@ mod tests {
         let keys: Vec<&str> = shown.iter().map(|setting| setting.key).collect();
         let places = keys.iter().map(|key| {
             let (section, key) = key.split_once('.').expect("a section");
-            let begins = EXAMPLE.find(&format!("[{section}]")).expect("a section of the example");
+            let begins = EXAMPLE.find(&format!("\n[{section}]")).expect("a section of the example");
             begins + EXAMPLE[begins..].find(&format!("\n#{key} = ")).expect("a key of it")
         });
         assert!(places.is_sorted());

@@ -89,7 +89,7 @@ fn every_package_manager_is_asked_by_its_own_names() {
             "pacman",
             "sudo\npacman -S --needed --noconfirm gcc glibc cmake make pkgconf alsa-lib\n",
         ),
-        ("Linux", "apk", "sudo\napk add gcc musl-dev cmake make pkgconf alsa-lib-dev\n"),
+        ("Linux", "apk", "sudo\napk add -U gcc musl-dev cmake make pkgconf alsa-lib-dev\n"),
         // Its compiler, make and sound are Apple's, and need no root.
         ("Darwin", "brew", "xcode-select -p\nbrew install cmake\n"),
     ] {
@@ -118,7 +118,7 @@ fn no_rust_or_an_old_one_is_said_before_anything_is_installed() {
         ("apt-get", "https://sh.rustup.rs"),
         ("dnf", "dnf install rustup && rustup-init"),
         ("pacman", "pacman -S rustup && rustup default stable"),
-        ("apk", "apk add rustup && rustup-init"),
+        ("apk", "apk add -U rustup && rustup-init"),
     ] {
         let machine = Machine::new("Linux", &[manager]);
         let output = machine.dev(&["demo"]);
@@ -131,6 +131,55 @@ fn no_rust_or_an_old_one_is_said_before_anything_is_installed() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("1.63.0 is here") && said.contains("rustup update stable"), "{said}");
     assert_eq!((output.status.code(), machine.calls()), (Some(1), String::new()));
+}
+
+#[test]
+fn the_way_to_rust_can_be_typed_as_it_is_said() {
+    let said = |machine: &Machine| {
+        String::from_utf8_lossy(&machine.dev(&["demo"]).stderr).lines().nth(2).map(str::to_owned)
+    };
+    let machine = Machine::new("Linux", &["apk"]);
+    assert_eq!(said(&machine).as_deref(), Some("  sudo apk add -U rustup && rustup-init -y"));
+    // Root is not to ask for what may not even be there.
+    machine.program("id", "echo 0");
+    assert_eq!(said(&machine).as_deref(), Some("  apk add -U rustup && rustup-init -y"));
+    let machine = Machine::new("Linux", &["apt-get", "curl"]);
+    machine.program("apt-cache", "exit 100");
+    let by_curl = "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y";
+    assert_eq!(said(&machine).as_deref(), Some(by_curl));
+}
+
+#[test]
+fn a_test_whose_needs_cannot_be_had_keeps_no_other_back() {
+    let machine = Machine::new("Linux", &[]).with_rust("1.95.0");
+    machine.program("apk", "echo \"apk $*\" >>\"$LOG\"; case $* in *pulseaudio*) exit 1 ;; esac");
+    let output = machine.dev(&["test"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("going on without"), "{said}");
+    let needs = "gcc musl-dev cmake make pkgconf alsa-lib-dev";
+    // Where this machine's programs for root are, two of the wishes are there already.
+    let calls = machine.calls();
+    let calls: Vec<&str> = calls.lines().filter(|line| *line != "sudo").collect();
+    let [both, needed, built] = calls[..] else { panic!("{calls:?}") };
+    assert!(both.starts_with(&format!("apk add -U {needs} iproute2")), "{both}");
+    assert_eq!((needed, built), (&*format!("apk add -U {needs}"), "cargo test --locked"));
+}
+
+#[test]
+fn what_cannot_be_installed_is_told_with_a_way_on() {
+    let machine = Machine::new("Linux", &[]).with_rust("1.95.0");
+    machine.program("pacman", "exit 1");
+    let output = machine.dev(&["demo"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("alsa-lib: sound cards") && said.contains("pacman -Syu"), "{said}");
+    assert_eq!((output.status.code(), machine.calls()), (Some(1), "sudo\n".to_owned()));
+    // A Mac without Homebrew wants nothing of Linux.
+    let machine = Machine::new("Darwin", &["xcode-select"]).with_rust("1.95.0");
+    let output = machine.dev(&["demo"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("https://brew.sh") && said.contains("cmake: builds"), "{said}");
+    assert!(!said.contains("pkg-config") && !said.contains("ALSA"), "{said}");
+    assert_eq!((output.status.code(), machine.calls()), (Some(1), "xcode-select -p\n".to_owned()));
 }
 
 #[test]
