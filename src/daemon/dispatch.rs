@@ -7,7 +7,7 @@ use super::clock;
 use super::event_loop::EventSender;
 use super::gateway;
 use crate::audio::{PlayoutCommand, PlayoutHandle};
-use crate::base::{BlobHash, NodeId, RoomId, RoomTime, SegmentId, pcm};
+use crate::base::{BlobHash, NodeId, RoomId, RoomTime, SegmentId, Span, pcm};
 use crate::engine::membership::Intent;
 use crate::engine::node::{FriendNews, Input, MemberChange, Notice, Output, Position, Quality};
 use crate::engine::room::{ChatLine, Heard};
@@ -313,7 +313,8 @@ fn stored_row(row: Heard, at: RoomTime, wall: i64) -> store::HistoryRow {
 }
 
 fn stored_line(line: ChatLine, at: RoomTime, wall: i64) -> store::ChatRow {
-    let wall = wall - (at - line.at).as_millis();
+    // One from the future would be the latest for ever, and the rest too old beside it.
+    let wall = wall - (at - line.at).max(Span::ZERO).as_millis();
     store::ChatRow { op: line.op, user: line.user, name: line.name, wall, text: line.text }
 }
 

@@ -450,7 +450,12 @@ impl Writer {
                 Job::Friends(_) => self.kept.retain(|old| !matches!(old, Job::Friends(_))),
                 _ => {}
             }
-            if self.kept.len() < STORE_QUEUE {
+            // History and the like for days may be too much; there is one of each of the others.
+            let is_one = matches!(
+                job,
+                Job::Position { .. } | Job::Intent(_) | Job::User(_) | Job::Friends(_)
+            );
+            if is_one || self.kept.len() < STORE_QUEUE {
                 self.kept.push(job.clone());
             }
         }

@@ -528,6 +528,21 @@ pub fn encode_state(state: &impl Serialize) -> Result<Vec<u8>, WireError> {
     encode::<MAX_SNAPSHOT>(state)
 }
 
+/// BLAKE3 of an encoded state, cut to 16 bytes.
+///
+/// # Panics
+///
+/// Never of a state, however long: all its parts can be encoded.
+#[must_use]
+pub fn hash_state(state: &impl Serialize) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    bincode::serde::encode_into_std_write(state, &mut hasher, config::<MAX_SNAPSHOT>())
+        .expect("a hasher takes everything");
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    hash
+}
+
 /// A whole room state.
 ///
 /// # Errors

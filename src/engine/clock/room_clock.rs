@@ -135,6 +135,8 @@ pub struct RoomClock {
     asked: VecDeque<Asked>,
     /// Frequencies of clocks measured earlier.
     remembered: BTreeMap<Peer, f64>,
+    /// When the present coordinator was first asked.
+    met: LocalTime,
     first_heard: Option<LocalTime>,
     last_heard: Option<LocalTime>,
     model: Option<ClockModel>,
@@ -235,7 +237,7 @@ pub struct ClockStats {
     pub samples: usize,
     /// Jumps of either clock noticed since this coordinator is followed.
     pub jumps: u32,
-    /// Since the last answer; nothing before the first and when leading.
+    /// Since the last answer, before the first since this coordinator is followed; nothing when leading.
     pub silence: Option<Span>,
 }
 
@@ -264,6 +266,7 @@ impl RoomClock {
             asked: VecDeque::with_capacity(MAX_ASKED),
             remembered: BTreeMap::new(),
             first_heard: None,
+            met: LocalTime(i64::MIN),
             last_heard: None,
             model: None,
             model_drawn: LocalTime::default(),
@@ -326,7 +329,7 @@ impl RoomClock {
         let peer = (source.node, source.boot);
         if self.peer != Some(peer) {
             self.leave_peer();
-            self.meet(peer);
+            self.meet(now, peer);
         }
         self.asked.clear();
         self.role = Role::Following { source, schedule: Schedule::start(now) };
@@ -378,7 +381,7 @@ impl RoomClock {
         }
         if let Some(peer) = self.peer {
             self.remember();
-            self.meet(peer);
+            self.meet(now, peer);
         }
         if self.is_leading() {
             self.redraw(now);
@@ -601,7 +604,7 @@ impl RoomClock {
             stats.lateness_q999 = self.paths.lateness_q999();
             stats.samples = self.estimator.n_kept();
             stats.jumps = self.estimator.n_jumps();
-            stats.silence = self.last_heard.map(|heard| now - heard);
+            stats.silence = Some(now - self.last_heard.unwrap_or(self.met));
         }
         stats
     }
@@ -650,7 +653,7 @@ impl RoomClock {
         let apart = (room_at(&line, theirs) - room_at(&old, theirs)).abs();
         if let (Some(peer), true) = (self.peer, apart > STEP || old.epoch != line.epoch) {
             self.remember();
-            self.meet(peer);
+            self.meet(now, peer);
             self.peer_line = Some(line);
         }
         self.doubt_coast(&line);
@@ -675,7 +678,8 @@ impl RoomClock {
     }
 
     /// Begins to measure a clock, with what is remembered of it.
-    fn meet(&mut self, peer: Peer) {
+    fn meet(&mut self, now: LocalTime, peer: Peer) {
+        self.met = now;
         self.first_heard = if self.standby.peer() == Some(peer) {
             self.standby.give(&mut self.estimator)
         } else {
@@ -1423,6 +1427,13 @@ mod tests {
         let known = clock.stats(now).samples;
         assert!(known > 50 && known < own, "{known} of {watched}");
         assert!(room_error(&clock, now).abs() < Span::from_micros(5));
+    }
+
+    #[test]
+    fn a_coordinator_that_has_never_answered_is_silent_since_it_is_followed() {
+        let mut clock = RoomClock::new(2);
+        clock.follow(ms(1_000), source(1, 1));
+        assert_eq!(clock.stats(ms(13_000)).silence, Some(Span::from_secs(12)));
     }
 
     #[test]

@@ -141,7 +141,22 @@ impl Peer {
         self.name = name.chars().take(limits::MAX_NAME).collect();
     }
 
-    /// Whether any of them was new. Those that nobody can listen at are left out.
+    /// As it says itself, so new ones come first, and the oldest make way. Whether any was new.
+    pub fn announced_at(&mut self, addresses: &[SocketAddr]) -> bool {
+        // What works at the moment stays before all.
+        let front = usize::from(self.connected.is_some()).min(self.addresses.len());
+        let mut news = false;
+        for &address in addresses.iter().take(limits::MAX_ADDRESSES).rev() {
+            if is_dialable(address) && !self.addresses.contains(&address) {
+                self.addresses.insert(front, address);
+                news = true;
+            }
+        }
+        self.addresses.truncate(limits::MAX_ADDRESSES);
+        news
+    }
+
+    /// By hearsay. Whether any of them was new. Those that nobody can listen at are left out.
     pub fn add_addresses(&mut self, addresses: &[SocketAddr]) -> bool {
         let before = self.addresses.len();
         for &address in addresses.iter().take(limits::MAX_ADDRESSES) {

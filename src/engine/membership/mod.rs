@@ -178,7 +178,7 @@ impl Membership {
         peer.is_announced = true;
         peer.announces_room = announcement.room.is_some();
         peer.met.get_or_insert(now);
-        let news = peer.add_addresses(addresses);
+        let news = peer.announced_at(addresses);
         if news || peer.schedule.is_backing_off() {
             peer.schedule.at_once(now + courtesy);
         }
@@ -205,7 +205,9 @@ impl Membership {
     /// A connection is up: both sides have said hello.
     pub fn connected(&mut self, now: LocalTime, node: NodeId, address: SocketAddr, hello: &Hello) {
         self.reached(node, address);
-        let listening = SocketAddr::new(address.ip(), hello.port);
+        // Of IPv6, with the link that it is on.
+        let mut listening = address;
+        listening.set_port(hello.port);
         let Some(peer) = self.peer(node) else { return };
         peer.set_name(&hello.name);
         if hello.port != 0 {
@@ -225,7 +227,9 @@ impl Membership {
         let Some(peer) = self.peer(node).filter(|peer| peer.connected.is_some()) else { return };
         // It listens where it listened before, whatever port its packets come from.
         let port = peer.addresses.front().map_or(address.port(), SocketAddr::port);
-        peer.prefer_address(SocketAddr::new(address.ip(), port));
+        let mut listening = address;
+        listening.set_port(port);
+        peer.prefer_address(listening);
         peer.connected = Some(address);
         self.members_may_have_changed(now);
     }

@@ -342,6 +342,41 @@ fn hearsay_is_bounded_and_senseless_addresses_are_not_dialled() {
 }
 
 #[test]
+fn where_a_node_says_that_it_is_comes_before_where_others_say_it_was() {
+    let mut membership = fresh();
+    membership.set_intent(at(0), Intent::Alone);
+    let addresses = (100..200).map(address).collect();
+    let entry = PeerAddress { node: id(9), name: String::new(), addresses };
+    membership.peers_received(at(0), vec![entry]);
+    let outs = run(&mut membership, 0);
+    assert_eq!(outs, [(0, Out::Dial { address: address(100), node: Some(id(9)) })]);
+    membership.dial_failed(at(100), address(100), Some(id(9)));
+    announce(&mut membership, 200, 9, false);
+    let outs = run(&mut membership, 600);
+    let dialled = Out::Dial { address: address(9), node: Some(id(9)) };
+    assert!(outs.iter().any(|(_, out)| *out == dialled), "{outs:?}");
+}
+
+#[test]
+fn a_link_local_address_keeps_its_link() {
+    let mut membership = fresh();
+    membership.set_intent(at(0), Intent::Alone);
+    let scoped = |port, scope| {
+        SocketAddr::from(std::net::SocketAddrV6::new(
+            "fe80::9".parse().expect("one"),
+            port,
+            0,
+            scope,
+        ))
+    };
+    membership.connected(at(0), id(9), scoped(50_000, 3), &hello(9, None));
+    membership.moved(at(500), id(9), scoped(50_001, 4));
+    membership.lost(at(1000), id(9));
+    let outs = run(&mut membership, 1300);
+    assert_eq!(outs, [(1250, Out::Dial { address: scoped(4766, 4), node: Some(id(9)) })]);
+}
+
+#[test]
 fn a_node_known_by_hearsay_alone_is_forgotten_when_it_never_answers() {
     let mut membership = fresh();
     membership.set_intent(at(0), Intent::Alone);

@@ -277,6 +277,8 @@ impl Node {
         self.replication.safe = (0, 0);
         let cut = old.log().entries().cloned().collect::<Vec<_>>();
         self.room = Some(room);
+        // At the same place as the one before, which may have been another all the same.
+        self.hashed.set(None);
         self.note_unknown(now, None);
         self.keep_orphans(cut);
         self.forget_placed();
@@ -453,13 +455,13 @@ impl Node {
         }
         // In this order: an author may have to join again before it can do anything else.
         for _ in 0..OFFERS_PER_TICK {
-            let ops = self.replication.outbox.orphans(now);
+            let ops = self.replication.outbox.orphans(now, coordinator);
             if ops.is_empty() {
                 break;
             }
             self.send(coordinator, Message::Orphans { room, ops });
         }
-        for op in self.replication.outbox.proposals(now) {
+        for op in self.replication.outbox.proposals(now, coordinator) {
             self.send(coordinator, Message::Propose(op));
         }
     }

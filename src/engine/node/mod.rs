@@ -744,7 +744,8 @@ pub struct Node {
     rng: Rng,
     secrets: SecretRng,
     door: Door,
-    op_seq: u64,
+    /// Start counter and number of its last operation.
+    last_op: (u32, u64),
     trim: Span,
     resume: bool,
 
@@ -820,7 +821,7 @@ impl Node {
             started: now,
             secrets: SecretRng::new(config.secret),
             door: Door::default(),
-            op_seq: 0,
+            last_op: (config.boot, 0),
             trim: config.trim,
             resume: config.resume,
             membership,
@@ -1552,9 +1553,19 @@ impl Node {
         self.tell(Notice::Member { name, change });
     }
 
+    /// Numbers go on behind all that the room knows of this device. One whose disk was put back to
+    /// what it was some starts ago, with its start counter, would say again what was done then.
     fn next_op_id(&mut self) -> OpId {
-        self.op_seq += 1;
-        OpId { author: self.me, boot: self.boot, seq: self.op_seq }
+        let known = self.room.as_ref().and_then(|room| room.state().latest_of(&self.me));
+        if let Some((boot, _)) = known.filter(|known| *known > self.last_op) {
+            tracing::warn!(
+                boot,
+                "the room knows of later starts of this device than its disk does"
+            );
+            self.last_op = (boot.saturating_add(1), 0);
+        }
+        self.last_op.1 += 1;
+        OpId { author: self.me, boot: self.last_op.0, seq: self.last_op.1 }
     }
 
     /// Room time now; before the clock is known, the last instant on record.

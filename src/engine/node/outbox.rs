@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{LocalTime, OpId, Span};
+use super::{LocalTime, NodeId, OpId, Span};
 use crate::base::limits::{
     MAX_COVERED, MAX_COVERED_BYTES, MAX_ORPHANS, MAX_OUTBOX, MAX_OUTBOX_BYTES,
 };
@@ -28,6 +28,8 @@ struct Held {
     op: Op,
     came: Came,
     said: Option<LocalTime>,
+    /// To whom.
+    to: Option<NodeId>,
     /// A coordinator has given it a place, and this node's log does not have the entry yet.
     has_place: bool,
 }
@@ -49,8 +51,13 @@ impl Outbox {
             return Some(op);
         }
         self.bytes += op.body.len();
-        self.held.push_back(Held { op, came, said: None, has_place: false });
+        self.held.push_back(Held { op, came, said: None, to: None, has_place: false });
         None
+    }
+
+    /// Whether it was said to that node, whose answer counts.
+    pub fn is_asked(&self, node: NodeId, id: OpId) -> bool {
+        self.held.iter().any(|held| held.op.id == id && held.to == Some(node))
     }
 
     pub fn contains(&self, id: OpId) -> bool {
@@ -100,14 +107,14 @@ impl Outbox {
         })
     }
 
-    /// Own operations that are to be proposed now.
-    pub fn proposals(&mut self, now: LocalTime) -> Vec<Op> {
+    /// Own operations that are to be proposed now, to that coordinator.
+    pub fn proposals(&mut self, now: LocalTime, to: NodeId) -> Vec<Op> {
         let due = |held: &&mut Held| held.came == Came::Waiting && held.is_due(now, PROPOSE_RETRY);
-        self.held.iter_mut().filter(due).map(|held| held.say(now)).collect()
+        self.held.iter_mut().filter(due).map(|held| held.say(now, to)).collect()
     }
 
     /// Operations to be offered now, in order, as much as goes into one message.
-    pub fn orphans(&mut self, now: LocalTime) -> Vec<Op> {
+    pub fn orphans(&mut self, now: LocalTime, to: NodeId) -> Vec<Op> {
         let mut room = MAX_ORPHANS - ENVELOPE;
         let mut batch = Vec::new();
         // Whoever gave one its place need not hear of it again; whoever comes after must.
@@ -121,7 +128,7 @@ impl Outbox {
                 break;
             }
             room = room.saturating_sub(size);
-            batch.push(held.say(now));
+            batch.push(held.say(now, to));
         }
         batch
     }
@@ -154,8 +161,9 @@ impl Held {
         self.said.is_none_or(|said| now - said >= pause)
     }
 
-    fn say(&mut self, now: LocalTime) -> Op {
+    fn say(&mut self, now: LocalTime, to: NodeId) -> Op {
         self.said = Some(now);
+        self.to = Some(to);
         self.op.clone()
     }
 }
@@ -184,6 +192,11 @@ impl Covered {
     }
 
     /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Op> {
+        self.ops.iter()
+    }
+
+    /// All of them, in order, which are not kept any longer.
     pub fn drain(&mut self) -> Vec<Op> {
         self.bytes = 0;
         self.ops.drain(..).collect()
@@ -197,8 +210,10 @@ impl Covered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{NodeId, RoomId, RoomTime};
+    use crate::base::{RoomId, RoomTime};
     use crate::wire::Message;
+
+    const TO: NodeId = NodeId([3; 32]);
 
     fn op(seq: u64, body: usize) -> Op {
         Op {
@@ -222,7 +237,7 @@ mod tests {
         let now = LocalTime(0);
         let mut offered = Vec::new();
         loop {
-            let ops = outbox.orphans(now);
+            let ops = outbox.orphans(now, TO);
             if ops.is_empty() {
                 break;
             }
@@ -231,10 +246,10 @@ mod tests {
             assert!(codec::encode_message(&message).is_ok());
         }
         assert_eq!(offered, (1..=200).collect::<Vec<_>>());
-        assert!(outbox.orphans(now + Span::from_secs(1)).is_empty(), "said just now");
-        assert!(!outbox.orphans(now + OFFER_RETRY).is_empty());
+        assert!(outbox.orphans(now + Span::from_secs(1), TO).is_empty(), "said just now");
+        assert!(!outbox.orphans(now + OFFER_RETRY, TO).is_empty());
         outbox.say_again();
-        assert_eq!(outbox.orphans(now)[0].id.seq, 1);
+        assert_eq!(outbox.orphans(now, TO)[0].id.seq, 1);
         assert!(outbox.take(op(3, 0).id).is_some());
         assert!(outbox.take(op(3, 0).id).is_none());
         assert_eq!(outbox.drain().len(), 199);

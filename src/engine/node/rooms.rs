@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::KnownRoom;
 use super::door::{is_code, is_id};
+use super::replication::Replication;
 use super::{
     LocalTime, Message, Node, NodeId, Notice, Output, Peer, RestoredRoom, Room, RoomCard, RoomId,
     Snapshot, Span, Term,
@@ -241,8 +242,8 @@ impl Node {
         }
     }
 
-    /// Writes the room once more, as a whole: the oldest state that it can be wound back to, and
-    /// what came since. Of the present state alone nothing could make way after a restart, and
+    /// Writes the room once more, as a whole, with all that is written beside it: the oldest state
+    /// that it can be wound back to, and what came since. Of the present state alone nothing could make way after a restart, and
     /// what only this device has ordered would be gone when it met another half of the room.
     pub(super) fn rewrite(&mut self, id: RoomId) {
         let Some(room) = self.room.as_ref().filter(|room| room.id() == id) else { return };
@@ -258,6 +259,15 @@ impl Node {
                 }
             }
             Err(error) => tracing::error!(%error, "the room is too large to be written"),
+        }
+        let Replication { covered, outbox, dropped, .. } = &self.replication;
+        let ops = covered.iter().chain(outbox.iter()).cloned().collect::<Vec<_>>();
+        if !ops.is_empty() {
+            self.outputs.push_back(Output::SaveOutbox { room: id, ops });
+        }
+        for dropped in dropped {
+            let dropped = dropped.clone();
+            self.outputs.push_back(Output::SaveDropped { room: id, dropped });
         }
         self.playback.past.give_again();
     }

@@ -708,7 +708,7 @@ fn what_waits_survives_a_restart() {
     house.command(author, Command::Next);
     house.run(Span::from_millis(100));
     assert_eq!(house.node(author).log(100).waiting.len(), 2);
-    let (boot, seq) = (house.node(author).boot, house.node(author).op_seq);
+    let (boot, seq) = (house.node(author).boot, house.node(author).last_op.1);
     let waits = OperationStatus { idx: None, level: Level::Local };
     assert_eq!(house.node(author).operation(boot, seq), Some(waits));
     house.kill(author);
@@ -841,8 +841,57 @@ fn a_device_with_another_state_of_the_same_log_is_given_the_coordinators() {
     house.run(Span::from_secs(3));
     assert!(!house.agree(), "nothing else shows it");
     house.run_until_agreed(Span::from_secs(20));
-    let name = format!("d{member}");
-    assert!(house.notices(lead).contains(&Notice::Disagreed { name }));
+    // Mended once, it stays so.
+    house.run(Span::from_secs(20));
+    let disagreed = Notice::Disagreed { name: format!("d{member}") };
+    let times = house.notices(lead).into_iter().filter(|notice| *notice == disagreed).count();
+    assert_eq!(times, 1);
+    let hash = |i: usize| house.node(i).state_hash(house.room(i));
+    assert_eq!(hash(member), hash(lead));
+}
+
+#[test]
+fn a_device_put_back_to_what_it_was_some_starts_ago_is_heard_all_the_same() {
+    let mut house = House::together(3);
+    let lead = house.coordinator();
+    let device = house.others()[0];
+    let image = house.devices[device].disk.clone();
+    let boot = house.devices[device].boot;
+    for title in ["one", "two", "three", "four", "five"] {
+        house.kill(device);
+        house.start(device);
+        house.run(Span::from_secs(3));
+        house.order(device, add(&[title]));
+    }
+    // The start counter, too, is in the image; and one start behind it was lost as well.
+    for starts in [0, 1] {
+        house.kill(device);
+        house.devices[device].disk = image.clone();
+        house.devices[device].boot = boot + starts;
+        house.start(device);
+        house.run(Span::from_secs(3));
+        let before = house.titles(lead).len();
+        house.order(device, add(&["six"]));
+        assert_eq!(house.titles(lead).len(), before + 1, "it was taken for an earlier one");
+    }
+    house.run_until_agreed(Span::from_secs(10));
+}
+
+#[test]
+fn only_who_was_asked_can_say_what_became_of_an_operation() {
+    let mut house = House::together(3);
+    let (author, other) = (house.others()[0], house.others()[1]);
+    let request = house.command(author, add(&["song"]));
+    let node = house.node(author);
+    let (boot, seq) = node.last_op;
+    let id = OpId { author: node.me, boot, seq };
+    let outcome = Err(crate::wire::Refusal::new(RefusalCode::NotAllowed, "no", "no"));
+    let from = house.node(other).me;
+    house
+        .input(author, Input::MessageReceived { from, message: Message::Proposed { id, outcome } });
+    assert!(!house.devices[author].replies.contains_key(&request));
+    house.run(Span::from_secs(1));
+    assert!(house.devices[author].replies.remove(&request).is_some_and(|reply| reply.is_ok()));
 }
 
 #[test]
@@ -1183,6 +1232,26 @@ fn what_one_half_did_outlives_a_room_written_anew_and_a_restart() {
     house.heal();
     house.run_until_agreed(Span::from_secs(20));
     assert_eq!(house.titles(0), ["mine", "theirs", "theirs", "theirs"]);
+}
+
+#[test]
+fn what_waits_outlives_a_room_written_anew_and_a_restart() {
+    let mut house = House::together(3);
+    let author = house.others()[0];
+    house.split(&[author]);
+    house.command(author, add(&["kept"]));
+    house.run(Span::from_millis(100));
+    // The file was found damaged, and another one begun.
+    house.devices[author].disk = Disk::default();
+    let room = house.room(author).id();
+    house.input(author, Input::RoomNotWritten { room });
+    house.run(Span::from_millis(100));
+    assert_eq!(house.devices[author].disk.outbox.len(), 1);
+    house.kill(author);
+    house.heal();
+    house.start(author);
+    house.run_until_agreed(Span::from_secs(20));
+    assert_eq!(house.titles(author), ["kept"]);
 }
 
 #[test]

@@ -149,6 +149,22 @@ mod tests {
         assert!(seen.is_sane());
     }
 
+    #[test]
+    fn a_full_record_is_as_long_as_a_snapshot_counts_on() {
+        let mut seen = Seen::default();
+        for author in 0..MAX_SEEN_AUTHORS {
+            let mut id = op(0, 1, 1);
+            id.author.0[..8].copy_from_slice(&author.to_le_bytes());
+            let boots = 1..=u32::try_from(MAX_SEEN_BOOTS).expect("few");
+            for (boot, seq) in boots.flat_map(|boot| (0..200).map(move |n| (boot, 2 * n))) {
+                (id.boot, id.seq) = (boot, seq);
+                seen.insert(&id, 1);
+            }
+        }
+        let bytes = crate::wire::codec::encode_state(&seen).expect("within the limit");
+        assert!((1_000_000..1_200_000).contains(&bytes.len()), "{}", bytes.len());
+    }
+
     proptest! {
         #[test]
         fn what_was_done_is_never_forgotten_and_little_else_is_taken_for_done(

@@ -323,7 +323,8 @@ impl RoomState {
             }
             (OpBody::Chat { text }, Some(user)) => {
                 let created = entry.op.created;
-                let at = if created == Op::NO_TIME { entry.at } else { created };
+                // Nobody spoke after they were heard.
+                let at = if created == Op::NO_TIME { entry.at } else { created.min(entry.at) };
                 let name = government.name_of(&user);
                 government.chat.say(ChatLine { op: entry.op.id, user, name, at, text });
                 Vec::new()
@@ -555,13 +556,10 @@ impl RoomState {
         Cow::Owned(state)
     }
 
-    /// BLAKE3 of the encoded state, cut to 16 bytes: equal on all members at an equal index.
+    /// Equal on all members at an equal index.
     #[must_use]
     pub fn hash(&self) -> [u8; 16] {
-        let bytes = codec::encode_state(self).expect("the limits of its parts keep it encodable");
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
-        hash
+        codec::hash_state(self)
     }
 
     #[cfg(test)]

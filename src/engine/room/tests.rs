@@ -649,6 +649,9 @@ fn a_full_queue_takes_no_more_and_its_state_fits_into_a_snapshot() {
     let one_more = add(AddMode::Append, &[("b", 10)]);
     assert_eq!(scene.refused(&one_more), RefusalCode::QueueFull);
     let bytes = codec::encode_state(&scene.state).expect("within the limit");
+    // Beside it the votes for each entry, 1.2 MB of what was done, and 1.4 of the rest.
+    let votes = MAX_QUEUE * crate::base::limits::MAX_UP_VOTES * size_of::<crate::base::UserId>();
+    assert!(bytes.len() + votes + 2_600_000 < crate::base::limits::MAX_SNAPSHOT, "{}", bytes.len());
     assert_eq!(codec::decode_state::<RoomState>(&bytes), Ok(scene.state));
 }
 
