@@ -287,6 +287,8 @@ impl Pump {
         let now = (self.clock)();
         self.obey(now);
         self.supervise(now);
+        // To open an output may take seconds.
+        let now = (self.clock)();
         self.observe(now);
         self.fill();
         self.note_depth(now);
@@ -340,11 +342,11 @@ impl Pump {
             self.close(now, &error);
         }
         if self.output.is_none() && self.quitting.is_none() && now >= self.retry_at {
-            self.open(now);
+            self.open();
         }
     }
 
-    fn open(&mut self, now: LocalTime) {
+    fn open(&mut self) {
         let mut ends = None;
         let thread = self.thread.clone();
         let opened = self.sink.open(&mut |format| {
@@ -352,6 +354,7 @@ impl Pump {
             ends = Some(half);
             feed
         });
+        let now = (self.clock)();
         match (opened, ends) {
             (Ok(stream), Some(half)) => self.use_output(half.with(stream, now)),
             (Ok(_), None) => self.fail(now, &SinkError::Failed("it asked for no feed".into())),
@@ -600,6 +603,8 @@ mod tests {
         opened: u32,
         busy: bool,
         broken: bool,
+        /// How long an opening takes.
+        opening: Span,
     }
 
     struct FakeSink(Arc<Mutex<Device>>);
@@ -611,6 +616,7 @@ mod tests {
             feed: &mut dyn FnMut(Format) -> Feed,
         ) -> Result<Box<dyn Stream>, SinkError> {
             let mut device = self.0.lock().expect("one thread");
+            set_now(now() + device.opening);
             if device.busy {
                 return Err(SinkError::Busy);
             }
@@ -889,6 +895,24 @@ mod tests {
             pauses.zip(&tries).partition(|(_, since)| **since < LOST_FOR);
         assert!(early.iter().all(|(pause, _)| *pause <= RETRY_LOST), "{early:?}");
         assert_eq!(late.last().map(|(pause, _)| *pause), Some(RETRY_LAST));
+    }
+
+    #[test]
+    fn a_device_that_takes_seconds_to_open_is_given_its_time_from_then_on() {
+        let mut rig = Rig::new();
+        rig.device.lock().expect("one thread").opening = Span::from_secs(3);
+        rig.device.lock().expect("one thread").busy = true;
+        rig.pump.turn();
+        assert!(rig.pump.retry_at > now(), "the rest between two tries is one");
+        rig.device.lock().expect("one thread").busy = false;
+        set_now(rig.pump.retry_at);
+        rig.pump.turn();
+        // Its first callback is yet to come.
+        set_now(now() + Span::from_secs(1));
+        rig.pump.turn();
+        assert!(rig.pump.output.is_some());
+        rig.run(3.0);
+        assert!(rig.pump.depth < Span::from_millis(100), "{:?}", rig.pump.depth);
     }
 
     #[test]

@@ -134,7 +134,13 @@ impl EventLoop {
                 self.node.poll_timeout().min(self.next_status).min(self.next_sleep_check);
             let wait = (deadline - clock::now()).to_std();
             match tokio::time::timeout(wait, self.events.recv()).await {
-                Ok(Some(event)) => self.take(event),
+                Ok(Some(event)) => {
+                    self.take(event);
+                    // Where events never end, no wait ever does.
+                    if clock::now() >= deadline {
+                        self.time_passed();
+                    }
+                }
                 // Every sender is gone: nothing can happen any more.
                 Ok(None) => return self.driver,
                 Err(_) => self.time_passed(),

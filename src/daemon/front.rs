@@ -21,10 +21,12 @@ use crate::base::RoomId;
 use crate::base::limits::{LOG_WORDED, MAX_TRACKS_PER_ADD};
 use crate::config::Settings;
 use crate::engine::command::CommandReply;
+use crate::engine::node::Input;
 use crate::engine::status::{
     ChatStatus, DjStatus, FriendsStatus, HeardTrack, HistoryStatus, LogStatus, OperationStatus,
     PastVoteStatus,
 };
+use crate::engine::transfer::Have;
 use crate::engine::{Command, Status};
 use crate::media::{self, Library};
 use crate::store::{ChatRow, HistoryRow, RoomReader, StoreError};
@@ -216,11 +218,18 @@ impl Backend for Front {
 
     fn import(&self, paths: Vec<PathBuf>) -> BoxFuture<'_, Result<Imported, Refusal>> {
         let (library, reading) = (self.library.clone(), Arc::clone(&self.reading));
+        let events = self.events.clone();
         async move {
             let (sender, receiver) = oneshot::channel();
             let work = move || {
                 let share = Share { reading: &reading, files: 0, done: 0 };
-                let _ = sender.send(import(&library, &paths, share));
+                let imported = import(&library, &paths, share);
+                // One that was waited for in vain may have been given again.
+                for track in imported.iter().flat_map(|imported| &imported.tracks) {
+                    let input = Input::BlobOpened { hash: track.hash, have: Have::Complete };
+                    let _ = events.blocking_send(input.into());
+                }
+                let _ = sender.send(imported);
             };
             // A thread of its own, because a decoder's panic on it must not end the daemon.
             let name = format!("{READER_THREADS}-import");

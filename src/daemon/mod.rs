@@ -30,6 +30,7 @@ mod wifi;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,6 +45,7 @@ use crate::engine::Status;
 use crate::engine::node::{
     Input, KnownRoom, Node, NodeConfig, PlayoutFacts, Position, RestoredPosition, RestoredRoom,
 };
+use crate::engine::transfer::Have;
 use crate::identity::{LocalUser, NodeKey, UserKey};
 use crate::media::Library;
 use crate::net::{BlobProvider, Net, NetConfig, NetEvent};
@@ -76,6 +78,9 @@ const READER_THREADS: &str = "decode";
 
 /// How long a name of a peer that does not resolve is left alone.
 const RESOLVE_RETRY: Span = Span::from_secs(5);
+
+/// How often files are looked for that could not be reached.
+const FILE_LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +150,7 @@ pub fn run(settings: &Settings) -> Result<(), DaemonError> {
         .map_err(|source| DaemonError::System { what: "threads", source })?;
     let outcome = runtime.block_on(serve(settings));
     // A decoder may still be reading a slow disk; the process need not wait for it.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    runtime.shutdown_timeout(Duration::from_millis(200));
     outcome
 }
 
@@ -184,6 +189,7 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     );
     introduce(settings, parts.node.user(), &events).await;
     tokio::spawn(fitness::watch(settings.coordinate, status.subscribe(), events.clone()));
+    tokio::spawn(watch_files(parts.driver.library.clone(), events.clone()));
     let running = EventLoop::new(parts.node, parts.driver, queue, (status, chat));
     let running = tokio::spawn(running.run());
     let (end_api, api_ended) = tokio::sync::oneshot::channel::<()>();
@@ -201,6 +207,21 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     }
     let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, api).await;
     Ok(())
+}
+
+/// Looks whether files that could not be reached are there again: a disk that was not mounted. One
+/// look after the other, since each may last as long as a machine takes to answer.
+async fn watch_files(library: Library, events: EventSender) {
+    let all = library.clone();
+    let _ = tokio::task::spawn_blocking(move || all.look_over()).await;
+    loop {
+        tokio::time::sleep(FILE_LOOK_EVERY).await;
+        let wanted = library.clone();
+        let back = tokio::task::spawn_blocking(move || wanted.look_again()).await;
+        for hash in back.unwrap_or_default() {
+            let _ = events.send(Input::BlobOpened { hash, have: Have::Complete }.into()).await;
+        }
+    }
 }
 
 /// The settings name the person: as if they had said so first thing, where it is news.

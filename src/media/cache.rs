@@ -14,7 +14,12 @@
 //!
 //! A file of the owner is not copied but referred to. It is looked at whenever it is opened, by
 //! length and time of its last change, and verified like all else when a piece is sent on; one
-//! that has changed or is gone is not here any more.
+//! that has changed or is gone is not here any more. One that cannot be reached (its disk is not
+//! mounted) is remembered: its bytes may come from elsewhere meanwhile, and once it can be reached
+//! it is referred to again.
+//!
+//! No lock is held while a file of the owner is looked at, which takes as long as a machine takes
+//! to answer that is switched off.
 //!
 //! Copies keep within a limit: what was played longest ago makes way. What is pinned (it plays
 //! or comes next) or is being read stays, even beyond the limit. What a piece is wanted for the
@@ -27,13 +32,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bao_tree::io::BaoContentItem;
 use bao_tree::io::outboard::PreOrderOutboard;
 use bao_tree::io::sync::{DecodeResponseIter, OutboardMut, WriteAt, encode_ranges_validated};
+use bao_tree::io::{BaoContentItem, EncodeError};
 use bao_tree::{BaoTree, BlockSize, ChunkNum, ChunkRanges};
 
 use super::error::MediaError;
-use super::reference::Reference;
+use super::reference::{Found, Reference};
 use crate::base::BlobHash;
 use crate::base::limits::{MAX_BLOB, MAX_ENCODED_PIECE, PIECE};
 
@@ -45,6 +50,9 @@ const CHUNK: u64 = 1024;
 
 /// How often somebody who waits for a piece says so again.
 const NEED_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a file may be out of reach until nobody counts on it any more.
+const AWAY_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Bytes that are freed at once when the disk is full.
 const FREED_AT_ONCE: u64 = 64 * 1024 * 1024;
@@ -87,6 +95,8 @@ pub struct Cache {
     limit: u64,
     blobs: Mutex<BTreeMap<BlobHash, Arc<Blob>>>,
     pinned: Mutex<BTreeSet<BlobHash>>,
+    /// One after the other: each counts on what the one before it will take.
+    beginning: Mutex<()>,
 }
 
 impl Cache {
@@ -101,16 +111,58 @@ impl Cache {
         // What was being taken in when the last run ended is of no use.
         let _ = fs::remove_dir_all(&tmp);
         make_private(&tmp)?;
-        let (dir, pinned) = (dir.to_owned(), Mutex::default());
-        let cache = Cache { dir, limit, blobs: Mutex::default(), pinned };
+        let (dir, pinned, beginning) = (dir.to_owned(), Mutex::default(), Mutex::default());
+        let cache = Cache { dir, limit, blobs: Mutex::default(), pinned, beginning };
         cache.take_stock(&blobs)?;
         cache.make_room(0);
         Ok(cache)
     }
 
-    /// The blob, if anything of it is here.
+    /// The blob, if anything of it is here. One whose file has changed or is gone is let go.
     pub fn find(&self, hash: &BlobHash) -> Option<Arc<Blob>> {
-        find(&mut lock(&self.blobs), hash)
+        let blob = self.known(hash)?;
+        if blob.is_usable() {
+            return Some(blob);
+        }
+        let mut blobs = lock(&self.blobs);
+        if blob.is_gone() && blobs.get(hash).is_some_and(|known| Arc::ptr_eq(known, &blob)) {
+            blobs.remove(hash);
+        }
+        None
+    }
+
+    fn known(&self, hash: &BlobHash) -> Option<Arc<Blob>> {
+        lock(&self.blobs).get(hash).cloned()
+    }
+
+    /// Looks for the files that could not be reached and were asked for; which of them are there
+    /// again.
+    pub fn look_again(&self) -> Vec<BlobHash> {
+        let away: Vec<_> = lock(&self.blobs)
+            .values()
+            .filter_map(|blob| Some((blob.hash, lock(&blob.away).clone()?)))
+            .collect();
+        let back = away.into_iter().filter(|(_, reference)| reference.is_true());
+        // Whoever reads or fills one has a share of it, and goes on with the bytes that come.
+        back.filter(|(hash, _)| {
+            let blobs = lock(&self.blobs);
+            let blob = blobs.get(hash).filter(|blob| Arc::strong_count(blob) == 1);
+            blob.is_some_and(|blob| blob.refer_again())
+        })
+        .map(|(hash, _)| hash)
+        .collect()
+    }
+
+    /// Lets go of files that have changed or are gone, and of those that could not be reached for
+    /// long.
+    pub fn look_over(&self) {
+        let all: Vec<_> = lock(&self.blobs).values().cloned().collect();
+        for blob in all.into_iter().filter(|blob| blob.is_referred()) {
+            if self.find(&blob.hash).is_none() && blob.is_long_away() {
+                lock(&self.blobs).remove(&blob.hash);
+                blob.discard();
+            }
+        }
     }
 
     /// Keeps a blob, whatever else needs room, until it is unpinned. It need not be here yet.
@@ -128,10 +180,23 @@ impl Cache {
         lock(&self.blobs).values().map(|blob| blob.own_bytes()).sum()
     }
 
+    /// Bytes that copies take, and will: what arrives is counted whole.
+    fn claimed(&self) -> u64 {
+        let pinned = lock(&self.pinned).clone();
+        let blobs = lock(&self.blobs);
+        let is_wanted =
+            |blob: &Arc<Blob>| pinned.contains(&blob.hash) || Arc::strong_count(blob) > 1;
+        let claim = |blob: &Arc<Blob>| match blob.is_arriving() && is_wanted(blob) {
+            true => blob.size,
+            false => blob.own_bytes(),
+        };
+        blobs.values().map(claim).sum()
+    }
+
     /// Lets copies go, the one played longest ago first, until `extra` more bytes are within the
     /// limit.
     fn make_room(&self, extra: u64) {
-        let over = (self.used() + extra).saturating_sub(self.limit);
+        let over = self.claimed().saturating_add(extra).saturating_sub(self.limit);
         let freed = self.evict(over);
         if freed < over {
             let (limit, over) = (self.limit, over - freed);
@@ -153,8 +218,8 @@ impl Cache {
         if bytes == 0 {
             return 0;
         }
+        let pinned = lock(&self.pinned).clone();
         let mut blobs = lock(&self.blobs);
-        let pinned = lock(&self.pinned);
         // Whoever reads or fills a blob has a share of it.
         let is_idle = |blob: &Arc<Blob>| Arc::strong_count(blob) == 1;
         let mut idle: Vec<_> = blobs
@@ -162,7 +227,6 @@ impl Cache {
             .filter(|blob| is_idle(blob) && !pinned.contains(&blob.hash) && blob.own_bytes() > 0)
             .map(|blob| (*lock(&blob.used), blob.hash))
             .collect();
-        drop(pinned);
         idle.sort_unstable();
         let (mut freed, mut count) = (0, 0);
         for (_, hash) in idle {
@@ -191,11 +255,13 @@ impl Cache {
         if let Some(blob) = self.find(&hash).filter(|blob| blob.size == size) {
             return Ok(blob);
         }
+        let _first = lock(&self.beginning);
         self.make_room(size);
         let mut blobs = lock(&self.blobs);
-        if let Some(blob) = find(&mut blobs, &hash) {
+        if let Some(blob) = blobs.get(&hash).filter(|blob| !blob.is_gone()) {
             if blob.size == size {
-                return Ok(blob);
+                blob.receive_meanwhile()?;
+                return Ok(Arc::clone(blob));
             }
             // Somebody lied about the size. Only one size can ever verify, so whatever has
             // verified is right; an empty one makes way.
@@ -231,7 +297,8 @@ impl Cache {
             return Ok(hash);
         }
         let mut blobs = lock(&self.blobs);
-        if let Some(blob) = find(&mut blobs, &hash).filter(|blob| blob.size == size) {
+        let known = blobs.get(&hash).filter(|blob| !blob.is_gone() && !blob.is_arriving());
+        if let Some(blob) = known.filter(|blob| blob.size == size) {
             blob.refer_elsewhere(reference).map_err(doing)?;
             return Ok(hash);
         }
@@ -247,28 +314,24 @@ impl Cache {
     /// Whether a whole blob is here whose bytes were found in that file before. If it is only
     /// referred to, then from now on there: the file may have been moved.
     pub fn finds_in(&self, hash: &BlobHash, reference: Reference) -> bool {
-        let mut blobs = lock(&self.blobs);
         // Not by `find`, which would let a blob go whose file has moved.
-        let Some(blob) = blobs.get(hash).cloned() else { return false };
-        let is_here = match blob.holding() {
-            Holding::Complete => blob.refer_elsewhere(reference).is_ok(),
-            Holding::None | Holding::Partial { .. } => false,
-        };
+        let Some(blob) = self.known(hash) else { return false };
+        let is_whole = !blob.is_gone() && !blob.is_arriving();
+        let is_here = is_whole && blob.refer_elsewhere(reference).is_ok();
         if !is_here {
-            let _ = find(&mut blobs, hash);
+            let _ = self.find(hash);
         }
         is_here
     }
 
     /// Moves finished files to their place.
     fn adopt(&self, hash: BlobHash, size: u64, data: &Path, tree: &Path) -> io::Result<()> {
-        let mut blobs = lock(&self.blobs);
-        let blob = match blobs.get(&hash) {
-            Some(blob) if blob.size == size => Arc::clone(blob),
+        let blob = match self.known(&hash) {
+            Some(blob) if blob.size == size => blob,
             _ => Arc::new(Blob::new(&self.dir, hash, size)),
         };
         let mut state = blob.lock();
-        if !matches!(*state, State::Complete | State::Referred(_)) {
+        if !matches!(*state, State::Complete | State::Referred(_) | State::Away(_)) {
             fs::create_dir_all(blob.folder())?;
             if blob.path("part").exists() {
                 // Streams that wait for pieces read this very file; it must not be another.
@@ -278,11 +341,12 @@ impl Cache {
                 fs::rename(data, blob.path(""))?;
             }
             fs::rename(tree, blob.path("obao"))?;
+            blob.forget_reference();
             *state = State::Complete;
         }
         drop(state);
         blob.changed.notify_all();
-        blobs.insert(hash, blob);
+        lock(&self.blobs).insert(hash, blob);
         Ok(())
     }
 
@@ -318,8 +382,8 @@ impl Cache {
         let ending = path.extension().unwrap_or_default().to_string_lossy();
         let whole = path.with_extension("");
         match &*ending {
-            // The whole one was finished another way.
-            "part" if whole.exists() => remove(path),
+            // The whole one was finished another way, or is referred to.
+            "part" if whole.exists() || path.with_extension("ref").exists() => remove(path),
             "" | "part" => {
                 let about = fs::metadata(path).ok();
                 let size = about.as_ref().map_or(0, fs::Metadata::len);
@@ -331,15 +395,16 @@ impl Cache {
                 self.keep_if_right(blob, state);
             }
             // Nor does one need to be referred to that is here.
-            "ref" if whole.exists() || path.with_extension("part").exists() => remove(path),
-            "ref" => {
-                let reference = Reference::read(path).filter(Reference::is_true);
-                let Some(reference) = reference else {
-                    return Blob::new(&self.dir, hash, 0).discard();
-                };
-                let blob = Blob::new(&self.dir, hash, reference.size);
-                self.keep_if_right(blob, State::Referred(reference));
-            }
+            "ref" if whole.exists() => remove(path),
+            // It is looked at when it is asked for: its disk may come a little later.
+            "ref" => match Reference::read(path).filter(|to| (1..=MAX_BLOB).contains(&to.size)) {
+                Some(reference) => {
+                    let blob = Blob::new(&self.dir, hash, reference.size);
+                    *blob.lock() = State::Away(reference);
+                    lock(&self.blobs).insert(hash, Arc::new(blob));
+                }
+                None => Blob::new(&self.dir, hash, 0).discard(),
+            },
             "obao" if ["", "part", "ref"].iter().any(|e| path.with_extension(e).exists()) => {}
             _ => remove(path),
         }
@@ -367,17 +432,6 @@ impl Drop for Temporary {
     }
 }
 
-/// What is known of a blob that is still to be used; one whose file has changed or is gone is let
-/// go.
-fn find(blobs: &mut BTreeMap<BlobHash, Arc<Blob>>, hash: &BlobHash) -> Option<Arc<Blob>> {
-    let blob = blobs.get(hash)?;
-    if blob.is_usable() {
-        return Some(Arc::clone(blob));
-    }
-    blobs.remove(hash);
-    None
-}
-
 /// The name of what `source` yields; its tree is written to `tree`.
 fn hash(source: &mut dyn io::Read, size: u64, tree: &Path) -> io::Result<BlobHash> {
     let mut outboard = new_outboard(create(tree)?, size);
@@ -397,6 +451,9 @@ pub struct Blob {
     changed: Condvar,
     /// When it was last read or begun, by the wall clock, over restarts.
     used: Mutex<SystemTime>,
+    /// The file of the owner that has it, while it comes from elsewhere because that one cannot be
+    /// reached.
+    away: Mutex<Option<Reference>>,
 }
 
 enum State {
@@ -404,6 +461,8 @@ enum State {
     Complete,
     /// All of it, in a file of the owner.
     Referred(Reference),
+    /// The same, but nobody has looked yet whether it can be reached, or it could not be.
+    Away(Reference),
     /// Removed; whoever waits gives up.
     Gone,
 }
@@ -418,6 +477,7 @@ impl Blob {
             state: Mutex::new(State::Gone),
             changed: Condvar::new(),
             used: Mutex::new(SystemTime::now()),
+            away: Mutex::default(),
         };
         *blob.lock() = blob.empty();
         blob
@@ -433,29 +493,97 @@ impl Blob {
         matches!(&*self.lock(), State::Partial(_))
     }
 
-    /// False for one that has been removed, and for one whose file has changed or is gone; that
-    /// is removed.
+    fn is_gone(&self) -> bool {
+        matches!(&*self.lock(), State::Gone)
+    }
+
+    /// Whether a file of the owner has it, within reach or not.
+    fn is_referred(&self) -> bool {
+        matches!(&*self.lock(), State::Referred(_) | State::Away(_))
+    }
+
+    /// False for one that has been removed or cannot be reached, and for one whose file has
+    /// changed or is gone; that is removed.
     fn is_usable(&self) -> bool {
-        let is_lost = match &*self.lock() {
+        let reference = match &*self.lock() {
             State::Partial(_) | State::Complete => return true,
             State::Gone => return false,
-            State::Referred(reference) => !reference.is_true(),
+            State::Referred(reference) | State::Away(reference) => reference.clone(),
         };
-        if is_lost {
-            tracing::info!(blob = %self.hash.short(), "a file that was referred to has changed or is gone");
-            self.discard();
+        let found = reference.look();
+        let mut state = self.lock();
+        match &*state {
+            State::Referred(now) | State::Away(now) if *now == reference => {}
+            // It is another one meanwhile.
+            State::Gone => return false,
+            _ => return true,
         }
-        !is_lost
+        match found {
+            Found::There => *state = State::Referred(reference),
+            Found::Away => {
+                if matches!(*state, State::Referred(_)) {
+                    let path = reference.path.display();
+                    tracing::warn!(%path, "a file cannot be reached; it is looked for again");
+                }
+                *state = State::Away(reference);
+            }
+            Found::Changed => {
+                drop(state);
+                let path = reference.path.display();
+                tracing::info!(blob = %self.hash.short(), %path, "a file that was referred to has changed or is gone");
+                self.discard();
+            }
+        }
+        found == Found::There
+    }
+
+    /// Where its file cannot be reached: it may come from elsewhere. Its tree stays, which is right
+    /// wherever the bytes come from.
+    fn receive_meanwhile(&self) -> Result<(), MediaError> {
+        let mut state = self.lock();
+        let State::Away(reference) = &*state else { return Ok(()) };
+        let make = || create(&self.path("part"))?.set_len(self.size);
+        make().map_err(|e| MediaError::doing("making room in the music cache", &e))?;
+        *lock(&self.away) = Some(reference.clone());
+        *state = self.empty();
+        Ok(())
+    }
+
+    /// Its file can be reached again; what came from elsewhere is not needed. False if nobody waits
+    /// for it any more.
+    fn refer_again(&self) -> bool {
+        let mut state = self.lock();
+        let Some(reference) = lock(&self.away).take() else { return false };
+        if !matches!(*state, State::Partial(_)) {
+            return false;
+        }
+        tracing::info!(path = %reference.path.display(), "a file can be reached again");
+        remove(&self.path("part"));
+        *state = State::Referred(reference);
+        true
+    }
+
+    /// There is a copy.
+    fn forget_reference(&self) {
+        if lock(&self.away).take().is_some() {
+            remove(&self.path("ref"));
+        }
+    }
+
+    fn is_long_away(&self) -> bool {
+        let written = fs::metadata(self.path("ref")).and_then(|about| about.modified());
+        matches!(&*self.lock(), State::Away(_))
+            && written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > AWAY_FOR))
     }
 
     /// Another file has the same bytes. Nothing changes where there is a copy.
     fn refer_elsewhere(&self, elsewhere: Reference) -> io::Result<()> {
         let mut state = self.lock();
-        if let State::Referred(reference) = &mut *state
-            && *reference != elsewhere
-        {
-            elsewhere.write(&self.path("ref"))?;
-            *reference = elsewhere;
+        if let State::Referred(reference) | State::Away(reference) = &*state {
+            if *reference != elsewhere {
+                elsewhere.write(&self.path("ref"))?;
+            }
+            *state = State::Referred(elsewhere);
         }
         Ok(())
     }
@@ -468,7 +596,7 @@ impl Blob {
                 (u64::from(pieces) * PIECE).min(self.size)
             }
             State::Complete => self.size,
-            State::Referred(_) | State::Gone => 0,
+            State::Referred(_) | State::Away(_) | State::Gone => 0,
         }
     }
 
@@ -480,7 +608,8 @@ impl Blob {
         let ending = match &*state {
             State::Complete => "",
             State::Partial(_) => "part",
-            State::Referred(_) | State::Gone => return,
+            State::Referred(_) => "ref",
+            State::Away(_) | State::Gone => return,
         };
         // Only the order of what makes way depends on it.
         let _ = open_for_writing(&self.path(ending)).and_then(|file| file.set_modified(now));
@@ -491,7 +620,7 @@ impl Blob {
         match &*self.lock() {
             State::Partial(bits) => Holding::Partial { pieces: bits.clone() },
             State::Complete | State::Referred(_) => Holding::Complete,
-            State::Gone => Holding::None,
+            State::Away(_) | State::Gone => Holding::None,
         }
     }
 
@@ -500,7 +629,11 @@ impl Blob {
         // Under the lock, so that the file is not renamed meanwhile.
         let state = self.lock();
         let path = match &*state {
-            State::Referred(reference) => return reference.open(),
+            State::Referred(reference) | State::Away(reference) => {
+                let reference = reference.clone();
+                drop(state);
+                return reference.open();
+            }
             State::Complete => self.path(""),
             State::Partial(_) | State::Gone => self.path("part"),
         };
@@ -520,11 +653,13 @@ impl Blob {
             if stopped() {
                 return Err(MediaError::Stopped);
             }
-            if matches!(*state, State::Gone) {
+            let is_lost = matches!(*state, State::Gone | State::Away(_));
+            drop(state);
+            // Also of what is lost: whoever fetches still takes it for whole.
+            need();
+            if is_lost {
                 return Err(MediaError::Missing { hash: self.hash, piece });
             }
-            drop(state);
-            need();
             state = self.lock();
             if state.has(piece) || stopped() {
                 continue;
@@ -537,10 +672,10 @@ impl Blob {
         Ok(())
     }
 
-    /// Lets everybody who waits look up.
+    /// Lets everybody who waits look up. Does not wait itself: one who was just about to wait, or
+    /// for the disk, looks up within a second.
     pub fn wake(&self) {
-        // Whoever is between its check and its wait holds the lock; so it is not missed.
-        drop(self.lock());
+        drop(self.state.try_lock());
         self.changed.notify_all();
     }
 
@@ -552,9 +687,14 @@ impl Blob {
         }
         let data = self.open()?;
         let mut encoded = Vec::with_capacity(MAX_ENCODED_PIECE);
-        self.encode_into(&data, piece, &mut encoded)
-            .map_err(|_| MediaError::Corrupt { hash: self.hash, piece })?;
-        Ok(encoded)
+        match self.encode_into(&data, piece, &mut encoded) {
+            Ok(()) => Ok(encoded),
+            // What is shorter than it was has been spoiled; all else may pass.
+            Err(EncodeError::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Err(MediaError::doing("reading a track", &error))
+            }
+            Err(_) => Err(MediaError::Corrupt { hash: self.hash, piece }),
+        }
     }
 
     /// Verifies a piece and, if it is right, keeps it.
@@ -607,6 +747,7 @@ impl Blob {
                 if (0..piece_count(self.size)).all(|piece| has(bits, piece)) {
                     fs::rename(self.path("part"), self.path(""))
                         .map_err(|e| MediaError::doing("completing a blob", &e))?;
+                    self.forget_reference();
                     *state = State::Complete;
                     Accepted::Completed
                 } else {
@@ -614,7 +755,9 @@ impl Blob {
                 }
             }
             State::Complete | State::Referred(_) => Accepted::Already,
-            State::Gone => return Err(MediaError::Missing { hash: self.hash, piece }),
+            State::Away(_) | State::Gone => {
+                return Err(MediaError::Missing { hash: self.hash, piece });
+            }
         };
         drop(state);
         self.changed.notify_all();
@@ -645,11 +788,15 @@ impl Blob {
         bits.iter().any(|byte| *byte != 0)
     }
 
-    fn encode_into(&self, data: &File, piece: u32, to: &mut dyn io::Write) -> io::Result<()> {
+    fn encode_into(
+        &self,
+        data: &File,
+        piece: u32,
+        to: &mut dyn io::Write,
+    ) -> Result<(), EncodeError> {
         let mut outboard = new_outboard(File::open(self.path("obao"))?, self.size);
         outboard.root = blake3::Hash::from(self.hash.0);
         encode_ranges_validated(data, &outboard, &piece_ranges(piece), to)
-            .map_err(|e| io::Error::other(e.to_string()))
     }
 
     fn discard(&self) {
@@ -682,7 +829,7 @@ impl State {
         match self {
             State::Partial(bits) => has(bits, piece),
             State::Complete | State::Referred(_) => true,
-            State::Gone => false,
+            State::Away(_) | State::Gone => false,
         }
     }
 }
@@ -956,8 +1103,97 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_that_is_not_true_any_more_is_forgotten_at_the_start() {
+    fn a_file_on_a_disk_that_is_not_mounted_is_known_again_once_it_is() {
         let (dir, music) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let cache = Cache::open(dir.path(), u64::MAX).expect("opens");
+        let (mount, away) = (music.path().join("stick"), music.path().join("away"));
+        fs::create_dir(&mount).expect("made");
+        let data = noise(50, LEN);
+        let hash = referred(&cache, &mount.join("song"), &data);
+        let encoded = cache.find(&hash).expect("is there").encode(1).expect("encodes");
+        // Taken out, and the device started without it: as a folder that is gone, and as an empty
+        // one.
+        drop(cache);
+        fs::rename(&mount, &away).expect("taken out");
+        let cache = Cache::open(dir.path(), u64::MAX).expect("opens");
+        assert!(cache.find(&hash).is_none());
+        fs::create_dir(&mount).expect("made");
+        assert!(cache.find(&hash).is_none());
+        assert_eq!(cache.look_again(), [], "nobody wants it");
+        fs::remove_dir(&mount).expect("removed");
+        fs::rename(&away, &mount).expect("put in");
+        let blob = cache.find(&hash).expect("is there again");
+        assert_eq!(blob.encode(1), Ok(encoded.clone()));
+        // Taken out while it runs, and wanted: it may come from somebody else.
+        fs::rename(&mount, &away).expect("taken out");
+        assert!(cache.find(&hash).is_none());
+        assert!(matches!(blob.wait(0, &|| false, &|| ()), Err(MediaError::Missing { .. })));
+        drop(blob);
+        let blob = cache.begin(hash, LEN as u64).expect("begins");
+        assert_eq!(blob.accept(1, &encoded), Ok(Accepted::Stored));
+        assert_eq!(blob.encode(1), Ok(encoded.clone()));
+        cache.look_over();
+        assert_eq!(cache.look_again(), []);
+        fs::rename(&away, &mount).expect("put in");
+        assert_eq!(cache.look_again(), [], "somebody reads it");
+        drop(blob);
+        assert_eq!(cache.look_again(), [hash]);
+        let blob = cache.find(&hash).expect("is there again");
+        assert_eq!((blob.holding(), cache.used()), (Holding::Complete, 0));
+        assert!(!blob.path("part").exists());
+        let pieces: Vec<_> = (0..4).map(|piece| blob.encode(piece).expect("encodes")).collect();
+        // All of it came from elsewhere: it is a copy from now on.
+        fs::rename(&mount, &away).expect("taken out");
+        let other = cache.begin(hash, LEN as u64).expect("begins");
+        assert!(cache.find(&hash).is_some());
+        for (piece, encoded) in (0..).zip(pieces) {
+            other.accept(piece, &encoded).expect("right");
+        }
+        assert_eq!((other.holding(), cache.used()), (Holding::Complete, LEN as u64));
+        assert!(!other.path("ref").exists());
+        drop(cache);
+        let cache = Cache::open(dir.path(), u64::MAX).expect("opens");
+        assert_eq!(cache.find(&hash).expect("a copy").holding(), Holding::Complete);
+    }
+
+    #[test]
+    fn a_start_amid_a_fetch_goes_back_to_the_file() {
+        let (dir, music) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let cache = Cache::open(dir.path(), u64::MAX).expect("opens");
+        let (mount, away) = (music.path().join("stick"), music.path().join("away"));
+        fs::create_dir(&mount).expect("made");
+        let hash = referred(&cache, &mount.join("song"), &noise(51, LEN));
+        fs::rename(&mount, &away).expect("taken out");
+        assert!(cache.find(&hash).is_none());
+        let part = cache.begin(hash, LEN as u64).expect("begins").path("part");
+        assert!(part.exists());
+        drop(cache);
+        fs::rename(&away, &mount).expect("put in");
+        let cache = Cache::open(dir.path(), u64::MAX).expect("opens");
+        let blob = cache.find(&hash).expect("is there again");
+        assert!(blob.encode(2).is_ok() && !part.exists());
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_as_if_it_were_here() {
+        let dir = tempfile::tempdir().expect("dir");
+        let size = LEN as u64;
+        let cache = Cache::open(dir.path(), 6 * size).expect("opens");
+        let songs: Vec<_> = (60..65).map(|seed| take_in(&cache, &noise(seed, LEN))).collect();
+        // Five are wanted at once, and none has a byte yet.
+        for n in 0..5 {
+            let hash = BlobHash([n; 32]);
+            cache.pin(hash);
+            cache.begin(hash, size).expect("begins");
+        }
+        let left = songs.iter().filter(|hash| cache.find(hash).is_some()).count();
+        assert_eq!(left, 1);
+    }
+
+    #[test]
+    fn a_reference_that_is_not_true_any_more_is_forgotten() {
+        let (dir, music) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        fs::write(music.path().join("beside"), b"another").expect("writes");
         let cache = Cache::open(dir.path(), 0).expect("opens");
         for seed in 20..24 {
             let file = music.path().join(seed.to_string());
@@ -971,6 +1207,7 @@ mod tests {
                 _ => fs::write(&note, vec![b'7'; 20_000]).expect("writes"),
             }
             let again = Cache::open(dir.path(), 0).expect("opens");
+            again.look_over();
             assert!(again.find(&hash).is_none());
             assert_eq!(fs::read_dir(blob.folder()).expect("reads").count(), 0);
         }

@@ -1,5 +1,6 @@
 //! The front of this folder: files go in, tracks come out; pieces go in and out; tracks become
-//! sound. Every method may block on the disk and is called from threads that may.
+//! sound. Every method may block on the disk and is called from threads that may, but for
+//! [`Library::pin`], [`Library::unpin`] and [`Library::open_stream`].
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -201,12 +202,12 @@ impl Library {
     }
 
     /// Starts a thread that decodes `track` from audible frame `from` on into `writer`, as fast
-    /// as the window empties. Pieces that are not here yet are waited for.
+    /// as the window empties. Pieces that are not here yet are waited for. Does not itself wait for
+    /// the disk.
     ///
     /// # Errors
     ///
-    /// When the cache cannot make room for the track, or no thread can be started. Everything
-    /// later is told through `hooks`.
+    /// When no thread can be started. Everything later is told through `hooks`.
     pub fn open_stream(
         &self,
         track: &Track,
@@ -214,9 +215,25 @@ impl Library {
         writer: PcmWriter,
         hooks: StreamHooks,
     ) -> Result<StreamHandle, MediaError> {
-        let blob = self.cache.begin(track.hash, track.size)?;
-        blob.note_use();
-        stream::start(blob, track.clone(), from, writer, hooks)
+        let (cache, hash, size) = (Arc::clone(&self.cache), track.hash, track.size);
+        let open = move || {
+            let blob = cache.begin(hash, size)?;
+            blob.note_use();
+            Ok(blob)
+        };
+        stream::start(Box::new(open), track.clone(), from, writer, hooks)
+    }
+
+    /// Looks for files of the owner that could not be reached and are wanted; which of them are
+    /// there again.
+    #[must_use]
+    pub fn look_again(&self) -> Vec<BlobHash> {
+        self.cache.look_again()
+    }
+
+    /// Looks at every file of the owner that is known: what has changed or is gone is forgotten.
+    pub fn look_over(&self) {
+        self.cache.look_over();
     }
 }
 
@@ -597,7 +614,9 @@ mod tests {
         }
         track.size += 1;
         let (writer, _reader) = pcm::window(4096);
-        assert!(library.open_stream(&track, 0, writer, hooks().0).is_err());
+        let (hooks, said) = hooks();
+        let _handle = library.open_stream(&track, 0, writer, hooks).expect("starts");
+        assert!(matches!(heard(&said), Said::Failed(_)), "of another size");
     }
 
     #[test]

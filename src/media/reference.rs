@@ -24,6 +24,17 @@ pub struct Reference {
     modified: (i64, i64),
 }
 
+/// What became of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// It is as it was.
+    There,
+    /// It is another one, or was removed.
+    Changed,
+    /// It cannot be reached, and may be again.
+    Away,
+}
+
 impl Reference {
     /// To the file as it is now. The path is made absolute.
     ///
@@ -39,7 +50,26 @@ impl Reference {
     /// Whether the file is there and has not changed.
     #[must_use]
     pub fn is_true(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|about| self.is_of(&about))
+        self.look() == Found::There
+    }
+
+    /// Looks for the file. That may take long where it lies on another machine.
+    #[must_use]
+    pub fn look(&self) -> Found {
+        match fs::metadata(&self.path) {
+            Ok(about) if self.is_of(&about) => Found::There,
+            Ok(_) => Found::Changed,
+            // Beside others that are there it has been removed. Where its folder is missing or empty,
+            // or nothing can be read, a disk may not be mounted.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut beside = self.path.parent().and_then(|folder| fs::read_dir(folder).ok());
+                match beside.as_mut().and_then(Iterator::next) {
+                    Some(_) => Found::Changed,
+                    None => Found::Away,
+                }
+            }
+            Err(_) => Found::Away,
+        }
     }
 
     /// Opens the file, if it has not changed.

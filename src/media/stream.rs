@@ -6,8 +6,8 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -56,15 +56,19 @@ impl Drop for StreamHandle {
 }
 
 /// The wish to stop, and whom to wake for it.
+#[derive(Default)]
 struct Stop {
     requested: AtomicBool,
-    blob: Arc<Blob>,
+    /// Once it has been found.
+    blob: OnceLock<Arc<Blob>>,
 }
 
 impl Stop {
     fn request(&self, thread: &Thread) {
         self.requested.store(true, Ordering::SeqCst);
-        self.blob.wake();
+        if let Some(blob) = self.blob.get() {
+            blob.wake();
+        }
         thread.unpark();
     }
 
@@ -73,20 +77,23 @@ impl Stop {
     }
 }
 
+/// Finds the bytes of a track; may wait for the disk.
+pub type OpenBlob = Box<dyn FnOnce() -> Result<Arc<Blob>, MediaError> + Send>;
+
 /// Starts the thread.
 pub fn start(
-    blob: Arc<Blob>,
+    open: OpenBlob,
     track: Track,
     from: u64,
     writer: PcmWriter,
     hooks: StreamHooks,
 ) -> Result<StreamHandle, MediaError> {
-    let stop = Arc::new(Stop { requested: AtomicBool::new(false), blob });
+    let stop = Arc::new(Stop::default());
     let StreamHooks { need, primed, failed } = hooks;
     let shared = Arc::clone(&stop);
     let body = move || {
         let filler = Filler::new(writer, &track, from, primed, Arc::clone(&shared));
-        let decode = AssertUnwindSafe(|| decode(&track, from, filler, &shared, need));
+        let decode = AssertUnwindSafe(|| decode(open, &track, from, filler, &shared, need));
         let outcome = catch_unwind(decode).unwrap_or_else(|_| {
             let why = "the decoder fails on it".into();
             Err(MediaError::Broken { name: track.title.clone(), why })
@@ -105,6 +112,7 @@ pub fn start(
 }
 
 fn decode(
+    open: OpenBlob,
     track: &Track,
     from: u64,
     mut filler: Filler,
@@ -115,7 +123,9 @@ fn decode(
         filler.finish();
         return Ok(());
     }
-    let source = BlobSource::open(Arc::clone(stop), need)?;
+    let blob = open()?;
+    let _ = stop.blob.set(Arc::clone(&blob));
+    let source = BlobSource::open(blob, Arc::clone(stop), need)?;
     let named = |e: format::FormatError| e.of(&track.title);
     let mut decoder =
         format::open(track.codec, Box::new(source), Some(track.frames)).map_err(named)?;
@@ -146,6 +156,7 @@ fn agree(decoder: &dyn Decoder, track: &Track) -> Result<(), MediaError> {
 /// A blob as a file whose reads wait for their piece.
 struct BlobSource {
     file: File,
+    blob: Arc<Blob>,
     at: u64,
     stop: Arc<Stop>,
     need: Box<dyn Fn(BlobHash, u32) + Send + Sync>,
@@ -153,16 +164,17 @@ struct BlobSource {
 
 impl BlobSource {
     fn open(
+        blob: Arc<Blob>,
         stop: Arc<Stop>,
         need: Box<dyn Fn(BlobHash, u32) + Send + Sync>,
     ) -> Result<BlobSource, MediaError> {
-        Ok(BlobSource { file: stop.blob.open()?, at: 0, stop, need })
+        Ok(BlobSource { file: blob.open()?, blob, at: 0, stop, need })
     }
 }
 
 impl Read for BlobSource {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let blob = &self.stop.blob;
+        let blob = &self.blob;
         if self.stop.is_requested() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -192,7 +204,7 @@ impl Seek for BlobSource {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let target = match to {
             SeekFrom::Start(at) => Some(at),
-            SeekFrom::End(by) => self.stop.blob.size.checked_add_signed(by),
+            SeekFrom::End(by) => self.blob.size.checked_add_signed(by),
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
         };
         self.at = target.ok_or(io::ErrorKind::InvalidInput)?;
@@ -202,7 +214,7 @@ impl Seek for BlobSource {
 
 impl ByteSource for BlobSource {
     fn size(&self) -> u64 {
-        self.stop.blob.size
+        self.blob.size
     }
 }
 

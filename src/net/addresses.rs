@@ -85,6 +85,9 @@ mod netlink {
 
     pub(super) type Listener = AsyncFd<OwnedFd>;
 
+    /// Far more than the socket's buffer holds.
+    const MOST_AT_ONCE: usize = 10_000;
+
     /// A socket that becomes readable when an address comes or goes.
     pub(super) fn open() -> io::Result<Listener> {
         let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -113,10 +116,21 @@ mod netlink {
     /// Takes all messages out; that they came is all that matters.
     pub(super) fn drain(socket: &OwnedFd) {
         let mut buffer = [0_u8; 4096];
-        // SAFETY: the buffer is of the stated size. The socket does not block.
-        while unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) }
-            > 0
-        {}
+        let mut take = || {
+            // SAFETY: the buffer is of the stated size. The socket does not block.
+            let len = unsafe {
+                libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
+            };
+            if len > 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        };
+        // Where there were too many the kernel says so before it hands out those that fitted, and
+        // sends no more until they are taken.
+        for _ in 0..MOST_AT_ONCE {
+            match take() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
     }
 }
 
