@@ -52,7 +52,7 @@ const CHUNK: u64 = 1024;
 const NEED_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a file may be out of reach until nobody counts on it any more.
-const AWAY_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
+const AWAY_FOR: Duration = Duration::from_hours(90 * 24);
 
 /// Bytes that are freed at once when the disk is full.
 const FREED_AT_ONCE: u64 = 64 * 1024 * 1024;
@@ -186,9 +186,8 @@ impl Cache {
         let blobs = lock(&self.blobs);
         let is_wanted =
             |blob: &Arc<Blob>| pinned.contains(&blob.hash) || Arc::strong_count(blob) > 1;
-        let claim = |blob: &Arc<Blob>| match blob.is_arriving() && is_wanted(blob) {
-            true => blob.size,
-            false => blob.own_bytes(),
+        let claim = |blob: &Arc<Blob>| {
+            if blob.is_arriving() && is_wanted(blob) { blob.size } else { blob.own_bytes() }
         };
         blobs.values().map(claim).sum()
     }
