@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, watch};
 use crate::api::UserWish;
 use crate::audio::output::{self, OutputSettings};
 use crate::audio::{self, PlayoutCommand, PlayoutReport};
-use crate::base::{LocalTime, Span};
+use crate::base::{BlobHash, LocalTime, Span};
 use crate::config::{Person, Port, Settings};
 use crate::engine::Status;
 use crate::engine::node::{
@@ -81,6 +81,12 @@ const RESOLVE_RETRY: Span = Span::from_secs(5);
 
 /// How often files are looked for that could not be reached.
 const FILE_LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often every file of the owner is looked at.
+const LOOK_OVER_EVERY: Span = Span::from_secs(24 * 3600);
+
+/// How many of these looks may last at once: half of the threads that may wait.
+const MAX_LOOKS: usize = BLOCKING / 2;
 
 /// Why a daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -209,17 +215,33 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// Looks whether files that could not be reached are there again: a disk that was not mounted. One
-/// look after the other, since each may last as long as a machine takes to answer.
+/// Looks whether files that could not be reached are there again: a disk that was not mounted. A
+/// look may last as long as another machine takes to answer, and holds up no other.
 async fn watch_files(library: Library, events: EventSender) {
     let all = library.clone();
-    let _ = tokio::task::spawn_blocking(move || all.look_over()).await;
+    let mut over = tokio::task::spawn_blocking(move || all.look_over());
+    let mut looked_over = clock::now();
+    let mut looks = BTreeMap::<BlobHash, tokio::task::JoinHandle<()>>::new();
     loop {
         tokio::time::sleep(FILE_LOOK_EVERY).await;
-        let wanted = library.clone();
-        let back = tokio::task::spawn_blocking(move || wanted.look_again()).await;
-        for hash in back.unwrap_or_default() {
-            let _ = events.send(Input::BlobOpened { hash, have: Have::Complete }.into()).await;
+        if over.is_finished() && clock::now() - looked_over >= LOOK_OVER_EVERY {
+            looked_over = clock::now();
+            let all = library.clone();
+            over = tokio::task::spawn_blocking(move || all.look_over());
+        }
+        looks.retain(|_, look| !look.is_finished());
+        for hash in library.away() {
+            if looks.len() >= MAX_LOOKS || looks.contains_key(&hash) {
+                continue;
+            }
+            let (wanted, events) = (library.clone(), events.clone());
+            let look = tokio::task::spawn_blocking(move || {
+                if wanted.look_again(&hash) {
+                    let found = Input::BlobOpened { hash, have: Have::Complete };
+                    let _ = events.blocking_send(found.into());
+                }
+            });
+            looks.insert(hash, look);
         }
     }
 }
@@ -456,7 +478,7 @@ fn cache_limit(settings: &Settings) -> u64 {
 struct Pieces(Library);
 
 impl BlobProvider for Pieces {
-    fn piece(&self, hash: crate::base::BlobHash, piece: u32) -> Result<Vec<u8>, String> {
+    fn piece(&self, hash: BlobHash, piece: u32) -> Result<Vec<u8>, String> {
         self.0.encode_piece(&hash, piece).map_err(|error| error.to_string())
     }
 }

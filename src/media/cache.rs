@@ -51,6 +51,9 @@ const CHUNK: u64 = 1024;
 /// How often somebody who waits for a piece says so again.
 const NEED_AGAIN: Duration = Duration::from_secs(1);
 
+/// How exactly it is noted when a file was there.
+const NOTED_EVERY: Duration = Duration::from_hours(24);
+
 /// How long a file may be out of reach until nobody counts on it any more.
 const AWAY_FOR: Duration = Duration::from_hours(90 * 24);
 
@@ -124,9 +127,8 @@ impl Cache {
         if blob.is_usable() {
             return Some(blob);
         }
-        let mut blobs = lock(&self.blobs);
-        if blob.is_gone() && blobs.get(hash).is_some_and(|known| Arc::ptr_eq(known, &blob)) {
-            blobs.remove(hash);
+        if blob.is_gone() {
+            self.forget(&blob);
         }
         None
     }
@@ -135,33 +137,49 @@ impl Cache {
         lock(&self.blobs).get(hash).cloned()
     }
 
-    /// Looks for the files that could not be reached and were asked for; which of them are there
-    /// again.
-    pub fn look_again(&self) -> Vec<BlobHash> {
-        let away: Vec<_> = lock(&self.blobs)
-            .values()
-            .filter_map(|blob| Some((blob.hash, lock(&blob.away).clone()?)))
-            .collect();
-        let back = away.into_iter().filter(|(_, reference)| reference.is_true());
+    /// Blobs that come, or came, from elsewhere because the owner's file could not be reached.
+    pub fn away(&self) -> Vec<BlobHash> {
+        let blobs = lock(&self.blobs);
+        blobs.values().filter(|blob| lock(&blob.away).is_some()).map(|blob| blob.hash).collect()
+    }
+
+    /// Looks for the file of such a one. Whether it is there again, and referred to instead of what
+    /// came.
+    pub fn look_again(&self, hash: &BlobHash) -> bool {
+        let reference = self.known(hash).and_then(|blob| lock(&blob.away).clone());
+        if !reference.is_some_and(|reference| reference.is_true()) {
+            return false;
+        }
+        let blobs = lock(&self.blobs);
         // Whoever reads or fills one has a share of it, and goes on with the bytes that come.
-        back.filter(|(hash, _)| {
-            let blobs = lock(&self.blobs);
-            let blob = blobs.get(hash).filter(|blob| Arc::strong_count(blob) == 1);
-            blob.is_some_and(|blob| blob.refer_again())
-        })
-        .map(|(hash, _)| hash)
-        .collect()
+        let blob = blobs.get(hash).filter(|blob| Arc::strong_count(blob) == 1);
+        blob.is_some_and(|blob| blob.go_back(true))
     }
 
     /// Lets go of files that have changed or are gone, and of those that could not be reached for
     /// long.
     pub fn look_over(&self) {
-        let all: Vec<_> = lock(&self.blobs).values().cloned().collect();
-        for blob in all.into_iter().filter(|blob| blob.is_referred()) {
-            if self.find(&blob.hash).is_none() && blob.is_long_away() {
-                lock(&self.blobs).remove(&blob.hash);
-                blob.discard();
+        let referred = |blob: &Arc<Blob>| blob.is_referred().then_some(blob.hash);
+        let all: Vec<_> = lock(&self.blobs).values().filter_map(referred).collect();
+        for hash in all {
+            if self.find(&hash).is_none()
+                && let Some(blob) = self.known(&hash).filter(|blob| blob.is_long_away())
+            {
+                self.let_go(&blob);
             }
+        }
+    }
+
+    /// Its files first: as long as it is known, nobody makes others of the same names.
+    fn let_go(&self, blob: &Arc<Blob>) {
+        blob.discard();
+        self.forget(blob);
+    }
+
+    fn forget(&self, blob: &Blob) {
+        let mut blobs = lock(&self.blobs);
+        if blobs.get(&blob.hash).is_some_and(|known| std::ptr::eq(&**known, blob)) {
+            blobs.remove(&blob.hash);
         }
     }
 
@@ -232,10 +250,14 @@ impl Cache {
             if freed >= bytes {
                 break;
             }
-            let Some(blob) = blobs.remove(&hash) else { continue };
+            let Some(blob) = blobs.get(&hash) else { continue };
             freed += blob.own_bytes();
             count += 1;
-            blob.discard();
+            // The file that it is in elsewhere may be reached again.
+            if !blob.go_back(false) {
+                blob.discard();
+                blobs.remove(&hash);
+            }
         }
         if count > 0 {
             tracing::info!(tracks = count, bytes = freed, "made room in the music cache");
@@ -293,6 +315,10 @@ impl Cache {
         if self.find(&hash).is_some_and(|blob| blob.size == size && blob.is_arriving()) {
             fs::copy(&reference.path, &temporary.data).map_err(doing)?;
             self.adopt(hash, size, &temporary.data, &temporary.tree).map_err(doing)?;
+            // Once nobody reads the copy, the file will do.
+            if let Some(blob) = self.known(&hash) {
+                blob.refer_beside(reference).map_err(doing)?;
+            }
             return Ok(hash);
         }
         let mut blobs = lock(&self.blobs);
@@ -340,7 +366,6 @@ impl Cache {
                 fs::rename(data, blob.path(""))?;
             }
             fs::rename(tree, blob.path("obao"))?;
-            blob.forget_reference();
             *state = State::Complete;
         }
         drop(state);
@@ -352,8 +377,8 @@ impl Cache {
     /// Forgets a blob whose bytes on disk no longer match.
     pub fn discard(&self, blob: &Blob) {
         tracing::warn!(blob = %blob.hash.short(), "cached blob is damaged, removing it");
-        lock(&self.blobs).remove(&blob.hash);
         blob.discard();
+        self.forget(blob);
     }
 
     fn take_stock(&self, blobs: &Path) -> Result<(), MediaError> {
@@ -390,11 +415,14 @@ impl Cache {
                 if let Some(used) = about.and_then(|about| about.modified().ok()) {
                     *lock(&blob.used) = used;
                 }
+                if ending.is_empty() {
+                    *lock(&blob.away) = Reference::read(&path.with_extension("ref"));
+                }
                 let state = if ending.is_empty() { State::Complete } else { blob.empty() };
                 self.keep_if_right(blob, state);
             }
-            // Nor does one need to be referred to that is here.
-            "ref" if whole.exists() => remove(path),
+            // Beside a copy it has been read with that.
+            "ref" if whole.exists() => {}
             // It is looked at when it is asked for: its disk may come a little later.
             "ref" => match Reference::read(path).filter(|to| (1..=MAX_BLOB).contains(&to.size)) {
                 Some(reference) => {
@@ -450,8 +478,8 @@ pub struct Blob {
     changed: Condvar,
     /// When it was last read or begun, by the wall clock, over restarts.
     used: Mutex<SystemTime>,
-    /// The file of the owner that has it, while it comes from elsewhere because that one cannot be
-    /// reached.
+    /// The file of the owner that has it, where it comes or came from elsewhere because that one
+    /// could not be reached.
     away: Mutex<Option<Reference>>,
 }
 
@@ -518,7 +546,10 @@ impl Blob {
             _ => return true,
         }
         match found {
-            Found::There => *state = State::Referred(reference),
+            Found::There => {
+                *state = State::Referred(reference);
+                self.note_there();
+            }
             Found::Away => {
                 if matches!(*state, State::Referred(_)) {
                     let path = reference.path.display();
@@ -527,10 +558,11 @@ impl Blob {
                 *state = State::Away(reference);
             }
             Found::Changed => {
-                drop(state);
                 let path = reference.path.display();
                 tracing::info!(blob = %self.hash.short(), %path, "a file that was referred to has changed or is gone");
-                self.discard();
+                self.discard_from(&mut state);
+                drop(state);
+                self.changed.notify_all();
             }
         }
         found == Found::There
@@ -548,31 +580,51 @@ impl Blob {
         Ok(())
     }
 
-    /// Its file can be reached again; what came from elsewhere is not needed. False if nobody waits
-    /// for it any more.
-    fn refer_again(&self) -> bool {
+    /// What came from elsewhere makes way; the owner's file has it, which is within reach or not.
+    /// False where no file is known.
+    fn go_back(&self, within_reach: bool) -> bool {
         let mut state = self.lock();
-        let Some(reference) = lock(&self.away).take() else { return false };
-        if !matches!(*state, State::Partial(_)) {
+        if !matches!(*state, State::Partial(_) | State::Complete) {
             return false;
         }
-        tracing::info!(path = %reference.path.display(), "a file can be reached again");
-        remove(&self.path("part"));
-        *state = State::Referred(reference);
+        let Some(reference) = lock(&self.away).take() else { return false };
+        *state = if within_reach {
+            tracing::info!(path = %reference.path.display(), "a file can be reached again");
+            State::Referred(reference)
+        } else {
+            State::Away(reference)
+        };
+        for ending in ["", "part"] {
+            remove(&self.path(ending));
+        }
+        drop(state);
+        self.changed.notify_all();
         true
     }
 
-    /// There is a copy.
-    fn forget_reference(&self) {
-        if lock(&self.away).take().is_some() {
-            remove(&self.path("ref"));
+    /// A file has what is here as a copy.
+    fn refer_beside(&self, reference: Reference) -> io::Result<()> {
+        let state = self.lock();
+        if matches!(*state, State::Complete) {
+            reference.write(&self.path("ref"))?;
+            *lock(&self.away) = Some(reference);
+        }
+        Ok(())
+    }
+
+    /// Its file was found at this time, to within a day.
+    fn note_there(&self) {
+        let note = self.path("ref");
+        let noted = fs::metadata(&note).and_then(|about| about.modified());
+        if noted.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > NOTED_EVERY)) {
+            let _ = open_for_writing(&note).and_then(|file| file.set_modified(SystemTime::now()));
         }
     }
 
     fn is_long_away(&self) -> bool {
-        let written = fs::metadata(self.path("ref")).and_then(|about| about.modified());
+        let found = fs::metadata(self.path("ref")).and_then(|about| about.modified());
         matches!(&*self.lock(), State::Away(_))
-            && written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > AWAY_FOR))
+            && found.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > AWAY_FOR))
     }
 
     /// Another file has the same bytes. Nothing changes where there is a copy.
@@ -607,8 +659,7 @@ impl Blob {
         let ending = match &*state {
             State::Complete => "",
             State::Partial(_) => "part",
-            State::Referred(_) => "ref",
-            State::Away(_) | State::Gone => return,
+            State::Referred(_) | State::Away(_) | State::Gone => return,
         };
         // Only the order of what makes way depends on it.
         let _ = open_for_writing(&self.path(ending)).and_then(|file| file.set_modified(now));
@@ -746,7 +797,6 @@ impl Blob {
                 if (0..piece_count(self.size)).all(|piece| has(bits, piece)) {
                     fs::rename(self.path("part"), self.path(""))
                         .map_err(|e| MediaError::doing("completing a blob", &e))?;
-                    self.forget_reference();
                     *state = State::Complete;
                     Accepted::Completed
                 } else {
@@ -799,11 +849,16 @@ impl Blob {
     }
 
     fn discard(&self) {
-        *self.lock() = State::Gone;
+        self.discard_from(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Under the lock: once it is seen to be gone, another may make files of the same names.
+    fn discard_from(&self, state: &mut State) {
         for ending in ["", "part", "ref", "obao"] {
             remove(&self.path(ending));
         }
-        self.changed.notify_all();
+        *state = State::Gone;
     }
 
     fn is_empty(&self) -> bool {
@@ -1118,7 +1173,7 @@ mod tests {
         assert!(cache.find(&hash).is_none());
         fs::create_dir(&mount).expect("made");
         assert!(cache.find(&hash).is_none());
-        assert_eq!(cache.look_again(), [], "nobody wants it");
+        assert_eq!(cache.away(), [], "nobody wants it");
         fs::remove_dir(&mount).expect("removed");
         fs::rename(&away, &mount).expect("put in");
         let blob = cache.find(&hash).expect("is there again");
@@ -1132,27 +1187,60 @@ mod tests {
         assert_eq!(blob.accept(1, &encoded), Ok(Accepted::Stored));
         assert_eq!(blob.encode(1), Ok(encoded.clone()));
         cache.look_over();
-        assert_eq!(cache.look_again(), []);
+        assert!(!cache.look_again(&hash));
         fs::rename(&away, &mount).expect("put in");
-        assert_eq!(cache.look_again(), [], "somebody reads it");
+        assert!(!cache.look_again(&hash), "somebody reads it");
         drop(blob);
-        assert_eq!(cache.look_again(), [hash]);
+        assert_eq!(cache.away(), [hash]);
+        assert!(cache.look_again(&hash));
         let blob = cache.find(&hash).expect("is there again");
         assert_eq!((blob.holding(), cache.used()), (Holding::Complete, 0));
         assert!(!blob.path("part").exists());
         let pieces: Vec<_> = (0..4).map(|piece| blob.encode(piece).expect("encodes")).collect();
-        // All of it came from elsewhere: it is a copy from now on.
+        // All of it came from elsewhere: a copy, until it makes way or the file is there again.
+        drop(blob);
         fs::rename(&mount, &away).expect("taken out");
-        let other = cache.begin(hash, LEN as u64).expect("begins");
-        assert!(cache.find(&hash).is_some());
-        for (piece, encoded) in (0..).zip(pieces) {
-            other.accept(piece, &encoded).expect("right");
-        }
-        assert_eq!((other.holding(), cache.used()), (Holding::Complete, LEN as u64));
-        assert!(!other.path("ref").exists());
+        let come = |cache: &Cache| {
+            assert!(cache.find(&hash).is_none());
+            let blob = cache.begin(hash, LEN as u64).expect("begins");
+            for (piece, encoded) in (0..).zip(&pieces) {
+                blob.accept(piece, encoded).expect("right");
+            }
+            assert_eq!((blob.holding(), cache.used()), (Holding::Complete, LEN as u64));
+        };
+        come(&cache);
+        assert!(cache.free_some());
+        assert_eq!(cache.used(), 0);
+        come(&cache);
         drop(cache);
         let cache = Cache::open(dir.path(), u64::MAX).expect("opens");
         assert_eq!(cache.find(&hash).expect("a copy").holding(), Holding::Complete);
+        fs::rename(&away, &mount).expect("put in");
+        assert!(cache.look_again(&hash));
+        assert_eq!((cache.find(&hash).is_some(), cache.used()), (true, 0));
+    }
+
+    #[test]
+    fn a_file_is_given_up_a_season_after_it_was_there_last() {
+        let (dir, music) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let cache = Cache::open(dir.path(), u64::MAX).expect("opens");
+        let (mount, away) = (music.path().join("stick"), music.path().join("away"));
+        fs::create_dir(&mount).expect("made");
+        let hash = referred(&cache, &mount.join("song"), &noise(52, LEN));
+        let note = cache.find(&hash).expect("is there").path("ref");
+        let season_ago = || {
+            let file = open_for_writing(&note).expect("opens");
+            file.set_modified(SystemTime::now() - 2 * AWAY_FOR).expect("set");
+        };
+        // Taken in long ago, and there all the time.
+        season_ago();
+        cache.look_over();
+        fs::rename(&mount, &away).expect("taken out");
+        cache.look_over();
+        assert!(note.exists());
+        season_ago();
+        cache.look_over();
+        assert!(!note.exists());
     }
 
     #[test]

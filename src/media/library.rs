@@ -224,11 +224,16 @@ impl Library {
         stream::start(Box::new(open), track.clone(), from, writer, hooks)
     }
 
-    /// Looks for files of the owner that could not be reached and are wanted; which of them are
-    /// there again.
+    /// Blobs that come from elsewhere because the owner's file could not be reached. Does not wait.
     #[must_use]
-    pub fn look_again(&self) -> Vec<BlobHash> {
-        self.cache.look_again()
+    pub fn away(&self) -> Vec<BlobHash> {
+        self.cache.away()
+    }
+
+    /// Looks for the file of such a one; whether it is there again.
+    #[must_use]
+    pub fn look_again(&self, hash: &BlobHash) -> bool {
+        self.cache.look_again(hash)
     }
 
     /// Looks at every file of the owner that is known: what has changed or is gone is forgotten.

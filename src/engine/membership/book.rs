@@ -72,11 +72,19 @@ pub(super) struct Schedule {
     turn: usize,
     /// Times that all addresses have failed.
     failures: u32,
+    /// A better address has come up during a dial.
+    begins_again: bool,
 }
 
 impl Default for Schedule {
     fn default() -> Schedule {
-        Schedule { next: LocalTime(i64::MIN), is_dialling: false, turn: 0, failures: 0 }
+        Schedule {
+            next: LocalTime(i64::MIN),
+            is_dialling: false,
+            turn: 0,
+            failures: 0,
+            begins_again: false,
+        }
     }
 }
 
@@ -89,6 +97,11 @@ impl Schedule {
         if !self.is_dialling {
             *self = Schedule { next: at, ..Schedule::default() };
         }
+    }
+
+    /// After the dial under way, if there is one, with the first address.
+    pub fn begin_again(&mut self) {
+        self.begins_again = self.is_dialling;
     }
 
     pub fn is_backing_off(&self) -> bool {
@@ -112,7 +125,7 @@ impl Schedule {
     /// The next address is tried at once, the first one again after a pause.
     pub fn failed(&mut self, now: LocalTime, draw: f64, addresses: usize) {
         self.is_dialling = false;
-        self.turn += 1;
+        self.turn = if std::mem::take(&mut self.begins_again) { 0 } else { self.turn + 1 };
         self.next = now;
         if self.turn >= addresses.max(1) {
             self.turn = 0;
@@ -145,6 +158,8 @@ impl Peer {
     pub fn announced_at(&mut self, addresses: &[SocketAddr]) -> bool {
         // What works at the moment stays before all.
         let front = usize::from(self.connected.is_some()).min(self.addresses.len());
+        // Anybody can announce in its name.
+        let first = self.addresses.front().copied();
         let mut news = false;
         for &address in addresses.iter().take(limits::MAX_ADDRESSES).rev() {
             if is_dialable(address) && !self.addresses.contains(&address) {
@@ -153,6 +168,10 @@ impl Peer {
             }
         }
         self.addresses.truncate(limits::MAX_ADDRESSES);
+        if let Some(first) = first.filter(|first| !self.addresses.contains(first)) {
+            self.addresses.pop_back();
+            self.addresses.push_back(first);
+        }
         news
     }
 

@@ -358,6 +358,26 @@ fn where_a_node_says_that_it_is_comes_before_where_others_say_it_was() {
 }
 
 #[test]
+fn an_address_that_is_announced_during_a_dial_comes_next() {
+    let mut membership = fresh();
+    membership.set_intent(at(0), Intent::Alone);
+    membership.remember(id(9), "nine", &[address(1), address(2), address(3)]);
+    let dial = |n| Out::Dial { address: address(n), node: Some(id(9)) };
+    assert_eq!(run(&mut membership, 0), [(0, dial(1))]);
+    announce(&mut membership, 100, 9, false);
+    membership.dial_failed(at(200), address(1), Some(id(9)));
+    assert_eq!(run(&mut membership, 200), [(200, dial(9))]);
+    membership.dial_failed(at(300), address(9), Some(id(9)));
+    assert_eq!(run(&mut membership, 300), [(300, dial(1))]);
+    // Whoever announces a crowd of addresses in its name does not push out the one that it has.
+    let announcement = Announcement { node: id(9), port: 4766, room: None };
+    let crowd: Vec<SocketAddr> = (100..200).map(address).collect();
+    membership.discovered(at(400), &announcement, &crowd);
+    let kept = membership.peers.get(&id(9)).is_some_and(|p| p.addresses.contains(&address(9)));
+    assert!(kept);
+}
+
+#[test]
 fn a_link_local_address_keeps_its_link() {
     let mut membership = fresh();
     membership.set_intent(at(0), Intent::Alone);

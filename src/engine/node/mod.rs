@@ -1556,7 +1556,12 @@ impl Node {
     /// Numbers go on behind all that the room knows of this device. One whose disk was put back to
     /// what it was some starts ago, with its start counter, would say again what was done then.
     fn next_op_id(&mut self) -> OpId {
-        let known = self.room.as_ref().and_then(|room| room.state().latest_of(&self.me));
+        let ordered = self.room.as_ref().and_then(|room| room.state().latest_of(&self.me));
+        let Replication { outbox, covered, dropped, .. } = &self.replication;
+        let others = outbox.iter().chain(covered.iter()).map(|op| op.id);
+        let others = others.chain(dropped.iter().map(|op| op.id));
+        let own = others.filter(|id| id.author == self.me).map(|id| (id.boot, id.seq));
+        let known = own.chain(ordered).max();
         if let Some((boot, _)) = known.filter(|known| *known > self.last_op) {
             tracing::warn!(
                 boot,

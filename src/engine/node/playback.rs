@@ -62,6 +62,8 @@ pub(super) struct Playback {
     opened: BTreeSet<BlobHash>,
     /// What the cache holds of them.
     pub(super) holdings: BTreeMap<BlobHash, Have>,
+    /// Those that were here as a whole, and are not any more.
+    lost: BTreeSet<BlobHash>,
     told_have: Option<LocalTime>,
     pub(super) plan: Option<PlayoutPlan>,
     pub(super) plan_due: Option<LocalTime>,
@@ -213,6 +215,7 @@ impl Node {
 
     fn close_blob(&mut self, hash: BlobHash) {
         self.playback.holdings.remove(&hash);
+        self.playback.lost.remove(&hash);
         self.transfer.unwant(&hash);
         self.outputs.push_back(Output::CloseBlob { hash });
     }
@@ -224,6 +227,8 @@ impl Node {
             && self.playback.opened.remove(&hash)
         {
             self.playback.holdings.remove(&hash);
+            self.playback.lost.insert(hash);
+            self.transfer.unwant(&hash);
             self.refresh_segments(now);
         }
         self.transfer.need(&hash, piece);
@@ -266,7 +271,8 @@ impl Node {
         self.transfer.local_has(&hash, &have);
         let nothing = matches!(&have, Have::Pieces(bits) if bits.iter().all(|byte| *byte == 0));
         self.playback.holdings.insert(hash, have);
-        if !nothing {
+        // Of what they were told that it is here they must hear that it is not.
+        if self.playback.lost.remove(&hash) || !nothing {
             self.tell_have(hash);
         }
     }

@@ -13,6 +13,7 @@ use crate::base::limits::MAX_KNOWN_ROOMS;
 use crate::base::rng::Rng;
 use crate::engine::election::{Election, ElectionConfig};
 use crate::engine::membership::Intent;
+use crate::engine::room::done_already;
 use crate::wire::codec;
 use crate::wire::op::{Friendship, Genesis, Op, OpBody, PersonCard};
 use crate::wire::{Refusal, RefusalCode};
@@ -485,9 +486,10 @@ impl Node {
         // Who is in the room already has a log: what it lacks are entries. A state in their place
         // would leave it nothing to offer if they were lost here.
         let has_log = self.peers.get(&joiner).is_some_and(|peer| self.shares_room(peer));
+        let has_joined = self.is_member(joiner) && op.verify().is_ok();
         match self.order(now, op, super::replication::Origin::Peer(joiner)) {
-            // A member that asks again has not got the state yet.
-            Ok(_) => {
+            // A member that asks again has not got the state yet, or not any more.
+            outcome if outcome.is_ok() || has_joined && outcome == Err(done_already()) => {
                 self.refresh_election(now);
                 self.look_at_gate(now);
                 if !has_log {
@@ -503,6 +505,7 @@ impl Node {
                 self.hint_owner(joiner, id, &refusal);
                 self.send(joiner, Message::Proposed { id, outcome: Err(refusal) });
             }
+            Ok(_) => {}
         }
     }
 
@@ -526,10 +529,33 @@ impl Node {
 
     /// A join was refused by the coordinator.
     pub(super) fn join_refused(&mut self, now: LocalTime, refusal: &Refusal) {
-        if self.join_as_friend(refusal) {
+        if self.join_as_friend(refusal) || self.join_as_somebody_later(refusal) {
             return;
         }
         self.abandon_join(now, refusal, JoinEnd::Refused);
+    }
+
+    /// The room remembers later starts of this device than its disk does, and takes its joining for
+    /// one of then. How many there were it does not say. Whether the joining was said again.
+    fn join_as_somebody_later(&mut self, refusal: &Refusal) -> bool {
+        let Some(boot) = self.last_op.0.checked_mul(2).filter(|_| *refusal == done_already())
+        else {
+            return false;
+        };
+        let Some((room, via)) = self.joining.as_ref().map(|joining| (joining.room, joining.via))
+        else {
+            return false;
+        };
+        self.last_op = (boot, 0);
+        let id = self.next_op_id();
+        let body = self.join_body_for(room);
+        let Ok(op) = Op::signed(&self.key, room, id, Op::NO_TIME, &body) else { return false };
+        let via = self.coordinator_of(room).unwrap_or(via);
+        self.send(via, Message::Join(op.clone()));
+        if let Some(joining) = &mut self.joining {
+            joining.op = Some(op);
+        }
+        true
     }
 
     /// Whether this refusal or acceptance concerns the join under way.

@@ -878,6 +878,68 @@ fn a_device_put_back_to_what_it_was_some_starts_ago_is_heard_all_the_same() {
 }
 
 #[test]
+fn a_device_set_up_anew_with_its_old_key_comes_in_again() {
+    for is_member in [true, false] {
+        let mut house = House::together(3);
+        let device = house.others()[0];
+        let lead = house.coordinator();
+        for title in ["one", "two", "three", "four", "five"] {
+            house.kill(device);
+            house.start(device);
+            house.run(Span::from_secs(3));
+            house.order(device, add(&[title]));
+        }
+        let room = house.room(lead).id();
+        if !is_member {
+            house.order(device, Command::LeaveRoom);
+            house.run(Span::from_secs(2));
+            assert_eq!(house.room(lead).state().members().len(), 2);
+        }
+        house.kill(device);
+        // The image of the day on which it was set up.
+        house.devices[device].disk = Disk::default();
+        house.devices[device].boot = 1;
+        house.start(device);
+        house.run(Span::from_secs(30));
+        assert_eq!(house.room(device).id(), room, "member: {is_member}");
+        house.order(device, add(&["six"]));
+        house.run_until_agreed(Span::from_secs(10));
+        assert_eq!(house.titles(lead).len(), 6);
+    }
+}
+
+#[test]
+fn what_waits_with_a_number_keeps_it_over_a_restart() {
+    let mut house = House::together(3);
+    let device = house.others()[0];
+    let lead = house.coordinator();
+    let image = house.devices[device].disk.clone();
+    let boot = house.devices[device].boot;
+    for title in ["one", "two"] {
+        house.kill(device);
+        house.start(device);
+        house.run(Span::from_secs(3));
+        house.order(device, add(&[title]));
+    }
+    house.kill(device);
+    house.devices[device].disk = image;
+    house.devices[device].boot = boot;
+    house.start(device);
+    house.run(Span::from_secs(3));
+    // Cut off, it gives what is to be done the same new start, twice.
+    house.split(&[device]);
+    for title in ["three", "four"] {
+        house.command(device, add(&[title]));
+        house.run(Span::from_millis(100));
+        house.kill(device);
+        house.start(device);
+    }
+    house.heal();
+    house.run_until_agreed(Span::from_secs(30));
+    assert_eq!(house.titles(lead).len(), 4, "{:?}", house.titles(lead));
+}
+
+#[test]
 fn only_who_was_asked_can_say_what_became_of_an_operation() {
     let mut house = House::together(3);
     let (author, other) = (house.others()[0], house.others()[1]);

@@ -45,6 +45,7 @@ pub use people::{Person, Presence, is_display_name, is_user_name};
 pub use playback::{Notice, Phase, QueueEntry, Segment};
 pub use rights::bad_user_name;
 pub use room::{Ordered, Room, Taken, Unknown};
+pub use rules::done_already;
 pub use state::RoomState;
 pub use votes::{PastVote, Session, Verdict};
 pub use words::{describe, kind_name};

@@ -167,7 +167,9 @@ fn check_envelope(
 }
 
 /// It has had its place in the log.
-pub(super) fn done_already() -> Refusal {
+/// What has had its place is not ordered again.
+#[must_use]
+pub fn done_already() -> Refusal {
     Refusal::new(
         RefusalCode::UpdateFailed,
         "this has been done already",

@@ -142,6 +142,35 @@ fn a_song_whose_last_holder_goes_breaks_off_for_the_next() {
 }
 
 #[test]
+fn a_song_whose_file_is_changed_while_it_plays_breaks_off_for_the_next() {
+    let mut house = House::together(3);
+    let lead = house.coordinator();
+    let theirs = Track { frames: 48_000 * 600, ..track("theirs") };
+    // The coordinator's own, and on the way to the others.
+    for i in house.others() {
+        house.devices[i].lacks.insert(theirs.hash);
+    }
+    house.order(lead, Command::Play { tracks: vec![theirs.clone()] });
+    house.order(lead, Command::Add { tracks: vec![short("ours")] });
+    house.run(Span::from_secs(8));
+    assert_eq!(playing(&house, lead).as_deref(), Some("theirs"));
+    house.devices[lead].lacks.insert(theirs.hash);
+    house.input(lead, Input::PieceNeeded { hash: theirs.hash, piece: 0 });
+    house.run(Span::from_secs(8));
+    for i in 0..3 {
+        assert_eq!(playing(&house, i).as_deref(), Some("ours"));
+        assert_eq!(rows(&house, i)[0], row("theirs", Unavailable));
+    }
+    // It is taken in once more.
+    house.devices[lead].lacks.clear();
+    house.input(lead, Input::BlobOpened { hash: theirs.hash, have: Have::Complete });
+    house.run(Span::from_secs(20));
+    for i in 0..3 {
+        assert_eq!(playing(&house, i).as_deref(), Some("theirs"));
+    }
+}
+
+#[test]
 fn places_of_the_queue_are_counted_from_one() {
     let mut house = House::together(2);
     house.order(0, add(&["a", "b", "c"]));
