@@ -178,7 +178,7 @@ impl Cache {
 
     fn forget(&self, blob: &Blob) {
         let mut blobs = lock(&self.blobs);
-        if blobs.get(&blob.hash).is_some_and(|known| std::ptr::eq(&**known, blob)) {
+        if blobs.get(&blob.hash).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), blob)) {
             blobs.remove(&blob.hash);
         }
     }
