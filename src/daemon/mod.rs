@@ -222,6 +222,7 @@ async fn watch_files(library: Library, events: EventSender) {
     let mut over = tokio::task::spawn_blocking(move || all.look_over());
     let mut looked_over = clock::now();
     let mut looks = BTreeMap::<BlobHash, tokio::task::JoinHandle<()>>::new();
+    let mut last = None;
     loop {
         tokio::time::sleep(FILE_LOOK_EVERY).await;
         if over.is_finished() && clock::now() - looked_over >= LOOK_OVER_EVERY {
@@ -230,10 +231,18 @@ async fn watch_files(library: Library, events: EventSender) {
             over = tokio::task::spawn_blocking(move || all.look_over());
         }
         looks.retain(|_, look| !look.is_finished());
-        for hash in library.away() {
-            if looks.len() >= MAX_LOOKS || looks.contains_key(&hash) {
+        // In turn, where there are more than can be looked for at once.
+        let mut away = library.away();
+        let next = away.partition_point(|hash| Some(*hash) <= last);
+        away.rotate_left(next);
+        for hash in away {
+            if looks.len() >= MAX_LOOKS {
+                break;
+            }
+            if looks.contains_key(&hash) {
                 continue;
             }
+            last = Some(hash);
             let (wanted, events) = (library.clone(), events.clone());
             let look = tokio::task::spawn_blocking(move || {
                 if wanted.look_again(&hash) {

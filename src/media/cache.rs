@@ -147,8 +147,16 @@ impl Cache {
     /// came.
     pub fn look_again(&self, hash: &BlobHash) -> bool {
         let reference = self.known(hash).and_then(|blob| lock(&blob.away).clone());
-        if !reference.is_some_and(|reference| reference.is_true()) {
-            return false;
+        let Some(reference) = reference else { return false };
+        match reference.look() {
+            Found::There => {}
+            Found::Away => return false,
+            Found::Changed => {
+                if let Some(blob) = self.known(hash) {
+                    blob.forget_reference(&reference);
+                }
+                return false;
+            }
         }
         let blobs = lock(&self.blobs);
         // Whoever reads or fills one has a share of it, and goes on with the bytes that come.
@@ -286,7 +294,7 @@ impl Cache {
             }
             // Somebody lied about the size. Only one size can ever verify, so whatever has
             // verified is right; an empty one makes way.
-            if !blob.is_empty() {
+            if !blob.is_empty() || lock(&blob.away).is_some() {
                 return Err(MediaError::Corrupt { hash, piece: 0 });
             }
             blob.discard();
@@ -315,9 +323,8 @@ impl Cache {
         if self.find(&hash).is_some_and(|blob| blob.size == size && blob.is_arriving()) {
             fs::copy(&reference.path, &temporary.data).map_err(doing)?;
             self.adopt(hash, size, &temporary.data, &temporary.tree).map_err(doing)?;
-            // Once nobody reads the copy, the file will do.
             if let Some(blob) = self.known(&hash) {
-                blob.refer_beside(reference).map_err(doing)?;
+                blob.refer_elsewhere(reference).map_err(doing)?;
             }
             return Ok(hash);
         }
@@ -377,8 +384,10 @@ impl Cache {
     /// Forgets a blob whose bytes on disk no longer match.
     pub fn discard(&self, blob: &Blob) {
         tracing::warn!(blob = %blob.hash.short(), "cached blob is damaged, removing it");
-        blob.discard();
-        self.forget(blob);
+        if !blob.go_back(false) {
+            blob.discard();
+            self.forget(blob);
+        }
     }
 
     fn take_stock(&self, blobs: &Path) -> Result<(), MediaError> {
@@ -394,7 +403,8 @@ impl Cache {
     }
 
     fn keep_if_right(&self, blob: Blob, found: State) {
-        if blob.size > MAX_BLOB || blob.size == 0 || !blob.verify(found) {
+        let is_right = blob.size <= MAX_BLOB && blob.size > 0 && blob.verify(found);
+        if !is_right && !blob.go_back(false) {
             return blob.discard();
         }
         lock(&self.blobs).insert(blob.hash, Arc::new(blob));
@@ -602,14 +612,12 @@ impl Blob {
         true
     }
 
-    /// A file has what is here as a copy.
-    fn refer_beside(&self, reference: Reference) -> io::Result<()> {
-        let state = self.lock();
-        if matches!(*state, State::Complete) {
-            reference.write(&self.path("ref"))?;
-            *lock(&self.away) = Some(reference);
+    /// Its file is another one by now.
+    fn forget_reference(&self, reference: &Reference) {
+        let _state = self.lock();
+        if lock(&self.away).take_if(|away| away == reference).is_some() {
+            remove(&self.path("ref"));
         }
-        Ok(())
     }
 
     /// Its file was found at this time, to within a day.
@@ -627,7 +635,7 @@ impl Blob {
             && found.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > AWAY_FOR))
     }
 
-    /// Another file has the same bytes. Nothing changes where there is a copy.
+    /// Another file has the same bytes. Where there is a copy it stays until nobody reads it.
     fn refer_elsewhere(&self, elsewhere: Reference) -> io::Result<()> {
         let mut state = self.lock();
         if let State::Referred(reference) | State::Away(reference) = &*state {
@@ -635,6 +643,9 @@ impl Blob {
                 elsewhere.write(&self.path("ref"))?;
             }
             *state = State::Referred(elsewhere);
+        } else if matches!(*state, State::Complete) {
+            elsewhere.write(&self.path("ref"))?;
+            *lock(&self.away) = Some(elsewhere);
         }
         Ok(())
     }
@@ -855,6 +866,9 @@ impl Blob {
 
     /// Under the lock: once it is seen to be gone, another may make files of the same names.
     fn discard_from(&self, state: &mut State) {
+        if matches!(state, State::Gone) {
+            return;
+        }
         for ending in ["", "part", "ref", "obao"] {
             remove(&self.path(ending));
         }
@@ -1218,6 +1232,40 @@ mod tests {
         fs::rename(&away, &mount).expect("put in");
         assert!(cache.look_again(&hash));
         assert_eq!((cache.find(&hash).is_some(), cache.used()), (true, 0));
+    }
+
+    #[test]
+    fn a_file_that_was_here_as_a_copy_takes_its_place_until_it_changes() {
+        let (dir, music) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let cache = Cache::open(dir.path(), u64::MAX).expect("opens");
+        let data = noise(53, LEN);
+        let hash = take_in(&cache, &data);
+        let song = music.path().join("song");
+        assert_eq!(referred(&cache, &song, &data), hash);
+        assert_eq!((cache.away(), cache.used()), (vec![hash], LEN as u64));
+        assert!(cache.look_again(&hash));
+        assert_eq!((cache.find(&hash).is_some(), cache.used()), (true, 0));
+        // And where it changed before anybody looked, the copy stays and nobody looks again.
+        let copy = noise(54, LEN);
+        let hash = take_in(&cache, &copy);
+        assert_eq!(referred(&cache, &song, &copy), hash);
+        fs::write(&song, b"another").expect("writes");
+        assert!(!cache.look_again(&hash));
+        assert_eq!((cache.away(), cache.used()), (vec![], LEN as u64));
+        let blob = cache.find(&hash).expect("a copy");
+        assert!(!blob.path("ref").exists());
+        // A copy that has rotted goes back to a file that is out of reach.
+        fs::write(&song, &copy).expect("writes");
+        assert_eq!(referred(&cache, &song, &copy), hash);
+        fs::remove_dir_all(music.path()).expect("taken out");
+        fs::write(blob.path(""), b"rot").expect("writes");
+        cache.discard(&blob);
+        assert!(cache.find(&hash).is_none() && blob.path("ref").exists());
+        // Twice discarded is discarded once: its successor's files stay.
+        cache.let_go(&blob);
+        let again = cache.begin(hash, LEN as u64).expect("begins");
+        blob.discard();
+        assert!(again.path("part").exists());
     }
 
     #[test]

@@ -77,8 +77,14 @@ fn encode<const MAX: usize>(value: &impl Serialize) -> Result<Vec<u8>, WireError
 
 fn decode<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Result<(T, usize), WireError> {
     check_len(bytes.len(), MAX)?;
-    bincode::serde::decode_from_slice(bytes, config::<MAX>())
-        .map_err(|e| WireError::Malformed(e.to_string()))
+    // A length is believed up to the limit before its bytes are there: a short message that lies
+    // is not to cost as much as a whole room.
+    let decoded = if MAX > MAX_FRAME && bytes.len() <= MAX_FRAME {
+        bincode::serde::decode_from_slice(bytes, config::<MAX_FRAME>())
+    } else {
+        bincode::serde::decode_from_slice(bytes, config::<MAX>())
+    };
+    decoded.map_err(|e| WireError::Malformed(e.to_string()))
 }
 
 fn decode_whole<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Result<T, WireError> {

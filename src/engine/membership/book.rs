@@ -40,6 +40,8 @@ pub(super) struct Peer {
     pub name: String,
     /// Most recent first.
     pub addresses: VecDeque<SocketAddr>,
+    /// Where it was reached last.
+    met_at: Option<SocketAddr>,
     /// The address of the connection.
     pub connected: Option<SocketAddr>,
     pub card: Option<RoomCard>,
@@ -72,8 +74,9 @@ pub(super) struct Schedule {
     turn: usize,
     /// Times that all addresses have failed.
     failures: u32,
-    /// A better address has come up during a dial.
+    /// A better address has come up during a dial; once a round, so that the others come, too.
     begins_again: bool,
+    has_begun_again: bool,
 }
 
 impl Default for Schedule {
@@ -84,6 +87,7 @@ impl Default for Schedule {
             turn: 0,
             failures: 0,
             begins_again: false,
+            has_begun_again: false,
         }
     }
 }
@@ -99,9 +103,13 @@ impl Schedule {
         }
     }
 
-    /// After the dial under way, if there is one, with the first address.
-    pub fn begin_again(&mut self) {
-        self.begins_again = self.is_dialling;
+    /// So many new addresses stand first: they come after the dial under way, if there is one.
+    pub fn news(&mut self, addresses: usize) {
+        if self.is_dialling && !self.has_begun_again {
+            (self.begins_again, self.has_begun_again) = (true, true);
+        } else if self.is_dialling && !self.begins_again {
+            self.turn += addresses;
+        }
     }
 
     pub fn is_backing_off(&self) -> bool {
@@ -129,6 +137,7 @@ impl Schedule {
         self.next = now;
         if self.turn >= addresses.max(1) {
             self.turn = 0;
+            self.has_begun_again = false;
             self.failures = self.failures.saturating_add(1);
             self.next = now + pause(self.failures, draw);
         }
@@ -154,23 +163,22 @@ impl Peer {
         self.name = name.chars().take(limits::MAX_NAME).collect();
     }
 
-    /// As it says itself, so new ones come first, and the oldest make way. Whether any was new.
-    pub fn announced_at(&mut self, addresses: &[SocketAddr]) -> bool {
+    /// As it says itself, so new ones come first, and the oldest make way. How many were new.
+    pub fn announced_at(&mut self, addresses: &[SocketAddr]) -> usize {
         // What works at the moment stays before all.
         let front = usize::from(self.connected.is_some()).min(self.addresses.len());
-        // Anybody can announce in its name.
-        let first = self.addresses.front().copied();
-        let mut news = false;
+        let mut news = 0;
         for &address in addresses.iter().take(limits::MAX_ADDRESSES).rev() {
             if is_dialable(address) && !self.addresses.contains(&address) {
                 self.addresses.insert(front, address);
-                news = true;
+                news += 1;
             }
         }
         self.addresses.truncate(limits::MAX_ADDRESSES);
-        if let Some(first) = first.filter(|first| !self.addresses.contains(first)) {
+        // Anybody can announce in its name; where it was met, it was.
+        if let Some(met) = self.met_at.filter(|met| !self.addresses.contains(met)) {
             self.addresses.pop_back();
-            self.addresses.push_back(first);
+            self.addresses.push_back(met);
         }
         news
     }
@@ -189,6 +197,7 @@ impl Peer {
 
     /// The address that has just worked comes first.
     pub fn prefer_address(&mut self, address: SocketAddr) {
+        self.met_at = Some(address);
         self.addresses.retain(|&known| known != address);
         self.addresses.push_front(address);
         self.addresses.truncate(limits::MAX_ADDRESSES);

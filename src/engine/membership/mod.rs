@@ -179,10 +179,8 @@ impl Membership {
         peer.announces_room = announcement.room.is_some();
         peer.met.get_or_insert(now);
         let news = peer.announced_at(addresses);
-        if news {
-            peer.schedule.begin_again();
-        }
-        if news || peer.schedule.is_backing_off() {
+        peer.schedule.news(news);
+        if news > 0 || peer.schedule.is_backing_off() {
             peer.schedule.at_once(now + courtesy);
         }
     }

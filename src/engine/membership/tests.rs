@@ -369,10 +369,28 @@ fn an_address_that_is_announced_during_a_dial_comes_next() {
     assert_eq!(run(&mut membership, 200), [(200, dial(9))]);
     membership.dial_failed(at(300), address(9), Some(id(9)));
     assert_eq!(run(&mut membership, 300), [(300, dial(1))]);
-    // Whoever announces a crowd of addresses in its name does not push out the one that it has.
+    // Whoever announces crowds in its name neither keeps it from being dialled where it is, nor
+    // pushes out where it was met.
     let announcement = Announcement { node: id(9), port: 4766, room: None };
-    let crowd: Vec<SocketAddr> = (100..200).map(address).collect();
-    membership.discovered(at(400), &announcement, &crowd);
+    let mut ms = 300;
+    let mut dialled = Vec::new();
+    for n in 100..110 {
+        membership.discovered(at(ms), &announcement, &[address(n)]);
+        let last = match dialled.last() {
+            Some(Out::Dial { address, .. }) => *address,
+            _ => address(1),
+        };
+        membership.dial_failed(at(ms), last, Some(id(9)));
+        ms += 100;
+        dialled.extend(run(&mut membership, ms).into_iter().map(|(_, out)| out));
+    }
+    assert!(dialled.contains(&dial(2)) && dialled.contains(&dial(3)), "{dialled:?}");
+    connect(&mut membership, ms, 9, None);
+    membership.lost(at(ms), id(9));
+    for crowd in [100, 120, 140] {
+        let crowd: Vec<SocketAddr> = (crowd..crowd + 20).map(address).collect();
+        membership.discovered(at(ms), &announcement, &crowd);
+    }
     let kept = membership.peers.get(&id(9)).is_some_and(|p| p.addresses.contains(&address(9)));
     assert!(kept);
 }

@@ -486,10 +486,18 @@ impl Node {
         // Who is in the room already has a log: what it lacks are entries. A state in their place
         // would leave it nothing to offer if they were lost here.
         let has_log = self.peers.get(&joiner).is_some_and(|peer| self.shares_room(peer));
-        let has_joined = self.is_member(joiner) && op.verify().is_ok();
-        match self.order(now, op, super::replication::Origin::Peer(joiner)) {
+        let is_signed = op.verify().is_ok();
+        let outcome = match self.order(now, op, super::replication::Origin::Peer(joiner)) {
             // A member that asks again has not got the state yet, or not any more.
-            outcome if outcome.is_ok() || has_joined && outcome == Err(done_already()) => {
+            Err(refusal) if refusal == done_already() && is_signed && self.is_member(joiner) => {
+                Ok(())
+            }
+            // Of somebody who is out again, it is a word of then.
+            Ok(_) if !has_log && !self.is_member(joiner) => Err(done_already()),
+            outcome => outcome.map(drop),
+        };
+        match outcome {
+            Ok(()) => {
                 self.refresh_election(now);
                 self.look_at_gate(now);
                 if !has_log {
@@ -505,7 +513,6 @@ impl Node {
                 self.hint_owner(joiner, id, &refusal);
                 self.send(joiner, Message::Proposed { id, outcome: Err(refusal) });
             }
-            Ok(_) => {}
         }
     }
 
@@ -538,16 +545,14 @@ impl Node {
     /// The room remembers later starts of this device than its disk does, and takes its joining for
     /// one of then. How many there were it does not say. Whether the joining was said again.
     fn join_as_somebody_later(&mut self, refusal: &Refusal) -> bool {
-        let Some(boot) = self.last_op.0.checked_mul(2).filter(|_| *refusal == done_already())
-        else {
+        let Some(joining) = self.joining.as_ref().filter(|_| *refusal == done_already()) else {
             return false;
         };
-        let Some((room, via)) = self.joining.as_ref().map(|joining| (joining.room, joining.via))
-        else {
-            return false;
-        };
-        self.last_op = (boot, 0);
-        let id = self.next_op_id();
+        let (room, via) = (joining.room, joining.via);
+        let said = joining.op.as_ref().map_or(self.boot, |op| op.id.boot);
+        let Some(boot) = said.max(1).checked_mul(2) else { return false };
+        // Inside, the room tells behind which number to go on.
+        let id = crate::base::OpId { author: self.me, boot, seq: 1 };
         let body = self.join_body_for(room);
         let Ok(op) = Op::signed(&self.key, room, id, Op::NO_TIME, &body) else { return false };
         let via = self.coordinator_of(room).unwrap_or(via);

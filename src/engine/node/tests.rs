@@ -891,6 +891,7 @@ fn a_device_set_up_anew_with_its_old_key_comes_in_again() {
         }
         let room = house.room(lead).id();
         if !is_member {
+            // What it says first then was said before, and the room remembers it as such.
             house.order(device, Command::LeaveRoom);
             house.run(Span::from_secs(2));
             assert_eq!(house.room(lead).state().members().len(), 2);
