@@ -331,6 +331,7 @@ impl RoomClock {
             self.leave_peer();
             self.meet(now, peer);
         }
+        self.fear_successor(source);
         self.asked.clear();
         self.role = Role::Following { source, schedule: Schedule::start(now) };
         self.redraw(now);
@@ -425,6 +426,7 @@ impl RoomClock {
         }
         self.note_line(source, line);
         if !self.is_leading() && self.source() == Some(source) {
+            self.fear_successor(source);
             self.redraw(now);
         }
     }
@@ -691,8 +693,24 @@ impl RoomClock {
         self.peer = Some(peer);
         self.peer_line = None;
         self.last_heard = None;
+        self.fear_unheard();
+    }
+
+    /// Until the coordinator has answered, what we carry on is its line as well as it knew it: by
+    /// its word, where it has said how well that was. Its answers may be long in coming.
+    fn fear_successor(&mut self, source: ClockSource) {
+        if self.peer_line.is_some() {
+            return;
+        }
+        match self.line_of(source).copied() {
+            Some(line) => self.doubt_coast(&line),
+            None => self.fear_unheard(),
+        }
+    }
+
+    /// Until it says: about as wrong as we are.
+    fn fear_unheard(&mut self) {
         if let Some(coast) = &mut self.coast {
-            // Until it says: about as wrong as we are.
             coast.successor = Errors {
                 sigma: coast.line.model.sigma.max(UNHEARD_SIGMA_S),
                 rate: coast.rate_variance.sqrt(),
@@ -1265,6 +1283,23 @@ mod tests {
         assert!(error > 3.0 * f64::from(line.sigma), "{error}");
         let later = former.stats(heard + Span::from_secs(10)).error.as_secs_f64();
         assert!(later > 30.0 * f64::from(line.rate_sigma), "{later} for {line:?}");
+    }
+
+    #[test]
+    fn a_successor_that_is_followed_and_never_answers_is_known_by_its_word_only() {
+        let (mut former, mut successor) = (leader(1), RoomClock::new(2));
+        successor.follow(ms(0), source(1, 1));
+        let now = converse(&mut successor, &former, ms(2_000));
+        assert!(successor.lead(now, source(2, 2)));
+        let line = successor.line().expect("it leads");
+        former.follow(now, source(2, 2));
+        former.handle_start(now, source(2, 2), line);
+        // Its heartbeats come and go; what it answers does not come.
+        former.leaderless(now + Span::from_secs(1));
+        former.follow(now + Span::from_secs(2), source(2, 2));
+        let error = former.stats(now + Span::from_secs(7)).error.as_secs_f64();
+        assert!(error > 3.0 * f64::from(line.sigma), "{error} for {line:?}");
+        assert!(error > 15.0 * f64::from(line.rate_sigma), "{error} for {line:?}");
     }
 
     #[test]
