@@ -141,6 +141,8 @@ impl Failure {
             Failure::Lost { .. } => "see its log; `groovebox daemon` starts it again",
             Failure::Stopped(_) => "start it again with `groovebox daemon`",
             Failure::Refused(problem) => &problem.hint,
+            // The others have theirs beside the place that is wrong.
+            Failure::Config(error @ ConfigError::Read { .. }) => error.hint(),
             Failure::Usage(_)
             | Failure::Declined
             | Failure::Config(_)
