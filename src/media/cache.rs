@@ -541,7 +541,7 @@ impl Blob {
 
     /// False for one that has been removed or cannot be reached, and for one whose file has
     /// changed or is gone; that is removed.
-    fn is_usable(&self) -> bool {
+    pub(super) fn is_usable(&self) -> bool {
         let reference = match &*self.lock() {
             State::Partial(_) | State::Complete => return true,
             State::Gone => return false,

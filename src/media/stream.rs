@@ -193,8 +193,13 @@ impl Read for BlobSource {
         // Never beyond this piece: the next one may be far away.
         let left = (u64::from(piece) + 1) * PIECE - self.at;
         let len = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.file.seek(SeekFrom::Start(self.at))?;
-        let len = self.file.read(&mut buf[..len])?;
+        let read =
+            self.file.seek(SeekFrom::Start(self.at)).and_then(|_| self.file.read(&mut buf[..len]));
+        if read.is_err() && !blob.is_usable() {
+            // Its disk was taken out. Whoever fetches still takes it for whole.
+            (self.need)(blob.hash, piece);
+        }
+        let len = read?;
         self.at += len as u64;
         Ok(len)
     }
@@ -313,5 +318,37 @@ impl Filler {
         if let Some(primed) = self.primed.take() {
             primed();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+    use std::sync::Mutex;
+
+    use super::super::cache::Cache;
+    use super::super::reference::Reference;
+    use super::*;
+
+    #[test]
+    fn a_file_that_can_be_read_no_more_is_asked_for() {
+        let (dir, music) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+        let cache = Cache::open(dir.path(), u64::MAX).expect("opens");
+        let song = music.path().join("song");
+        fs::write(&song, [7; 1000]).expect("writes");
+        let reference = Reference::to(&song).expect("is there");
+        let hash = cache.refer(reference, &mut &[7; 1000][..], 1000).expect("hashed");
+        let blob = cache.find(&hash).expect("is there");
+        // One that cannot be read stands for one whose disk is gone.
+        let file = OpenOptions::new().append(true).open(&song).expect("opens");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let note = Arc::clone(&asked);
+        let need = Box::new(move |hash, piece| note.lock().expect("one").push((hash, piece)));
+        let mut source = BlobSource { file, blob, at: 0, stop: Arc::default(), need };
+        assert!(source.read(&mut [0; 10]).is_err());
+        assert!(asked.lock().expect("one").is_empty(), "the file itself is there");
+        fs::remove_dir_all(music.path()).expect("taken out");
+        assert!(source.read(&mut [0; 10]).is_err());
+        assert_eq!(*asked.lock().expect("one"), [(hash, 0)]);
     }
 }
