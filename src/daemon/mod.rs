@@ -218,8 +218,11 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
 /// Looks whether files that could not be reached are there again: a disk that was not mounted. A
 /// look may last as long as another machine takes to answer, and holds up no other.
 async fn watch_files(library: Library, events: EventSender) {
-    let all = library.clone();
-    let mut over = tokio::task::spawn_blocking(move || all.look_over());
+    let look_over = || {
+        let all = library.clone();
+        tokio::task::spawn_blocking(move || all.look_over())
+    };
+    let mut over = look_over();
     let mut looked_over = clock::now();
     let mut looks = BTreeMap::<BlobHash, tokio::task::JoinHandle<()>>::new();
     let mut last = None;
@@ -227,8 +230,7 @@ async fn watch_files(library: Library, events: EventSender) {
         tokio::time::sleep(FILE_LOOK_EVERY).await;
         if over.is_finished() && clock::now() - looked_over >= LOOK_OVER_EVERY {
             looked_over = clock::now();
-            let all = library.clone();
-            over = tokio::task::spawn_blocking(move || all.look_over());
+            over = look_over();
         }
         looks.retain(|_, look| !look.is_finished());
         // In turn, where there are more than can be looked for at once.

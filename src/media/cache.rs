@@ -179,7 +179,7 @@ impl Cache {
     }
 
     /// Its files first: as long as it is known, nobody makes others of the same names.
-    fn let_go(&self, blob: &Arc<Blob>) {
+    fn let_go(&self, blob: &Blob) {
         blob.discard();
         self.forget(blob);
     }
@@ -385,8 +385,7 @@ impl Cache {
     pub fn discard(&self, blob: &Blob) {
         tracing::warn!(blob = %blob.hash.short(), "cached blob is damaged, removing it");
         if !blob.go_back(false) {
-            blob.discard();
-            self.forget(blob);
+            self.let_go(blob);
         }
     }
 

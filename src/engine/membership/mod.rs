@@ -206,9 +206,7 @@ impl Membership {
     /// A connection is up: both sides have said hello.
     pub fn connected(&mut self, now: LocalTime, node: NodeId, address: SocketAddr, hello: &Hello) {
         self.reached(node, address);
-        // Of IPv6, with the link that it is on.
-        let mut listening = address;
-        listening.set_port(hello.port);
+        let listening = with_port(address, hello.port);
         let Some(peer) = self.peer(node) else { return };
         peer.set_name(&hello.name);
         if hello.port != 0 {
@@ -228,9 +226,7 @@ impl Membership {
         let Some(peer) = self.peer(node).filter(|peer| peer.connected.is_some()) else { return };
         // It listens where it listened before, whatever port its packets come from.
         let port = peer.addresses.front().map_or(address.port(), SocketAddr::port);
-        let mut listening = address;
-        listening.set_port(port);
-        peer.prefer_address(listening);
+        peer.prefer_address(with_port(address, port));
         peer.connected = Some(address);
         self.members_may_have_changed(now);
     }
@@ -439,4 +435,10 @@ impl Membership {
             self.output(MembershipOutput::SharePeers { to, peers: part.to_vec() });
         }
     }
+}
+
+/// The same place at another port; of IPv6 with the link that it is on.
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
 }

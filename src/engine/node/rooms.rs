@@ -6,8 +6,8 @@ use super::KnownRoom;
 use super::door::{is_code, is_id};
 use super::replication::Replication;
 use super::{
-    LocalTime, Message, Node, NodeId, Notice, Output, Peer, RestoredRoom, Room, RoomCard, RoomId,
-    Snapshot, Span, Term,
+    LocalTime, Message, Node, NodeId, Notice, OpId, Output, Peer, RestoredRoom, Room, RoomCard,
+    RoomId, Snapshot, Span, Term,
 };
 use crate::base::limits::MAX_KNOWN_ROOMS;
 use crate::base::rng::Rng;
@@ -176,7 +176,7 @@ impl Node {
     }
 
     /// The room into which this node asked to be let by that operation.
-    pub(super) fn joining_with(&self, join: crate::base::OpId) -> Option<RoomId> {
+    pub(super) fn joining_with(&self, join: OpId) -> Option<RoomId> {
         let joining = self.joining.as_ref().filter(|_| self.is_join(join));
         joining.map(|joining| joining.room)
     }
@@ -199,12 +199,22 @@ impl Node {
         if let OpBody::Join { friendship, .. } = &mut body {
             *friendship = proof;
         }
-        let Ok(op) = Op::signed(&self.key, room, id, Op::NO_TIME, &body) else { return false };
+        if !self.join_in_other_words(room, via, id, &body) {
+            return false;
+        }
+        if let Some(joining) = &mut self.joining {
+            joining.has_shown_own = true;
+        }
+        true
+    }
+
+    /// The joining under way is said again as another operation. Whether it could be.
+    fn join_in_other_words(&mut self, room: RoomId, via: NodeId, id: OpId, body: &OpBody) -> bool {
+        let Ok(op) = Op::signed(&self.key, room, id, Op::NO_TIME, body) else { return false };
         let via = self.coordinator_of(room).unwrap_or(via);
         self.send(via, Message::Join(op.clone()));
         if let Some(joining) = &mut self.joining {
             joining.op = Some(op);
-            joining.has_shown_own = true;
         }
         true
     }
@@ -244,8 +254,9 @@ impl Node {
     }
 
     /// Writes the room once more, as a whole, with all that is written beside it: the oldest state
-    /// that it can be wound back to, and what came since. Of the present state alone nothing could make way after a restart, and
-    /// what only this device has ordered would be gone when it met another half of the room.
+    /// that it can be wound back to, and what came since. Of the present state alone nothing could
+    /// make way after a restart, and what only this device has ordered would be gone when it met
+    /// another half of the room.
     pub(super) fn rewrite(&mut self, id: RoomId) {
         let Some(room) = self.room.as_ref().filter(|room| room.id() == id) else { return };
         match room.base_snapshot() {
@@ -552,19 +563,12 @@ impl Node {
         let said = joining.op.as_ref().map_or(self.boot, |op| op.id.boot);
         let Some(boot) = said.max(1).checked_mul(2) else { return false };
         // Inside, the room tells behind which number to go on.
-        let id = crate::base::OpId { author: self.me, boot, seq: 1 };
-        let body = self.join_body_for(room);
-        let Ok(op) = Op::signed(&self.key, room, id, Op::NO_TIME, &body) else { return false };
-        let via = self.coordinator_of(room).unwrap_or(via);
-        self.send(via, Message::Join(op.clone()));
-        if let Some(joining) = &mut self.joining {
-            joining.op = Some(op);
-        }
-        true
+        let id = OpId { author: self.me, boot, seq: 1 };
+        self.join_in_other_words(room, via, id, &self.join_body_for(room))
     }
 
     /// Whether this refusal or acceptance concerns the join under way.
-    pub(super) fn is_join(&self, id: crate::base::OpId) -> bool {
+    pub(super) fn is_join(&self, id: OpId) -> bool {
         self.joining
             .as_ref()
             .is_some_and(|joining| joining.op.as_ref().is_some_and(|op| op.id == id))
